@@ -1,0 +1,1 @@
+//! Datasets, shuffling and prefetch: bytes on disk become batches.

@@ -1,0 +1,1 @@
+//! Graph, shapes, autodiff, plan, steps; parameters, optimizer state, checkpoints.

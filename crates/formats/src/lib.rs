@@ -1,0 +1,1 @@
+//! safetensors, NPY and IDX: parse and write, no engine knowledge.

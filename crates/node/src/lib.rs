@@ -1,0 +1,1 @@
+//! The doors between JavaScript and the engine: convert, call, convert back.

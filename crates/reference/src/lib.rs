@@ -1,0 +1,1 @@
+//! Naive f64 versions of every operation, for tests only.
