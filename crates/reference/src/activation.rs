@@ -1,0 +1,81 @@
+//! Elementwise activations and softmax; gradients are written in terms of the output y.
+
+/// `max(x, 0)`; NaN stays NaN.
+pub fn relu(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect()
+}
+
+/// Gradient of x: dy where y > 0, otherwise zero (zero at the kink, as in PyTorch).
+pub fn relu_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
+    dy.iter().zip(y).map(|(&dy, &y)| if y > 0.0 { dy } else { 0.0 }).collect()
+}
+
+/// Hyperbolic tangent.
+pub fn tanh(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|x| x.tanh()).collect()
+}
+
+/// Gradient of x: `dy (1 - y^2)`.
+pub fn tanh_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
+    dy.iter().zip(y).map(|(dy, y)| dy * (1.0 - y * y)).collect()
+}
+
+/// `exp(x) / sum(exp(x))` over each run of `classes` values.
+pub fn softmax(x: &[f64], classes: usize) -> Vec<f64> {
+    let mut y = log_softmax(x, classes);
+    y.iter_mut().for_each(|y| *y = y.exp());
+    y
+}
+
+/// Gradient of x: `y (dy - sum(dy y))` over each run of `classes` values.
+pub fn softmax_backward(dy: &[f64], y: &[f64], classes: usize) -> Vec<f64> {
+    let rows = dy.chunks_exact(classes).zip(y.chunks_exact(classes));
+    rows.flat_map(|(dy, y)| {
+        let mean: f64 = dy.iter().zip(y).map(|(dy, y)| dy * y).sum();
+        dy.iter().zip(y).map(move |(dy, y)| y * (dy - mean))
+    })
+    .collect()
+}
+
+/// `x - log(sum(exp(x)))` over each run of `classes` values.
+pub fn log_softmax(x: &[f64], classes: usize) -> Vec<f64> {
+    let rows = x.chunks_exact(classes);
+    assert!(rows.remainder().is_empty(), "Expected a multiple of {classes} values but received {}.", x.len());
+    rows.flat_map(|row| {
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let log_sum = row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln() + largest;
+        row.iter().map(move |x| x - log_sum)
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{assert_close, dot, finite_difference, uniform, widen};
+
+    #[test]
+    fn relu_cuts_below_zero_and_keeps_nan() {
+        let y = relu(&[-1.0, 0.0, 2.0, f64::NAN]);
+        assert_eq!(y[..3], [0.0, 0.0, 2.0]);
+        assert!(y[3].is_nan());
+        assert_eq!(relu_backward(&[5.0, 6.0, 7.0], &y[..3]), [0.0, 0.0, 7.0]);
+    }
+
+    #[test]
+    fn softmax_of_logarithms_is_their_share_however_large_the_offset() {
+        let x = [1.0f64.ln(), 3.0f64.ln(), 1000.0, 1000.0];
+        assert_close(&softmax(&x, 2), &[0.25, 0.75, 0.5, 0.5], 1e-12);
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        let [x, dy] = [1, 2].map(|seed| widen(&uniform(seed, 12)));
+        let numeric = finite_difference(&x, 1e-5, |x| dot(&tanh(x), &dy));
+        assert_close(&tanh_backward(&dy, &tanh(&x)), &numeric, 1e-9);
+        let numeric = finite_difference(&x, 1e-5, |x| dot(&softmax(x, 4), &dy));
+        assert_close(&softmax_backward(&dy, &softmax(&x, 4), 4), &numeric, 1e-9);
+        let numeric = finite_difference(&x, 1e-6, |x| dot(&relu(x), &dy));
+        assert_close(&relu_backward(&dy, &relu(&x)), &numeric, 1e-7);
+    }
+}
