@@ -1,0 +1,104 @@
+//! One vector interface, one file per instruction set behind it.
+//!
+//! A kernel is a value that implements [`Kernel`]: its `run` is generic over [`Simd`] and always inlined into
+//! the one function per set that carries the `target_feature` attribute ([`Simd::enter`]), so the compiler sees the
+//! whole inner loop with that set's registers and instructions.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+pub mod scalar;
+
+/// Work to be compiled once per instruction set.
+pub trait Kernel {
+    /// What the work returns.
+    type Output;
+
+    /// The work. Implementations are `#[inline(always)]`, or the set's instructions are out of reach.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// The operations of an instruction set on vectors of [`Simd::LANES`] floats.
+///
+/// A value of the type proves that the processor has the set, so the arithmetic is safe to call; what takes a
+/// pointer is unsafe for the pointer's sake.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector register of `f32`.
+    type Vector: Copy;
+
+    /// Floats in a vector.
+    const LANES: usize;
+
+    /// Runs `kernel` in a function compiled for this set.
+    fn enter<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Every lane is `value`.
+    fn splat(self, value: f32) -> Self::Vector;
+
+    /// Every lane is zero.
+    #[inline(always)]
+    fn zero(self) -> Self::Vector {
+        self.splat(0.0)
+    }
+
+    /// Reads `LANES` floats, at any alignment.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reading `LANES` floats.
+    unsafe fn load(self, pointer: *const f32) -> Self::Vector;
+
+    /// Writes `LANES` floats, at any alignment.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writing `LANES` floats.
+    unsafe fn store(self, pointer: *mut f32, vector: Self::Vector);
+
+    /// Reads the first `count` floats; the other lanes are zero and their memory is not touched.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reading `count` floats and `count <= LANES`.
+    unsafe fn load_partial(self, pointer: *const f32, count: usize) -> Self::Vector;
+
+    /// Writes the first `count` lanes; memory beyond is not touched.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writing `count` floats and `count <= LANES`.
+    unsafe fn store_partial(self, pointer: *mut f32, vector: Self::Vector, count: usize);
+
+    /// a + b
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a - b
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a * b
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a / b
+    fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a * b + c, rounded once where the set has a fused instruction.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+
+    /// The larger of each pair; `b` where `a` is not a number.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The smaller of each pair; `b` where `a` is not a number.
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// `value` in the lanes where `a > b`, otherwise `other`.
+    fn select_greater(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        value: Self::Vector,
+        other: Self::Vector,
+    ) -> Self::Vector;
+
+    /// The sum of all lanes, added as a tree (lane i and lane i + half first).
+    fn sum(self, vector: Self::Vector) -> f32;
+
+    /// Asks for the cache line at `pointer`, which may be any address.
+    fn prefetch(self, pointer: *const f32);
+}
