@@ -1,0 +1,41 @@
+/** What kind of thing went wrong; stable, for programs to branch on. The first nine also come from the native side. */
+export type ErrorCode =
+  | "INVALID_GRAPH"
+  | "INVALID_ARGUMENT"
+  | "INVALID_DATA"
+  | "INVALID_WEIGHTS"
+  | "NOT_FINITE"
+  | "IO"
+  | "ABORTED"
+  | "CLOSED"
+  | "INTERNAL"
+  | "INVALID_SHAPE";
+
+/**
+ * Every error that fovea raises on purpose: one sentence with the numbers in it, and a stable code.
+ *
+ * @param code what kind of thing went wrong
+ * @param message one sentence: `Expected X for "layer" but received Y.`
+ * @param options the standard `cause`, where another error stands behind this one
+ * @example
+ * ```ts
+ * import { FoveaError, input } from "fovea";
+ *
+ * try {
+ *   const side: number = 4; // known only when the program runs
+ *   input(side, side, 1).conv(8, 5);
+ * } catch (error) {
+ *   if (error instanceof FoveaError) console.log(error.code, error.message);
+ *   // INVALID_SHAPE Expected a window of at most 4 for "conv1" but received a kernel of 5 (input [4, 4, 1]).
+ * }
+ * ```
+ */
+export class FoveaError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "FoveaError";
+    this.code = code;
+  }
+}
