@@ -10,6 +10,7 @@
 
 pub mod isa;
 pub mod peak;
+pub mod random;
 pub mod simd;
 pub mod threads;
 pub mod view;
