@@ -39,3 +39,13 @@ export class FoveaError extends Error {
     this.code = code;
   }
 }
+
+/** The error of an argument outside its range: `Expected a positive number for "learningRate" but received -1.` */
+export function invalidArgument(name: string, expected: string, received: unknown): FoveaError {
+  return new FoveaError("INVALID_ARGUMENT", `Expected ${expected} for "${name}" but received ${String(received)}.`);
+}
+
+/** Whether something thrown carries a code: ours, a native one, or one of Node's (`ENOENT`). */
+export function hasCode<Code extends string>(error: unknown, code: Code): error is Error & { readonly code: Code } {
+  return error instanceof Error && "code" in error && error.code === code;
+}
