@@ -5,8 +5,11 @@
 //!
 //! Shapes: x [N, H, W, C], w [K, C / groups, kh, kw], b [K] -> y [N, H', W', K].
 
+use serde::Deserialize;
+
 /// Geometry of a convolution; equals `torch.nn.functional.conv2d` after `pad`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conv2d {
     /// Number of images.
     pub batch: usize,

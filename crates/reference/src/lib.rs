@@ -13,11 +13,13 @@ pub mod activation;
 pub mod check;
 pub mod conv2d;
 pub mod dense;
+pub mod golden;
 pub mod loss;
 pub mod optimizer;
 pub mod pool2d;
 
 pub use conv2d::Conv2d;
 pub use dense::Dense;
+pub use golden::Golden;
 pub use optimizer::Sgd;
 pub use pool2d::{AvgPool2d, MaxPool2d, Pool2d};

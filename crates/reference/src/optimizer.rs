@@ -1,7 +1,10 @@
 //! Stochastic gradient descent as `torch.optim.SGD` (no dampening).
 
+use serde::Deserialize;
+
 /// Hyperparameters of SGD.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sgd {
     /// Step size.
     pub learning_rate: f64,

@@ -2,8 +2,11 @@
 //!
 //! Shapes: x [N, H, W, C] -> y [N, H', W', C]; channels never mix.
 
+use serde::Deserialize;
+
 /// Geometry of a pooling window; equals PyTorch's `MaxPool2d` and `AvgPool2d`, with padding a side.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pool2d {
     /// Number of images.
     pub batch: usize,
@@ -21,11 +24,13 @@ pub struct Pool2d {
 }
 
 /// Max pooling: padding never wins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(transparent)]
 pub struct MaxPool2d(pub Pool2d);
 
 /// Average pooling.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AvgPool2d {
     /// The window.
     pub pool: Pool2d,

@@ -1,0 +1,105 @@
+//! The reference against PyTorch, on the golden files. They hold exact results rounded to f32.
+
+use std::collections::BTreeMap;
+
+use fovea_reference::check::{relative_error, uniform, widen};
+use fovea_reference::{AvgPool2d, Conv2d, Golden, MaxPool2d, Sgd, activation, loss};
+use serde::Deserialize;
+
+const ROUNDING: f64 = 1e-7;
+
+#[track_caller]
+fn assert_equal(what: &str, golden: &[f32], reference: &[f64]) {
+    let error = relative_error(golden, reference);
+    assert!(
+        error <= ROUNDING,
+        "Expected {what} as PyTorch has it but the relative difference is {error:.1e}."
+    );
+}
+
+#[test]
+fn convolutions_and_their_gradients_equal_pytorch() {
+    let golden = Golden::open("conv2d");
+    let cases: BTreeMap<String, Conv2d> = golden.cases();
+    assert!(cases.len() >= 20);
+    for (name, conv) in cases {
+        let [x, dy] = ["x", "dy"].map(|tensor| widen(&golden.nhwc(&format!("{name}.{tensor}"))));
+        let [w, b] = ["w", "b"].map(|tensor| widen(golden.values(&format!("{name}.{tensor}"))));
+        assert_equal(&name, &golden.nhwc(&format!("{name}.y")), &conv.forward(&x, &w, Some(&b)));
+        assert_equal(&name, &golden.nhwc(&format!("{name}.dx")), &conv.backward_input(&dy, &w));
+        assert_equal(&name, golden.values(&format!("{name}.dw")), &conv.backward_weight(&x, &dy));
+        assert_equal(&name, golden.values(&format!("{name}.db")), &conv.backward_bias(&dy));
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Pooling {
+    Max(MaxPool2d),
+    Average(AvgPool2d),
+}
+
+#[test]
+fn pooling_and_its_gradient_equal_pytorch() {
+    let golden = Golden::open("pool2d");
+    let cases: BTreeMap<String, Pooling> = golden.cases();
+    assert!(cases.len() >= 40);
+    for (name, pooling) in cases {
+        let tensor = |tensor: &str| golden.nhwc(&format!("{name}.{tensor}"));
+        let [x, dy] = ["x", "dy"].map(|name| widen(&tensor(name)));
+        let (y, dx) = match pooling {
+            Pooling::Max(pool) => {
+                let (y, argmax) = pool.forward(&x);
+                (y, pool.backward(&dy, &argmax))
+            }
+            Pooling::Average(pool) => (pool.forward(&x), pool.backward(&dy)),
+        };
+        assert_equal(&name, &tensor("y"), &y);
+        assert_equal(&name, &tensor("dx"), &dx);
+    }
+}
+
+#[derive(Deserialize)]
+struct Smoothing {
+    label_smoothing: f64,
+}
+
+#[test]
+fn softmax_cross_entropy_equals_pytorch() {
+    let golden = Golden::open("softmax_cross_entropy");
+    for (name, Smoothing { label_smoothing }) in golden.cases() {
+        let tensor = |tensor: &str| golden.values(&format!("{name}.{tensor}"));
+        let classes = golden.shape(&format!("{name}.logits"))[1];
+        let logits = widen(tensor("logits"));
+        let labels = golden.integers(&format!("{name}.labels"));
+        let result = loss::softmax_cross_entropy(&logits, &labels, classes, label_smoothing);
+        assert_equal(&name, tensor("losses"), &result.losses);
+        assert_equal(&name, tensor("dlogits"), &result.dlogits);
+        assert_equal(&name, tensor("softmax"), &activation::softmax(&logits, classes));
+    }
+}
+
+#[test]
+fn sgd_equals_pytorch_over_five_steps() {
+    let golden = Golden::open("sgd");
+    for (name, sgd) in golden.cases::<Sgd>() {
+        let gradients = format!("{name}.gradients");
+        let length = golden.shape(&gradients)[1];
+        let mut rows = golden.values(&format!("{name}.parameters")).chunks_exact(length);
+        let mut parameter = widen(rows.next().unwrap());
+        let mut velocity = vec![0.0; length];
+        for (gradient, expected) in golden.values(&gradients).chunks_exact(length).zip(rows) {
+            sgd.step(&mut parameter, &widen(gradient), &mut velocity);
+            assert_equal(&name, expected, &parameter);
+        }
+    }
+}
+
+#[test]
+fn the_seeded_values_are_the_ones_that_the_golden_script_draws() {
+    let golden = Golden::open("sgd"); // its first case draws the gradients from seed 0, the parameters from 1
+    let gradients = golden.values("plain.gradients");
+    assert_eq!(gradients, uniform(0, gradients.len()));
+    let length = golden.shape("plain.gradients")[1];
+    assert_eq!(golden.values("plain.parameters")[..length], uniform(1, length));
+}

@@ -1,0 +1,322 @@
+"""Makes the golden files of this folder with PyTorch; run once, the files are committed.
+
+    python tests/golden/make.py        (torch, numpy and safetensors as in bench/requirements.txt)
+
+Inputs are f32; every result is computed by PyTorch in f64 and stored rounded to f32, so a golden value is within
+6e-8 of its own size of the exact one. Layouts are PyTorch's: activations NCHW, convolution weights OIHW. The
+geometry of each case stands, as JSON, under the one metadata key "cases"; tensors are named CASE.TENSOR.
+
+The script is deterministic: the same versions write the same bytes.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+
+FOLDER = Path(__file__).parent
+
+
+def uniform(seed, *shape):
+    """Values in -1..1, exact in f32: SplitMix64 of `seed`, the same as `uniform` in crates/reference."""
+    count = math.prod(shape)
+    with numpy.errstate(over="ignore"):
+        z = numpy.uint64(seed) + numpy.uint64(0x9E3779B97F4A7C15) * numpy.arange(2, count + 2, dtype=numpy.uint64)
+        z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> numpy.uint64(31))
+    values = (z >> numpy.uint64(40)).astype(numpy.float32) / numpy.float32(1 << 23) - numpy.float32(1)
+    return torch.from_numpy(values.reshape(shape))
+
+
+def save(name, tensors, cases):
+    """Writes NAME.safetensors; f64 becomes f32, integers stay."""
+    arrays = {}
+    for key, tensor in tensors.items():
+        array = tensor.detach().cpu().numpy()
+        arrays[key] = numpy.ascontiguousarray(array.astype(numpy.float32) if array.dtype == numpy.float64 else array)
+    path = FOLDER / f"{name}.safetensors"
+    save_file(arrays, path, metadata={"cases": json.dumps(cases)})
+    print(f"{path.name}: {len(cases)} cases, {path.stat().st_size} bytes")
+
+
+def with_gradient(tensor):
+    return tensor.double().requires_grad_()
+
+
+def pair(value):
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+# name: batch, input (h, w, c), filters, kernel, stride, padding (top, right, bottom, left), dilation, groups
+CONVOLUTIONS = {
+    "pointwise": (2, (5, 7, 17), 19, 1, 1, (0, 0, 0, 0), 1, 1),
+    "pointwise-stride-2": (2, (7, 6, 8), 33, 1, 2, (0, 0, 0, 0), 1, 1),
+    "pointwise-stride-3-padded": (1, (8, 5, 3), 4, 1, 3, (1, 0, 0, 1), 1, 1),
+    "dense": (5, (1, 1, 84), 10, 1, 1, (0, 0, 0, 0), 1, 1),
+    "dense-of-one-image": (1, (1, 1, 65), 70, 1, 1, (0, 0, 0, 0), 1, 1),
+    "lenet5-conv1": (1, (28, 28, 1), 6, 5, 1, (2, 2, 2, 2), 1, 1),
+    "lenet5-conv2": (2, (14, 14, 6), 16, 5, 1, (0, 0, 0, 0), 1, 1),
+    "kernel-covers-the-input": (3, (5, 5, 8), 20, 5, 1, (0, 0, 0, 0), 1, 1),
+    "resnet-stem": (1, (23, 22, 3), 16, 7, 2, (3, 3, 3, 3), 1, 1),
+    "alexnet-stem": (1, (35, 39, 3), 17, 11, 4, (2, 2, 2, 2), 1, 1),
+    "3x3": (2, (6, 7, 20), 18, 3, 1, (1, 1, 1, 1), 1, 1),
+    "3x3-several-panels": (1, (4, 5, 40), 50, 3, 1, (1, 1, 1, 1), 1, 1),
+    "3x3-stride-2": (3, (8, 9, 5), 7, 3, 2, (1, 1, 1, 1), 1, 1),
+    "3x3-stride-2-same": (2, (8, 10, 4), 9, 3, 2, (0, 1, 1, 0), 1, 1),
+    "3x3-stride-3-unequal-padding": (2, (11, 10, 3), 5, 3, 3, (1, 0, 2, 1), 1, 1),
+    "2x4-stride-2-3": (2, (9, 13, 6), 8, (2, 4), (2, 3), (1, 2, 0, 1), 1, 1),
+    "stride-beyond-the-kernel": (1, (10, 11, 4), 6, 2, 3, (0, 0, 0, 0), 1, 1),
+    "4x4-same": (1, (6, 6, 4), 5, 4, 1, (1, 2, 2, 1), 1, 1),
+    "1x9": (1, (3, 40, 2), 3, (1, 9), 1, (0, 4, 0, 4), 1, 1),
+    "dilation-2": (1, (9, 8, 6), 10, 3, 1, (2, 2, 2, 2), 2, 1),
+    "dilation-3-2-stride-2-1": (2, (12, 9, 3), 4, 3, (2, 1), (3, 0, 1, 2), (3, 2), 1),
+    "one-pixel-padded": (2, (1, 1, 7), 9, 3, 1, (1, 1, 1, 1), 1, 1),
+    "padding-beyond-the-kernel": (1, (4, 3, 2), 3, 2, 1, (3, 0, 0, 4), 1, 1),
+    "two-groups": (2, (7, 7, 8), 12, 5, 1, (2, 2, 2, 2), 1, 2),
+    "three-groups-stride-2": (1, (9, 7, 9), 6, 3, 2, (1, 0, 0, 1), 1, 3),
+    "depthwise": (1, (8, 7, 19), 19, 3, 1, (1, 1, 1, 1), 1, 19),
+    "depthwise-stride-2-same": (2, (8, 8, 16), 16, 3, 2, (0, 1, 1, 0), 1, 16),
+    "depthwise-multiplier-2": (1, (6, 5, 6), 12, 3, 1, (1, 1, 1, 1), 1, 6),
+}
+
+
+def make_conv2d():
+    tensors, cases = {}, {}
+    for seed, (name, case) in enumerate(CONVOLUTIONS.items()):
+        batch, (height, width, channels), filters, kernel, stride, padding, dilation, groups = case
+        kernel, stride, dilation = pair(kernel), pair(stride), pair(dilation)
+        top, right, bottom, left = padding
+        x = with_gradient(uniform(4 * seed, batch, channels, height, width))
+        w = with_gradient(uniform(4 * seed + 1, filters, channels // groups, *kernel))
+        b = with_gradient(uniform(4 * seed + 2, filters))
+        padded = F.pad(x, (left, right, top, bottom))
+        y = F.conv2d(padded, w, b, stride=stride, dilation=dilation, groups=groups)
+        dy = uniform(4 * seed + 3, *y.shape)
+        y.backward(dy.double())
+        tensors |= {
+            f"{name}.{key}": value
+            for key, value in dict(x=x, w=w, b=b, y=y, dy=dy, dx=x.grad, dw=w.grad, db=b.grad).items()
+        }
+        cases[name] = dict(
+            batch=batch, input=[height, width, channels], filters=filters, kernel=kernel, stride=stride,
+            padding=list(padding), dilation=dilation, groups=groups,
+        )
+    save("conv2d", tensors, cases)
+
+
+# name: batch, input (h, w, c), size, stride, padding (top, right, bottom, left), ceil_mode
+WINDOWS = {
+    "2x2": (2, (8, 6, 6), 2, 2, (0, 0, 0, 0), False),
+    "2x2-cuts-the-edge": (1, (5, 7, 16), 2, 2, (0, 0, 0, 0), False),
+    "2x2-ceil": (1, (5, 7, 3), 2, 2, (0, 0, 0, 0), True),
+    "3x3-stride-2": (2, (9, 7, 5), 3, 2, (0, 0, 0, 0), False),
+    "3x3-stride-2-ceil": (1, (8, 10, 17), 3, 2, (0, 0, 0, 0), True),
+    "3x3-stride-2-padded": (1, (7, 8, 4), 3, 2, (1, 1, 1, 1), False),
+    "3x3-stride-2-padded-ceil": (1, (8, 6, 4), 3, 2, (1, 1, 1, 1), True),
+    "3x3-stride-1-padded": (1, (5, 6, 9), 3, 1, (1, 1, 1, 1), False),
+    "2x3-stride-2-1-padded": (2, (6, 5, 3), (2, 3), (2, 1), (1, 1, 1, 1), False),
+    "2x2-stride-3": (1, (8, 9, 2), 2, 3, (0, 0, 0, 0), False),
+    "2x2-stride-3-padded-ceil": (1, (6, 7, 2), 2, 3, (1, 1, 1, 1), True),
+    "5x5-stride-3": (1, (14, 14, 8), 5, 3, (0, 0, 0, 0), False),
+    "whole-image": (3, (7, 7, 10), 7, 1, (0, 0, 0, 0), False),
+    "unequal-padding": (1, (6, 7, 5), 3, 2, (0, 2, 1, 1), False),
+}
+
+
+def make_pool2d():
+    tensors, cases = {}, {}
+    for seed, (window, case) in enumerate(WINDOWS.items()):
+        batch, (height, width, channels), size, stride, padding, ceil_mode = case
+        size, stride = pair(size), pair(stride)
+        pool = dict(
+            batch=batch, input=[height, width, channels], size=size, stride=stride, padding=list(padding),
+            ceil_mode=ceil_mode,
+        )
+
+        def add(name, x, function, geometry):
+            x = with_gradient(x)
+            y = function(x)
+            dy = uniform(3 * seed + 1, *y.shape)
+            y.backward(dy.double())
+            tensors.update({f"{name}.{key}": value for key, value in dict(x=x, y=y, dy=dy, dx=x.grad).items()})
+            cases[name] = geometry
+
+        x = uniform(3 * seed, batch, channels, height, width)
+        add(f"max-{window}", x, lambda x: max_pool2d(x, size, stride, padding, ceil_mode), dict(max=pool))
+        # Three different values only: which of equal maxima gets the gradient is part of the meaning.
+        ties = torch.round(uniform(3 * seed + 2, batch, channels, height, width))
+        add(f"max-{window}-ties", ties, lambda x: max_pool2d(x, size, stride, padding, ceil_mode), dict(max=pool))
+        for include in (True, False):
+            if include or len(set(padding)) == 1 and max(padding) > 0:
+                name = f"average-{window}" + ("" if include else "-without-padding")
+                geometry = dict(average=dict(pool=pool, count_include_pad=include))
+                add(name, x, lambda x: avg_pool2d(x, size, stride, padding, ceil_mode, include), geometry)
+    save("pool2d", tensors, cases)
+
+
+def max_pool2d(x, size, stride, padding, ceil_mode):
+    top, right, bottom, left = padding
+    if top == bottom and left == right:
+        return F.max_pool2d(x, size, stride, (top, left), ceil_mode=ceil_mode)
+    return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-math.inf), size, stride, ceil_mode=ceil_mode)
+
+
+def avg_pool2d(x, size, stride, padding, ceil_mode, count_include_pad):
+    top, right, bottom, left = padding
+    if top == bottom and left == right:
+        return F.avg_pool2d(x, size, stride, (top, left), ceil_mode, count_include_pad)
+    return F.avg_pool2d(F.pad(x, (left, right, top, bottom)), size, stride, ceil_mode=ceil_mode)
+
+
+def make_softmax_cross_entropy():
+    tensors, cases = {}, {}
+    spread = torch.linspace(-90, 90, 10).repeat(3, 1)  # exp(180) overflows f32: the maximum must be taken out
+    for seed, (name, logits) in enumerate({
+        "ten-classes": 4 * uniform(1, 16, 10),
+        "two-classes": uniform(2, 5, 2),
+        "thousand-classes": 3 * uniform(3, 3, 1000),
+        "far-apart": spread,
+    }.items()):
+        batch, classes = logits.shape
+        labels = ((uniform(100 + seed, batch) + 1) / 2 * classes).to(torch.int32)
+        for label_smoothing in (0.0, 0.1):
+            case = f"{name}-{label_smoothing}"
+            x = with_gradient(logits)
+            losses = F.cross_entropy(x, labels.long(), reduction="none", label_smoothing=label_smoothing)
+            losses.mean().backward()
+            results = dict(logits=x, labels=labels, losses=losses, dlogits=x.grad, softmax=x.softmax(1))
+            tensors |= {f"{case}.{key}": value for key, value in results.items()}
+            cases[case] = dict(label_smoothing=label_smoothing)
+    save("softmax_cross_entropy", tensors, cases)
+
+
+OPTIMIZERS = {
+    "plain": dict(learning_rate=0.1, momentum=0.0, weight_decay=0.0, nesterov=False),
+    "momentum": dict(learning_rate=0.05, momentum=0.9, weight_decay=0.0, nesterov=False),
+    "weight-decay": dict(learning_rate=0.1, momentum=0.0, weight_decay=0.05, nesterov=False),
+    "momentum-weight-decay": dict(learning_rate=0.05, momentum=0.9, weight_decay=5e-4, nesterov=False),
+    "nesterov-weight-decay": dict(learning_rate=0.05, momentum=0.8, weight_decay=0.01, nesterov=True),
+}
+
+
+def make_sgd(length=37, steps=5):
+    """CASE.gradients [steps, length]; CASE.parameters [steps + 1, length], the first row before any step."""
+    tensors = {}
+    for seed, (name, options) in enumerate(OPTIMIZERS.items()):
+        gradients = uniform(2 * seed, steps, length)
+        parameter = with_gradient(uniform(2 * seed + 1, length))
+        history = [parameter.detach().clone()]
+        optimizer = sgd([parameter], **options)
+        for gradient in gradients:
+            parameter.grad = gradient.double()
+            optimizer.step()
+            history.append(parameter.detach().clone())
+        tensors |= {f"{name}.gradients": gradients, f"{name}.parameters": torch.stack(history)}
+    save("sgd", tensors, OPTIMIZERS)
+
+
+def sgd(parameters, learning_rate, momentum, weight_decay, nesterov):
+    return torch.optim.SGD(
+        parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+    )
+
+
+class LeNet5(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 6, 5, padding=2)
+        self.conv2 = torch.nn.Conv2d(6, 16, 5)
+        self.fc1 = torch.nn.Linear(16 * 5 * 5, 120)
+        self.fc2 = torch.nn.Linear(120, 84)
+        self.fc3 = torch.nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+def initial_weights():
+    """The recipe: tensor number i (in the order of `state_dict`) is uniform(i) times sqrt(6 / fan in) as f32, a
+    bias uniform(i) times 1 / sqrt(fan in); fan in is the weight's inputs an output, also for its bias."""
+    tensors = {}
+    for index, (name, tensor) in enumerate(LeNet5().state_dict().items()):
+        if name.endswith(".weight"):
+            fan_in = tensor[0].numel()
+        bound = math.sqrt((6 if name.endswith(".weight") else 1) / fan_in)
+        tensors[name] = uniform(index, *tensor.shape) * numpy.float32(bound)
+    return tensors
+
+
+def smooth_images(batches, batch):
+    """Ten bright blobs on black, one a class, each image moved and bent by noise of its own: [B, N, 28, 28] u8."""
+    count = batches * batch
+    labels = ((uniform(1000, count) + 1) / 2 * 10).to(torch.int32)
+    prototypes = uniform(1001, 10, 1, 5, 5)[labels.long()]
+    noise = 0.5 * uniform(1002, count, 1, 7, 7)
+    smooth = sum(F.interpolate(grid.double(), 28, mode="bicubic", align_corners=True) for grid in (prototypes, noise))
+    images = (smooth * 255).clamp(0, 255).round().to(torch.uint8)
+    return images.reshape(batches, batch, 28, 28), labels.reshape(batches, batch)
+
+
+def train(dtype, images, labels, label_smoothing, **options):
+    """The loss of every step and the parameters after the last."""
+    network = LeNet5()
+    network.load_state_dict(initial_weights())
+    network.to(dtype)
+    optimizer = sgd(network.parameters(), **options)
+    losses = []
+    for x, label in zip(images, labels):
+        optimizer.zero_grad()
+        logits = network((x.float() / 255).to(dtype).unsqueeze(1))
+        loss = F.cross_entropy(logits, label.long(), label_smoothing=label_smoothing)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses), network.state_dict()
+
+
+def disagreement(actual, expected):
+    """Largest difference over the largest expected value."""
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+LENET5_RUNS = {
+    "momentum": dict(learning_rate=0.03, momentum=0.9, weight_decay=5e-4, nesterov=False, label_smoothing=0.0),
+    "nesterov": dict(learning_rate=0.03, momentum=0.9, weight_decay=5e-4, nesterov=True, label_smoothing=0.1),
+}
+
+
+def make_lenet5_losses(batches=10, batch=16):
+    """images u8 [batches, batch, 28, 28] (divided by 255 in f32) and labels of both runs; CASE.losses [batches]:
+    the mean over each batch, before its update; momentum.final.NAME: the parameters after the last update.
+    Initial weights: `initial_weights`."""
+    images, labels = smooth_images(batches, batch)
+    tensors = dict(images=images, labels=labels)
+    for case, options in LENET5_RUNS.items():
+        losses, final = train(torch.float64, images, labels, **options)
+        losses32, final32 = train(torch.float32, images, labels, **options)
+        loss_error = max(disagreement(actual, loss) for actual, loss in zip(losses32, losses))
+        final_error = max(disagreement(final32[name], value) for name, value in final.items())
+        print(f"lenet5 {case}:", " ".join(f"{loss:.6f}" for loss in losses))
+        print(f"  PyTorch f32 against f64: losses {loss_error:.1e}, parameters {final_error:.1e} (limit 1e-5)")
+        assert max(loss_error, final_error) < 1e-5, "these batches are too sensitive to rounding for a golden file"
+        tensors[f"{case}.losses"] = losses
+        if case == "momentum":  # a second set of 61,706 would double the file; ten losses see every update
+            tensors |= {f"{case}.final.{name}": value for name, value in final.items()}
+    save("lenet5_losses", tensors, LENET5_RUNS)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    make_conv2d()
+    make_pool2d()
+    make_softmax_cross_entropy()
+    make_sgd()
+    make_lenet5_losses()
