@@ -11,6 +11,7 @@ The script is deterministic: the same versions write the same bytes.
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy
@@ -18,7 +19,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import save_file
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
+sys.path.append(str(FOLDER.parents[1] / "bench" / "peers"))
+
+from models import LeNet5  # noqa: E402
 
 
 def uniform(seed, *shape):
@@ -122,6 +126,7 @@ WINDOWS = {
     "2x3-stride-2-1-padded": (2, (6, 5, 3), (2, 3), (2, 1), (1, 1, 1, 1), False),
     "2x2-stride-3": (1, (8, 9, 2), 2, 3, (0, 0, 0, 0), False),
     "2x2-stride-3-padded-ceil": (1, (6, 7, 2), 2, 3, (1, 1, 1, 1), True),
+    "2x2-padded-ceil-without-a-late-window": (1, (5, 5, 2), 2, 2, (1, 1, 1, 1), True),
     "5x5-stride-3": (1, (14, 14, 8), 5, 3, (0, 0, 0, 0), False),
     "whole-image": (3, (7, 7, 10), 7, 1, (0, 0, 0, 0), False),
     "unequal-padding": (1, (6, 7, 5), 3, 2, (0, 2, 1, 1), False),
@@ -224,22 +229,6 @@ def sgd(parameters, learning_rate, momentum, weight_decay, nesterov):
     return torch.optim.SGD(
         parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
     )
-
-
-class LeNet5(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = torch.nn.Conv2d(1, 6, 5, padding=2)
-        self.conv2 = torch.nn.Conv2d(6, 16, 5)
-        self.fc1 = torch.nn.Linear(16 * 5 * 5, 120)
-        self.fc2 = torch.nn.Linear(120, 84)
-        self.fc3 = torch.nn.Linear(84, 10)
-
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        x = F.relu(self.fc1(x.flatten(1)))
-        return self.fc3(F.relu(self.fc2(x)))
 
 
 def initial_weights():
