@@ -28,6 +28,7 @@ impl Simd for Avx2 {
     type Vector = __m256;
 
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
 
     #[inline]
     fn enter<K: Kernel>(self, kernel: K) -> K::Output {
@@ -138,12 +139,97 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn select_greater_or_nan(self, a: __m256, b: __m256, value: __m256, other: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let taken = _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
+            _mm256_blendv_ps(other, value, taken)
+        }
+    }
+
+    #[inline(always)]
+    fn select_equal(self, a: __m256, b: __m256, value: __m256, other: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_blendv_ps(other, value, _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b)) }
+    }
+
+    #[inline(always)]
+    fn scale(self, vector: __m256, exponent: __m256) -> __m256 {
+        // The exponent field is the bits above the 23 of the fraction.
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let shifted = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(exponent));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(vector), shifted))
+        }
+    }
+
+    #[inline(always)]
     fn sum(self, vector: __m256) -> f32 {
         // SAFETY: `self` proves AVX2.
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: __m256) -> f32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, pointer: *const u8, count: usize) -> __m256 {
+        debug_assert!(count <= 8);
+        // SAFETY: each piece read lies below `count`, which the caller vouches for; `self` proves AVX2.
+        unsafe {
+            let (mut pointer, mut bytes, mut bits) = (pointer, 0u64, 0);
+            if count == 8 {
+                bytes = pointer.cast::<u64>().read_unaligned();
+            }
+            if count & 4 != 0 {
+                bytes = u64::from(pointer.cast::<u32>().read_unaligned());
+                (pointer, bits) = (pointer.add(4), 32);
+            }
+            if count & 2 != 0 {
+                bytes |= u64::from(pointer.cast::<u16>().read_unaligned()) << bits;
+                (pointer, bits) = (pointer.add(2), bits + 16);
+            }
+            if count & 1 != 0 {
+                bytes |= u64::from(*pointer) << bits;
+            }
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, pointer: *mut u8, vector: __m256, count: usize) {
+        debug_assert!(count <= 8);
+        // SAFETY: each piece written lies below `count`, which the caller vouches for; `self` proves AVX2.
+        unsafe {
+            let whole = _mm256_cvtps_epi32(vector);
+            let halves = (_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            let words = _mm_packus_epi32(halves.0, halves.1);
+            let (mut pointer, mut bytes) = (pointer, _mm_cvtsi128_si64(_mm_packus_epi16(words, words)));
+            if count == 8 {
+                return pointer.cast::<i64>().write_unaligned(bytes);
+            }
+            if count & 4 != 0 {
+                pointer.cast::<u32>().write_unaligned(bytes as u32);
+                (pointer, bytes) = (pointer.add(4), bytes >> 32);
+            }
+            if count & 2 != 0 {
+                pointer.cast::<u16>().write_unaligned(bytes as u16);
+                (pointer, bytes) = (pointer.add(2), bytes >> 16);
+            }
+            if count & 1 != 0 {
+                *pointer = bytes as u8;
+            }
         }
     }
 

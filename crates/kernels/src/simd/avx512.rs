@@ -30,6 +30,7 @@ impl Simd for Avx512 {
     type Vector = __m512;
 
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
 
     #[inline]
     fn enter<K: Kernel>(self, kernel: K) -> K::Output {
@@ -120,6 +121,27 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn select_greater_or_nan(self, a: __m512, b: __m512, value: __m512, other: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let taken = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            _mm512_mask_blend_ps(taken, other, value)
+        }
+    }
+
+    #[inline(always)]
+    fn select_equal(self, a: __m512, b: __m512, value: __m512, other: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), other, value) }
+    }
+
+    #[inline(always)]
+    fn scale(self, vector: __m512, exponent: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_scalef_ps(vector, exponent) }
+    }
+
+    #[inline(always)]
     fn sum(self, vector: __m512) -> f32 {
         // SAFETY: `self` proves AVX-512, DQ for the halves.
         unsafe {
@@ -127,6 +149,35 @@ impl Simd for Avx512 {
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: __m512) -> f32 {
+        // SAFETY: `self` proves AVX-512, DQ for the halves.
+        unsafe {
+            let eight = _mm256_max_ps(_mm512_castps512_ps256(vector), _mm512_extractf32x8_ps::<1>(vector));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, pointer: *const u8, count: usize) -> __m512 {
+        // SAFETY: masked-off bytes are not read; the caller vouches for the others. BW and VL are proven.
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(Self::mask(count), pointer.cast());
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, pointer: *mut u8, vector: __m512, count: usize) {
+        // SAFETY: masked-off bytes are not written; the caller vouches for the others. BW and VL are proven.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(vector));
+            _mm_mask_storeu_epi8(pointer.cast(), Self::mask(count), bytes);
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+pub mod math;
 pub mod scalar;
 
 /// Work to be compiled once per instruction set.
@@ -29,6 +30,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Floats in a vector.
     const LANES: usize;
+
+    /// Vector registers, which bound the size of a register tile.
+    const REGISTERS: usize;
 
     /// Runs `kernel` in a function compiled for this set.
     fn enter<K: Kernel>(self, kernel: K) -> K::Output;
@@ -81,10 +85,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// a * b + c, rounded once where the set has a fused instruction.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
-    /// The larger of each pair; `b` where `a` is not a number.
+    /// The larger of each pair; `b` where either is not a number, so `max(zero, x)` keeps an `x` that is none.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// The smaller of each pair; `b` where `a` is not a number.
+    /// The smaller of each pair; `b` where either is not a number.
     fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// `value` in the lanes where `a > b`, otherwise `other`.
@@ -96,8 +100,45 @@ pub trait Simd: Copy + Send + Sync + 'static {
         other: Self::Vector,
     ) -> Self::Vector;
 
+    /// `value` in the lanes where `a > b` or `a` is not a number, otherwise `other`.
+    fn select_greater_or_nan(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        value: Self::Vector,
+        other: Self::Vector,
+    ) -> Self::Vector;
+
+    /// `value` in the lanes where `a == b`, otherwise `other`.
+    fn select_equal(
+        self,
+        a: Self::Vector,
+        b: Self::Vector,
+        value: Self::Vector,
+        other: Self::Vector,
+    ) -> Self::Vector;
+
+    /// `vector` times two to the power `exponent`, where the exponents are whole and both `vector` and the result are
+    /// normal numbers; a lane of `vector` that is not a number stays one.
+    fn scale(self, vector: Self::Vector, exponent: Self::Vector) -> Self::Vector;
+
     /// The sum of all lanes, added as a tree (lane i and lane i + half first).
     fn sum(self, vector: Self::Vector) -> f32;
+
+    /// The largest lane; any lane if one is not a number.
+    fn largest(self, vector: Self::Vector) -> f32;
+
+    /// Reads the first `count` bytes as floats; the other lanes are zero and their memory is not touched.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reading `count` bytes and `count <= LANES`.
+    unsafe fn load_bytes(self, pointer: *const u8, count: usize) -> Self::Vector;
+
+    /// Writes the first `count` lanes, whole numbers in 0..=255, as bytes; memory beyond is not touched.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writing `count` bytes and `count <= LANES`.
+    unsafe fn store_bytes(self, pointer: *mut u8, vector: Self::Vector, count: usize);
 
     /// Asks for the cache line at `pointer`, which may be any address.
     fn prefetch(self, pointer: *const f32);

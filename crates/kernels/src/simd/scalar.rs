@@ -25,6 +25,7 @@ impl Simd for Scalar {
     type Vector = Vector;
 
     const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
 
     #[inline]
     fn enter<K: Kernel>(self, kernel: K) -> K::Output {
@@ -103,9 +104,47 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn select_greater_or_nan(self, a: Vector, b: Vector, value: Vector, other: Vector) -> Vector {
+        let greater = |i: usize| a.0[i] > b.0[i] || a.0[i].is_nan();
+        Vector(std::array::from_fn(|i| if greater(i) { value.0[i] } else { other.0[i] }))
+    }
+
+    #[inline(always)]
+    fn select_equal(self, a: Vector, b: Vector, value: Vector, other: Vector) -> Vector {
+        Vector(std::array::from_fn(|i| if a.0[i] == b.0[i] { value.0[i] } else { other.0[i] }))
+    }
+
+    #[inline(always)]
+    fn scale(self, vector: Vector, exponent: Vector) -> Vector {
+        // The exponent field is the bits above the 23 of the fraction.
+        map2(vector, exponent, |v, e| f32::from_bits(v.to_bits().wrapping_add((e as i32 as u32) << 23)))
+    }
+
+    #[inline(always)]
     fn sum(self, vector: Vector) -> f32 {
         let [a, b, c, d] = vector.0;
         (a + c) + (b + d)
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: Vector) -> f32 {
+        let [a, b, c, d] = vector.0;
+        let larger = |a: f32, b: f32| if a > b { a } else { b };
+        larger(larger(a, c), larger(b, d))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, pointer: *const u8, count: usize) -> Vector {
+        // SAFETY: only lanes below `count` are read, which the caller vouches for.
+        Vector(std::array::from_fn(|i| if i < count { f32::from(unsafe { *pointer.add(i) }) } else { 0.0 }))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, pointer: *mut u8, vector: Vector, count: usize) {
+        for i in 0..count {
+            // SAFETY: i < count, which the caller vouches for.
+            unsafe { *pointer.add(i) = vector.0[i] as u8 }
+        }
     }
 
     #[inline(always)]
