@@ -9,7 +9,8 @@ export type ErrorCode =
   | "ABORTED"
   | "CLOSED"
   | "INTERNAL"
-  | "INVALID_SHAPE";
+  | "INVALID_SHAPE"
+  | "NO_BINARY";
 
 /**
  * Every error that fovea raises on purpose: one sentence with the numbers in it, and a stable code.

@@ -1,0 +1,77 @@
+//! Errors as JavaScript sees them: one sentence and a stable `code`.
+
+use fovea_formats::FormatError;
+use napi::{Env, JsError};
+
+/// The stable codes. They are part of the public contract: add, never rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The graph definition does not describe a network that can be run.
+    InvalidGraph,
+    /// An option or argument is out of its range.
+    InvalidArgument,
+    /// A dataset or array file is not what it should be.
+    InvalidData,
+    /// Weights or a checkpoint do not fit the graph.
+    InvalidWeights,
+    /// The loss became NaN or infinite.
+    NotFinite,
+    /// The operating system refused to read or write.
+    Io,
+    /// The work was aborted before it had a result.
+    Aborted,
+    /// The session was closed.
+    Closed,
+    /// A bug in this library.
+    Internal,
+}
+
+impl AsRef<str> for Code {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::InvalidGraph => "INVALID_GRAPH",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::InvalidData => "INVALID_DATA",
+            Self::InvalidWeights => "INVALID_WEIGHTS",
+            Self::NotFinite => "NOT_FINITE",
+            Self::Io => "IO",
+            Self::Aborted => "ABORTED",
+            Self::Closed => "CLOSED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// What every door returns on failure.
+pub type Error = napi::Error<Code>;
+
+/// The result of every door.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An [`Code::InvalidArgument`] error: `Expected {expected} for "{name}" but received {received}.`
+pub fn invalid_argument(name: &str, expected: &str, received: impl std::fmt::Display) -> Error {
+    Error::new(Code::InvalidArgument, format!("Expected {expected} for \"{name}\" but received {received}."))
+}
+
+/// A file that could not be read or written, or is not what it should be.
+pub fn from_format(error: FormatError) -> Error {
+    let code = if matches!(error, FormatError::Io { .. }) { Code::Io } else { Code::InvalidData };
+    Error::new(code, error.to_string())
+}
+
+/// The error of a promise. napi's promises reject with its own status names as codes, except
+/// when the error retains a JavaScript value: so the value is built here, with our code.
+/// Must be called on the JavaScript thread.
+pub fn rejection(env: Env, error: Error) -> napi::Error {
+    napi::Error::from(JsError::from(error).into_unknown(env))
+}
+
+/// An [`Code::Internal`] error that carries the message of a caught panic.
+pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Error {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a message");
+    Error::new(Code::Internal, format!("Expected the native code to finish but it failed: {message}."))
+}
