@@ -8,6 +8,7 @@
 //! An inner loop is written once, generic over [`simd::Simd`], and compiled once per instruction set; only what
 //! differs in kind, the size of a register tile for example, is chosen per set.
 
+pub mod conv2d;
 pub mod isa;
 pub mod peak;
 pub mod random;

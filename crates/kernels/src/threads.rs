@@ -265,6 +265,11 @@ impl<T> Shareable<T> {
         Self(slice.as_mut_ptr())
     }
 
+    /// As [`Self::new`], for memory that is known by its address.
+    pub(crate) fn from_pointer(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
     /// The first element.
     #[inline(always)]
     pub(crate) fn pointer(&self) -> *mut T {

@@ -1,0 +1,108 @@
+//! Percent of the FMA peak that each pass of a convolution reaches, on one thread and on all.
+//!
+//! `cargo run --release -p fovea-kernels --example convolutions [FILTER]`, `FOVEA_ISA` chooses the instruction set. The
+//! peak is measured beside every line, since a machine's clock changes from minute to minute.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
+
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
+use std::time::Instant;
+
+/// Name, batch, input, filters, kernel, stride, padding.
+type Case = (&'static str, usize, [usize; 3], usize, usize, usize, usize);
+
+const CASES: &[Case] = &[
+    ("lenet conv1", 64, [28, 28, 1], 6, 5, 1, 2),
+    ("lenet conv2", 64, [14, 14, 6], 16, 5, 1, 0),
+    ("lenet fc1", 64, [1, 1, 400], 120, 1, 1, 0),
+    ("lenet fc2", 64, [1, 1, 120], 84, 1, 1, 0),
+    ("lenet fc3", 64, [1, 1, 84], 10, 1, 1, 0),
+    ("lenet conv1 one", 1, [28, 28, 1], 6, 5, 1, 2),
+    ("lenet conv2 one", 1, [14, 14, 6], 16, 5, 1, 0),
+    ("lenet fc1 one", 1, [1, 1, 400], 120, 1, 1, 0),
+    ("3x3 64@56", 16, [56, 56, 64], 64, 3, 1, 1),
+    ("3x3 128@28", 16, [28, 28, 128], 128, 3, 1, 1),
+    ("3x3 256@14", 16, [14, 14, 256], 256, 3, 1, 1),
+    ("3x3 512@7", 16, [7, 7, 512], 512, 3, 1, 1),
+    ("3x3 s2 128@56", 16, [56, 56, 128], 128, 3, 2, 1),
+    ("1x1 64>256@56", 16, [56, 56, 64], 256, 1, 1, 0),
+    ("1x1 256>64@56", 16, [56, 56, 256], 64, 1, 1, 0),
+    ("1x1 1024>256@14", 16, [14, 14, 1024], 256, 1, 1, 0),
+    ("7x7 s2 3@224", 4, [224, 224, 3], 64, 7, 2, 3),
+    ("11x11 s4 3@224", 4, [224, 224, 3], 64, 11, 4, 2),
+    ("dense 9216>4096", 32, [1, 1, 9216], 4096, 1, 1, 0),
+];
+
+fn main() {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let isa = Isa::detect().unwrap();
+    let pools = [Pool::new(1), Pool::new(Pool::default_threads())];
+    println!("{}: percent of FMA peak, 1 / {} threads (microseconds)", isa.name(), pools[1].threads());
+    for case in CASES.iter().filter(|case| case.0.contains(&filter)) {
+        print!("{:16}", case.0);
+        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+            for pool in &pools {
+                let (percent, microseconds) = measure(case, pass, Context { isa, pool });
+                print!("  {percent:5.1} ({microseconds:8.1})");
+            }
+            print!(" |");
+        }
+        println!();
+    }
+}
+
+/// Percent of peak and microseconds of one pass: the best of about 50 ms.
+fn measure(
+    &(_, batch, input, filters, kernel, stride, padding): &Case,
+    pass: Pass,
+    context: Context,
+) -> (f64, f64) {
+    let shape = Conv2dShape {
+        input,
+        filters,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 4],
+        dilation: [1; 2],
+        groups: 1,
+    };
+    let convolution = Conv2d::new(shape, context.isa).unwrap();
+    let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
+    let values = |count: usize| (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect::<Vec<f32>>();
+    let (mut x, mut y) = (values(batch * h * w * c), values(batch * oh * ow * k));
+    let mut weight = values(convolution.weight_len());
+    let mut packed = values(convolution.gradient_weight_len());
+    let mut bias = values(k);
+    let mut scratch = vec![0.0; convolution.scratch_len(pass, batch, context.pool.threads()) + 16];
+    let skip = scratch.as_ptr().align_offset(64);
+    let scratch = &mut scratch[skip..];
+    let (xs, ys) = ([batch, h, w, c], [batch, oh, ow, k]);
+    let mut once = || match pass {
+        Pass::Forward => {
+            let (x, y) = (View4::new(&x, xs, c).unwrap(), ViewMut4::new(&mut y, ys, k).unwrap());
+            convolution.forward(context, x, &weight, Some(&bias), Activation::Relu, y, scratch);
+        }
+        Pass::BackwardInput => {
+            let (dy, dx) = (View4::new(&y, ys, k).unwrap(), ViewMut4::new(&mut x, xs, c).unwrap());
+            convolution.pack_gradient_weight(context, &weight, &mut packed);
+            convolution.backward_input(context, dy, &packed, dx, scratch);
+        }
+        Pass::BackwardWeight => {
+            let (x, dy) = (View4::new(&x, xs, c).unwrap(), View4::new(&y, ys, k).unwrap());
+            convolution.backward_weight(context, x, dy, &mut weight, Some(&mut bias), scratch);
+        }
+    };
+    once();
+    let (mut best, mut peak, start) = (f64::INFINITY, 0.0f64, Instant::now());
+    while start.elapsed().as_millis() < 60 || best.is_infinite() {
+        peak = peak.max(peak::fma_peak(context));
+        for _ in 0..5 {
+            let begin = Instant::now();
+            once();
+            best = best.min(begin.elapsed().as_secs_f64());
+        }
+    }
+    let flops = 2.0 * shape.mult_adds() as f64 * batch as f64;
+    (flops / best / 1e9 / peak * 100.0, best * 1e6)
+}

@@ -1,0 +1,419 @@
+//! Two-dimensional convolution.
+//!
+//! Every pass is a matrix product over a matrix that is never built (implicit GEMM): the rows are output pixels, the
+//! columns output channels, and the inner dimension runs over the kernel's taps and the input's channels, which
+//! in NHWC stand side by side in memory.
+//!
+//! | pass | file | what it is |
+//! |---|---|---|
+//! | forward | `gather` | y[p, k] = sum over taps t, channels c of x[p at t, c] w[t, c, k] |
+//! | input gradient | `gather` | the same with flipped, transposed weights; one sub-convolution for each phase of the stride |
+//! | input gradient, few channels | `scatter` | each dy pixel adds a kernel row of products to dx |
+//! | weight gradient | `weight_gradient` | dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k] |
+//!
+//! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
+//! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
+
+mod gather;
+mod layout;
+mod scatter;
+mod tile;
+mod weight_gradient;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{Activation, Context, Isa, View4, ViewMut4};
+use gather::{Gather, Phase, Tap};
+use layout::Panels;
+
+/// Geometry of a convolution. Sizes are `[height, width]`, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dShape {
+    /// Input height, width and channels.
+    pub input: [usize; 3],
+    /// Output channels.
+    pub filters: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Zeros around the input: top, right, bottom, left.
+    pub padding: [usize; 4],
+    /// Distance between the kernel's taps.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+}
+
+/// Why a geometry is impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShapeError {
+    /// A size that must be positive is zero.
+    Zero(&'static str),
+    /// The window, dilated, is larger than the padded input.
+    WindowTooLarge {
+        /// Height and width of the dilated window.
+        window: [usize; 2],
+        /// Height and width of the padded input.
+        padded: [usize; 2],
+    },
+    /// Channels or filters are not a multiple of the groups.
+    Groups {
+        /// Input channels.
+        channels: usize,
+        /// Output channels.
+        filters: usize,
+        /// Groups.
+        groups: usize,
+    },
+    /// A product of sizes does not fit into memory.
+    TooLarge,
+}
+
+impl std::fmt::Display for ShapeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Zero(what) => write!(f, "Expected a positive {what} but received 0."),
+            Self::WindowTooLarge { window: [wh, ww], padded: [ph, pw] } => {
+                write!(f, "A window of {wh} x {ww} does not fit into a padded input of {ph} x {pw}.")
+            }
+            Self::Groups { channels, filters, groups } => {
+                write!(f, "Expected channels and filters divisible by {groups} groups but received ")?;
+                write!(f, "{channels} channels and {filters} filters.")
+            }
+            Self::TooLarge => write!(f, "The sizes are too large for memory."),
+        }
+    }
+}
+
+impl std::error::Error for ShapeError {}
+
+/// No single size or tensor may pass this many elements: products of a few of them still fit into 64 bits.
+const LARGEST: usize = 1 << 40;
+
+impl Conv2dShape {
+    /// Output height, width and channels, each `(padded - dilation (kernel - 1) - 1) / stride + 1`, rounded down.
+    pub fn output(&self) -> Result<[usize; 3], ShapeError> {
+        let positive = [
+            (self.input[0], "input height"),
+            (self.input[1], "input width"),
+            (self.input[2], "number of channels"),
+            (self.filters, "number of filters"),
+            (self.kernel[0].min(self.kernel[1]), "kernel size"),
+            (self.stride[0].min(self.stride[1]), "stride"),
+            (self.dilation[0].min(self.dilation[1]), "dilation"),
+            (self.groups, "number of groups"),
+        ];
+        if let Some((_, what)) = positive.into_iter().find(|(size, _)| *size == 0) {
+            return Err(ShapeError::Zero(what));
+        }
+        self.check_magnitude()?;
+        let [h, w, channels] = self.input;
+        if !channels.is_multiple_of(self.groups) || !self.filters.is_multiple_of(self.groups) {
+            return Err(ShapeError::Groups { channels, filters: self.filters, groups: self.groups });
+        }
+        let [top, right, bottom, left] = self.padding;
+        let padded = [h + top + bottom, w + left + right];
+        let window = [0, 1].map(|axis| self.dilation[axis] * (self.kernel[axis] - 1) + 1);
+        if window[0] > padded[0] || window[1] > padded[1] {
+            return Err(ShapeError::WindowTooLarge { window, padded });
+        }
+        let [oh, ow] = [0, 1].map(|axis| (padded[axis] - window[axis]) / self.stride[axis] + 1);
+        Ok([oh, ow, self.filters])
+    }
+
+    /// Refuses sizes whose products could overflow anywhere below.
+    fn check_magnitude(&self) -> Result<(), ShapeError> {
+        let sizes = self.padding.iter().chain(&self.stride).chain(&self.dilation);
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        let products = [
+            product(&self.input),
+            product(&[self.input[2], self.filters, self.kernel[0], self.kernel[1]]),
+            product(&[self.kernel[0], self.dilation[0]]),
+            product(&[self.kernel[1], self.dilation[1]]),
+        ];
+        let fits = |size: &usize| *size <= LARGEST;
+        match sizes.clone().all(fits) && products.iter().all(|product| product.as_ref().is_some_and(fits)) {
+            true => Ok(()),
+            false => Err(ShapeError::TooLarge),
+        }
+    }
+
+    /// Multiplications (each with an addition) of one image's forward pass.
+    pub fn mult_adds(&self) -> u64 {
+        let Ok([oh, ow, filters]) = self.output() else { return 0 };
+        (oh * ow * filters * self.kernel[0] * self.kernel[1] * (self.input[2] / self.groups)) as u64
+    }
+
+    /// Weights in PyTorch's layout: filters x channels of a group x kernel height x kernel width.
+    pub fn parameters(&self) -> usize {
+        self.filters * (self.input[2] / self.groups) * self.kernel[0] * self.kernel[1]
+    }
+}
+
+/// One of the three passes of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// y from x.
+    Forward,
+    /// dx from dy.
+    BackwardInput,
+    /// dw and db from x and dy.
+    BackwardWeight,
+}
+
+/// How the input gradient is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputGradient {
+    Gather,
+    Scatter,
+}
+
+/// A convolution prepared for an instruction set: its geometry is checked, its weight layout chosen.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    shape: Conv2dShape,
+    output: [usize; 3],
+    isa: Isa,
+    /// Layout of the weights: forward reads them, the weight gradient writes its like.
+    panels: Panels,
+    /// Layout of what the input gradient reads.
+    gradient_panels: Panels,
+    input_gradient: InputGradient,
+    forward_taps: Vec<Tap>,
+    phases: Vec<Phase>,
+}
+
+impl Conv2d {
+    /// Checks the geometry and chooses layouts and algorithms for `isa`.
+    pub fn new(shape: Conv2dShape, isa: Isa) -> Result<Self, ShapeError> {
+        let output = shape.output()?;
+        let [kh, kw] = shape.kernel;
+        let (c, k) = (shape.input[2] / shape.groups, shape.filters / shape.groups);
+        let panels = Panels::new(isa, shape.groups, kh * kw * c, k);
+        let input_gradient = scatter::choose(&shape, output, isa);
+        let gradient_panels = match input_gradient {
+            InputGradient::Gather => Panels::new(isa, shape.groups, kh * kw * k, c),
+            // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
+            InputGradient::Scatter => Panels::new(isa, shape.groups * kh, k, kw * c),
+        };
+        let forward_taps = gather::forward_taps(&shape);
+        let phases = gather::input_gradient_phases(&shape);
+        Ok(Self { shape, output, isa, panels, gradient_panels, input_gradient, forward_taps, phases })
+    }
+
+    /// The geometry.
+    pub fn shape(&self) -> &Conv2dShape {
+        &self.shape
+    }
+
+    /// Output height, width and channels.
+    pub fn output(&self) -> [usize; 3] {
+        self.output
+    }
+
+    /// Floats of the weights in the kernels' layout; more than [`Conv2dShape::parameters`] where panels are padded with
+    /// zeros. The weight gradient has the same layout, zeros included, so an elementwise optimizer keeps them zero.
+    pub fn weight_len(&self) -> usize {
+        self.panels.len()
+    }
+
+    /// Converts weights from PyTorch's layout `[filters, channels / groups, kernel height, kernel width]`.
+    ///
+    /// # Panics
+    /// When a slice has another length than [`Conv2dShape::parameters`] and [`Self::weight_len`].
+    pub fn pack_weight(&self, oihw: &[f32], weight: &mut [f32]) {
+        assert_eq!((oihw.len(), weight.len()), (self.shape.parameters(), self.weight_len()));
+        weight.fill(0.0);
+        layout::for_each_weight(&self.shape, &self.panels, |at_oihw, at_panel| weight[at_panel] = oihw[at_oihw]);
+    }
+
+    /// Converts weights, or their gradient, to PyTorch's layout.
+    ///
+    /// # Panics
+    /// As [`Self::pack_weight`].
+    pub fn unpack_weight(&self, weight: &[f32], oihw: &mut [f32]) {
+        assert_eq!((oihw.len(), weight.len()), (self.shape.parameters(), self.weight_len()));
+        layout::for_each_weight(&self.shape, &self.panels, |at_oihw, at_panel| oihw[at_oihw] = weight[at_panel]);
+    }
+
+    /// Floats of what [`Self::pack_gradient_weight`] writes.
+    pub fn gradient_weight_len(&self) -> usize {
+        self.gradient_panels.len()
+    }
+
+    /// Rearranges the weights into what [`Self::backward_input`] reads; needed after each change of the weights.
+    ///
+    /// # Panics
+    /// When a slice has another length than [`Self::weight_len`] and [`Self::gradient_weight_len`].
+    pub fn pack_gradient_weight(&self, context: Context, weight: &[f32], packed: &mut [f32]) {
+        assert_eq!((weight.len(), packed.len()), (self.weight_len(), self.gradient_weight_len()));
+        let Self { shape, panels, gradient_panels, .. } = self;
+        match self.input_gradient {
+            InputGradient::Gather => {
+                layout::pack_transposed(context, shape, panels, gradient_panels, &self.phases, weight, packed);
+            }
+            InputGradient::Scatter => {
+                layout::pack_kernel_rows(context, shape, panels, gradient_panels, weight, packed);
+            }
+        }
+    }
+
+    /// Floats of scratch memory that a pass needs, for a batch and a number of threads.
+    pub fn scratch_len(&self, pass: Pass, batch: usize, threads: usize) -> usize {
+        match (pass, self.input_gradient) {
+            (Pass::Forward, _) => self.forward_gather().scratch_len(threads),
+            (Pass::BackwardInput, InputGradient::Gather) => {
+                let of_phase = |phase| self.input_gradient_gather(phase).scratch_len(threads);
+                self.phases.iter().map(of_phase).max().unwrap_or(0)
+            }
+            (Pass::BackwardInput, InputGradient::Scatter) => scatter::scratch_len(self, threads),
+            (Pass::BackwardWeight, _) => weight_gradient::scratch_len(self, batch, threads),
+        }
+    }
+
+    /// The algorithm of a pass and its register tile, for people: `implicit GEMM 14x32`.
+    pub fn algorithm(&self, pass: Pass) -> String {
+        let lanes = self.isa.lanes();
+        let tile = |panels: &Panels| {
+            let vectors = panels.width / lanes;
+            format!("{}x{}", tile::rows(self.isa, vectors), panels.width)
+        };
+        match (pass, self.input_gradient) {
+            (Pass::Forward, _) => format!("implicit GEMM {}", tile(&self.panels)),
+            (Pass::BackwardInput, InputGradient::Gather) => {
+                format!("implicit GEMM {}, transposed", tile(&self.gradient_panels))
+            }
+            (Pass::BackwardInput, InputGradient::Scatter) => {
+                format!("kernel-row scatter {}", tile(&self.gradient_panels))
+            }
+            (Pass::BackwardWeight, _) => format!("pixel reduction x{}", self.panels.width),
+        }
+    }
+
+    /// y = activation(convolution of x + bias).
+    ///
+    /// Shapes: x `[n, h, w, c]`, weight in the kernels' layout, bias `[filters]`, y `[n, h', w', filters]`.
+    ///
+    /// # Panics
+    /// When a shape or length is not the one said here, or the scratch memory is shorter than
+    /// [`Self::scratch_len`] or not aligned to 8 bytes.
+    #[allow(clippy::too_many_arguments)] // one tensor each; a struct would only repeat their names
+    pub fn forward(
+        &self,
+        context: Context,
+        x: View4,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        y: ViewMut4,
+        scratch: &mut [f32],
+    ) {
+        self.check(context, x.shape(), y.shape());
+        assert_eq!(weight.len(), self.weight_len());
+        assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
+        self.forward_gather().run(context, x, weight, bias, activation, &y, scratch);
+    }
+
+    /// dx, overwritten: the gradient of the loss by x.
+    ///
+    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`], dx `[n, h, w, c]`.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn backward_input(
+        &self,
+        context: Context,
+        dy: View4,
+        gradient_weight: &[f32],
+        dx: ViewMut4,
+        scratch: &mut [f32],
+    ) {
+        self.check(context, dx.shape(), dy.shape());
+        assert_eq!(gradient_weight.len(), self.gradient_weight_len());
+        match self.input_gradient {
+            InputGradient::Scatter => scatter::run(self, context, dy, gradient_weight, &dx, scratch),
+            InputGradient::Gather => {
+                for phase in &self.phases {
+                    let gather = self.input_gradient_gather(phase);
+                    gather.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
+                }
+            }
+        }
+    }
+
+    /// dweight and dbias, overwritten: the gradients of the loss by the weights, in the kernels' layout, and by the
+    /// bias `[filters]`.
+    ///
+    /// Shapes: x `[n, h, w, c]`, dy `[n, h', w', filters]`.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn backward_weight(
+        &self,
+        context: Context,
+        x: View4,
+        dy: View4,
+        dweight: &mut [f32],
+        dbias: Option<&mut [f32]>,
+        scratch: &mut [f32],
+    ) {
+        self.check(context, x.shape(), dy.shape());
+        assert_eq!(dweight.len(), self.weight_len());
+        assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == self.shape.filters));
+        weight_gradient::run(self, context, x, dy, dweight, dbias, scratch);
+    }
+
+    fn check(&self, context: Context, input: [usize; 4], output: [usize; 4]) {
+        let ([h, w, c], [oh, ow, k]) = (self.shape.input, self.output);
+        assert_eq!(context.isa, self.isa, "weights are laid out for one instruction set");
+        assert_eq!((input, output), ([input[0], h, w, c], [input[0], oh, ow, k]));
+    }
+
+    /// Output pixels read x at the kernel's taps.
+    fn forward_gather(&self) -> Gather<'_> {
+        let Conv2dShape { input: [h, w, c], filters, kernel, stride, groups, dilation, padding } = self.shape;
+        let [oh, ow, _] = self.output;
+        Gather {
+            isa: self.isa,
+            panels: &self.panels,
+            taps: &self.forward_taps,
+            first_row: 0,
+            input: [h, w],
+            channels: c / groups,
+            outputs: filters / groups,
+            groups,
+            grid: [oh, ow],
+            stride,
+            output: [oh, ow],
+            output_step: [1, 1],
+            output_offset: [0, 0],
+            row_taps: (dilation[1] == 1).then_some(kernel[1]),
+            padding,
+        }
+    }
+
+    /// Pixels of dx in one phase of the stride read dy at that phase's taps.
+    fn input_gradient_gather<'a>(&'a self, phase: &'a Phase) -> Gather<'a> {
+        let Conv2dShape { input: [h, w, c], filters, stride, groups, .. } = self.shape;
+        let [oh, ow, _] = self.output;
+        Gather {
+            isa: self.isa,
+            panels: &self.gradient_panels,
+            taps: &phase.taps,
+            first_row: phase.first_tap * (filters / groups),
+            input: [oh, ow],
+            channels: filters / groups,
+            outputs: c / groups,
+            groups,
+            grid: phase.grid,
+            stride: [1, 1],
+            output: [h, w],
+            output_step: stride,
+            output_offset: phase.offset,
+            row_taps: None,
+            padding: gather::reach(&phase.taps, phase.grid, [oh, ow]),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Every pass on every instruction set of the machine, against the naive reference at awkward sizes.
+
+use super::*;
+use crate::Pool;
+use fovea_reference as reference;
+use reference::check::{relative_error, uniform, widen};
+
+/// A hundredth of what one wrong product would show; sums of some thousand products stay an order below.
+const TOLERANCE: f64 = 3e-6;
+
+/// A value that no test expects; gaps between pixels and the ends of buffers must keep it.
+const CANARY: f32 = 12345.0;
+
+fn shape(input: [usize; 3], filters: usize, kernel: usize) -> Conv2dShape {
+    let (kernel, padding) = ([kernel; 2], [0; 4]);
+    Conv2dShape { input, filters, kernel, stride: [1, 1], padding, dilation: [1, 1], groups: 1 }
+}
+
+/// Geometries that reach every path: kernel rows merged or not, copied between zeros, pointers to zeros, scatter and
+/// gather, phases with and without taps, remainders of tiles and of panels.
+fn cases() -> Vec<(usize, Conv2dShape)> {
+    let mut cases = vec![
+        (5, shape([28, 28, 1], 6, 5)),
+        (2, Conv2dShape { padding: [2; 4], ..shape([28, 28, 1], 6, 5) }),
+        (3, shape([14, 14, 6], 16, 5)),
+        (7, shape([1, 1, 400], 120, 1)),
+        (1, shape([1, 1, 84], 10, 1)),
+        (67, shape([1, 1, 33], 49, 1)),
+        (2, Conv2dShape { padding: [1; 4], ..shape([9, 7, 17], 33, 3) }),
+        (1, Conv2dShape { padding: [1; 4], ..shape([8, 8, 64], 64, 3) }),
+        (2, Conv2dShape { padding: [3, 2, 1, 4], ..shape([6, 5, 3], 5, 4) }),
+        (2, Conv2dShape { padding: [1; 4], stride: [2, 2], ..shape([11, 10, 8], 24, 3) }),
+        (1, Conv2dShape { padding: [3; 4], stride: [2, 2], ..shape([23, 21, 3], 48, 7) }),
+        (1, Conv2dShape { stride: [4, 4], padding: [2; 4], ..shape([35, 35, 3], 20, 11) }),
+        (2, Conv2dShape { stride: [3, 2], ..shape([10, 9, 4], 7, 2) }),
+        (2, Conv2dShape { stride: [3, 3], ..shape([10, 10, 5], 9, 1) }),
+        (1, Conv2dShape { dilation: [2, 3], padding: [2, 3, 2, 3], ..shape([12, 13, 9], 18, 3) }),
+        (2, Conv2dShape { dilation: [2, 1], ..shape([12, 13, 2], 3, 3) }),
+        (2, Conv2dShape { groups: 2, padding: [1; 4], ..shape([7, 6, 10], 34, 3) }),
+        (2, Conv2dShape { groups: 12, padding: [1; 4], ..shape([6, 6, 12], 12, 3) }),
+        (2, Conv2dShape { groups: 4, stride: [2, 2], ..shape([9, 9, 8], 4, 3) }),
+        (1, Conv2dShape { stride: [2, 2], dilation: [3, 2], padding: [4; 4], ..shape([13, 12, 6], 5, 3) }),
+        (1, Conv2dShape { kernel: [1, 7], padding: [0, 3, 0, 3], ..shape([5, 9, 16], 16, 1) }),
+        (3, Conv2dShape { kernel: [3, 1], padding: [1, 0, 1, 0], ..shape([5, 9, 130], 3, 1) }),
+        (1, Conv2dShape { padding: [9; 4], ..shape([2, 2, 2], 3, 3) }),
+        (0, shape([4, 4, 3], 5, 3)),
+    ];
+    cases.push((1, Conv2dShape { stride: [5, 5], ..shape([5, 5, 2], 2, 1) }));
+    cases
+}
+
+/// NHWC values with `ld` floats a pixel, canaries in the gaps and behind the end.
+struct Buffer {
+    data: Vec<f32>,
+    shape: [usize; 4],
+    ld: usize,
+}
+
+impl Buffer {
+    fn new(values: &[f32], shape: [usize; 4], gap: usize) -> Self {
+        let ld = shape[3] + gap;
+        let pixels = shape[0] * shape[1] * shape[2];
+        let mut data = vec![CANARY; pixels * ld + 3];
+        for (pixel, values) in values.chunks_exact(shape[3]).enumerate() {
+            data[pixel * ld..][..shape[3]].copy_from_slice(values);
+        }
+        Self { data, shape, ld }
+    }
+
+    fn view(&self) -> View4<'_> {
+        View4::new(&self.data, self.shape, self.ld).unwrap()
+    }
+
+    fn view_mut(&mut self) -> ViewMut4<'_> {
+        ViewMut4::new(&mut self.data, self.shape, self.ld).unwrap()
+    }
+
+    /// The values, after a look at the canaries.
+    fn values(&self) -> Vec<f32> {
+        let pixels = self.shape[0] * self.shape[1] * self.shape[2];
+        assert!(self.data[pixels * self.ld..].iter().all(|&value| value == CANARY), "written behind the end");
+        let pixels = self.data[..pixels * self.ld].chunks_exact(self.ld);
+        pixels
+            .flat_map(|pixel| {
+                let (values, gap) = pixel.split_at(self.shape[3]);
+                assert!(gap.iter().all(|&value| value == CANARY), "written into a gap");
+                values
+            })
+            .copied()
+            .collect()
+    }
+}
+
+/// Everything that the passes of one case produced.
+#[derive(PartialEq, Debug)]
+struct Results {
+    y: Vec<f32>,
+    dx: Vec<f32>,
+    dw: Vec<f32>,
+    db: Vec<f32>,
+}
+
+/// The inputs of a case in the reference's layouts.
+struct Inputs {
+    x: Vec<f32>,
+    w: Vec<f32>,
+    b: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl Inputs {
+    fn new(batch: usize, shape: &Conv2dShape) -> Self {
+        let [oh, ow, k] = shape.output().unwrap();
+        Self {
+            x: uniform(1, batch * shape.input.iter().product::<usize>()),
+            w: uniform(2, shape.parameters()),
+            b: uniform(3, k),
+            dy: uniform(4, batch * oh * ow * k),
+        }
+    }
+}
+
+fn scratch(convolution: &Conv2d, pass: Pass, batch: usize, threads: usize) -> Vec<f32> {
+    // NaN shows any use of scratch memory that was not written before.
+    vec![f32::NAN; convolution.scratch_len(pass, batch, threads) + 2]
+}
+
+fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let skip = scratch.as_ptr().align_offset(8);
+    &mut scratch[skip..]
+}
+
+fn run(isa: Isa, threads: usize, gap: usize, batch: usize, shape: Conv2dShape, inputs: &Inputs) -> Results {
+    let pool = Pool::new(threads);
+    let context = Context { isa, pool: &pool };
+    let convolution = Conv2d::new(shape, isa).unwrap();
+    let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
+    let mut weight = vec![f32::NAN; convolution.weight_len()];
+    convolution.pack_weight(&inputs.w, &mut weight);
+    let mut gradient_weight = vec![f32::NAN; convolution.gradient_weight_len()];
+    convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
+    let x = Buffer::new(&inputs.x, [batch, h, w, c], gap);
+    let dy = Buffer::new(&inputs.dy, [batch, oh, ow, k], gap);
+    let mut y = Buffer::new(&vec![f32::NAN; inputs.dy.len()], dy.shape, gap);
+    let mut dx = Buffer::new(&vec![f32::NAN; inputs.x.len()], x.shape, gap);
+    let mut dweight = vec![f32::NAN; weight.len()];
+    let mut db = vec![f32::NAN; k];
+    let of = |pass| scratch(&convolution, pass, batch, threads);
+    let bias = Some(inputs.b.as_slice());
+    let mut memory = of(Pass::Forward);
+    let memory = aligned(&mut memory);
+    convolution.forward(context, x.view(), &weight, bias, Activation::None, y.view_mut(), memory);
+    let mut memory = of(Pass::BackwardInput);
+    convolution.backward_input(context, dy.view(), &gradient_weight, dx.view_mut(), aligned(&mut memory));
+    let mut memory = of(Pass::BackwardWeight);
+    let memory = aligned(&mut memory);
+    convolution.backward_weight(context, x.view(), dy.view(), &mut dweight, Some(&mut db), memory);
+    let mut dw = vec![f32::NAN; inputs.w.len()];
+    convolution.unpack_weight(&dweight, &mut dw);
+    let padding = dweight.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+    let values = dw.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+    assert!((padding - values).abs() <= 1e-6 * values.abs(), "the padding of dw is not zero");
+    Results { y: y.values(), dx: dx.values(), dw, db }
+}
+
+#[test]
+fn every_pass_equals_the_reference_on_every_instruction_set_and_keeps_within_its_memory() {
+    for (batch, shape) in cases() {
+        let inputs = Inputs::new(batch, &shape);
+        let Conv2dShape { input, filters, kernel, stride, padding, dilation, groups } = shape;
+        let naive = reference::Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
+        let [x, w, b, dy] = [&inputs.x, &inputs.w, &inputs.b, &inputs.dy].map(|values| widen(values));
+        let expected = [
+            ("y", naive.forward(&x, &w, Some(&b))),
+            ("dx", naive.backward_input(&dy, &w)),
+            ("dw", naive.backward_weight(&x, &dy)),
+            ("db", naive.backward_bias(&dy)),
+        ];
+        for isa in Isa::available() {
+            for gap in [0, 3] {
+                let results = run(isa, 2, gap, batch, shape, &inputs);
+                let actual = [&results.y, &results.dx, &results.dw, &results.db];
+                for ((name, expected), actual) in expected.iter().zip(actual) {
+                    let error = relative_error(actual, expected);
+                    let place = format!("{name} of {shape:?}, batch {batch}, gap {gap}, {}", isa.name());
+                    assert!(error < TOLERANCE, "{place}: error {error:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bits_do_not_depend_on_the_number_of_threads() {
+    for (batch, shape) in cases() {
+        let inputs = Inputs::new(batch, &shape);
+        for isa in Isa::available() {
+            let one = run(isa, 1, 0, batch, shape, &inputs);
+            for threads in [2, 3, 5] {
+                assert_eq!(run(isa, threads, 0, batch, shape, &inputs), one, "{shape:?} on {}", isa.name());
+            }
+        }
+    }
+}
+
+/// The gradients are those of the kernels' own forward pass: y is linear in x, w and b, so a central difference of any
+/// step is exact but for rounding.
+#[test]
+fn gradients_equal_finite_differences_of_the_forward_pass() {
+    let batch = 2;
+    let shape = Conv2dShape { stride: [2, 1], padding: [1, 0, 2, 1], ..shape([5, 4, 3], 4, 3) };
+    let inputs = Inputs::new(batch, &shape);
+    for isa in Isa::available() {
+        let results = run(isa, 1, 0, batch, shape, &inputs);
+        let loss = |inputs: &Inputs| {
+            let y = run(isa, 1, 0, batch, shape, inputs).y;
+            reference::check::dot(&widen(&y), &widen(&inputs.dy))
+        };
+        let check = |gradient: &[f32], of: fn(&mut Inputs) -> &mut Vec<f32>| {
+            for index in (0..gradient.len()).step_by(gradient.len().div_ceil(5)) {
+                let moved = |by: f32| {
+                    let mut moved = Inputs::new(batch, &shape);
+                    of(&mut moved)[index] += by;
+                    loss(&moved)
+                };
+                let difference = (moved(0.5) - moved(-0.5)) as f32;
+                assert!((difference - gradient[index]).abs() < 1e-4, "{difference} {}", gradient[index]);
+            }
+        };
+        check(&results.dx, |inputs| &mut inputs.x);
+        check(&results.dw, |inputs| &mut inputs.w);
+        check(&results.db, |inputs| &mut inputs.b);
+    }
+}
+
+#[test]
+fn the_epilogue_clips_negative_values_and_lets_a_nan_through() {
+    for isa in Isa::available() {
+        let pool = Pool::new(1);
+        let context = Context { isa, pool: &pool };
+        let convolution = Conv2d::new(shape([1, 1, 1], 3, 1), isa).unwrap();
+        let mut weight = vec![0.0; convolution.weight_len()];
+        convolution.pack_weight(&[1.0, -1.0, f32::NAN], &mut weight);
+        let (x, mut y) = ([2.0], [CANARY; 3]);
+        let mut memory = scratch(&convolution, Pass::Forward, 1, 1);
+        convolution.forward(
+            context,
+            View4::new(&x, [1, 1, 1, 1], 1).unwrap(),
+            &weight,
+            None,
+            Activation::Relu,
+            ViewMut4::new(&mut y, [1, 1, 1, 3], 3).unwrap(),
+            aligned(&mut memory),
+        );
+        assert_eq!(y[..2], [2.0, 0.0]);
+        assert!(y[2].is_nan());
+    }
+}
+
+#[test]
+fn weights_survive_packing_and_unpacking() {
+    for (_, shape) in cases() {
+        for isa in Isa::available() {
+            let convolution = Conv2d::new(shape, isa).unwrap();
+            let w = uniform(5, shape.parameters());
+            let mut packed = vec![f32::NAN; convolution.weight_len()];
+            convolution.pack_weight(&w, &mut packed);
+            let mut back = vec![f32::NAN; w.len()];
+            convolution.unpack_weight(&packed, &mut back);
+            assert_eq!(back, w);
+        }
+    }
+}
+
+#[test]
+fn impossible_geometries_are_one_sentence_each() {
+    let message = |shape: Conv2dShape| shape.output().unwrap_err().to_string();
+    assert_eq!(
+        message(shape([4, 3, 1], 2, 5)),
+        "A window of 5 x 5 does not fit into a padded input of 4 x 3."
+    );
+    assert_eq!(message(shape([4, 4, 0], 2, 1)), "Expected a positive number of channels but received 0.");
+    assert_eq!(
+        message(Conv2dShape { groups: 3, ..shape([4, 4, 6], 4, 1) }),
+        "Expected channels and filters divisible by 3 groups but received 6 channels and 4 filters."
+    );
+    assert_eq!(message(shape([usize::MAX, 2, 1], 2, 1)), "The sizes are too large for memory.");
+    assert_eq!(
+        message(Conv2dShape { dilation: [usize::MAX, 1], ..shape([4, 4, 6], 4, 3) }),
+        "The sizes are too large for memory."
+    );
+}
