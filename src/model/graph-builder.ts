@@ -1,0 +1,73 @@
+import { invalidArgument } from "../errors.js";
+import { describeNode, type GraphDefinition, type NodeDefinition, positive } from "./definition.js";
+import type { MapShape, Shape } from "./shape.js";
+
+/** A place in a graph under construction: what a symbolic feature map stands for. */
+export interface Place {
+  readonly graph: GraphBuilder;
+  readonly name: string;
+  readonly shape: Shape;
+}
+
+type WithoutName<Node> = Node extends unknown ? Omit<Node, "name" | "inputs"> : never;
+
+/** A layer before it is placed: the operation and its options. */
+export type Operation = WithoutName<NodeDefinition>;
+
+/** Collects the layers of one network in the order in which they are written, names them and checks their shapes. */
+export class GraphBuilder {
+  readonly #nodes: NodeDefinition[] = [];
+  readonly #names = new Set(["input"]);
+  readonly input: Place & { readonly shape: MapShape };
+
+  constructor(shape: MapShape) {
+    for (const size of shape) positive("input", size);
+    this.input = { graph: this, name: "input", shape };
+  }
+
+  /**
+   * Adds a layer that reads `inputs`.
+   *
+   * @param name default: the operation and a number, the first free one from how many of its kind there are (`conv1`)
+   * @throws FoveaError where the layer does not fit its inputs or the name is taken
+   */
+  add(operation: Operation, inputs: readonly Place[], name?: string): Place {
+    const node: NodeDefinition = {
+      name: this.#name(operation.op, name),
+      inputs: inputs.map((each) => each.name),
+      ...operation,
+    };
+    const { output } = describeNode(
+      node,
+      inputs.map((each) => each.shape),
+    );
+    this.#nodes.push(node);
+    this.#names.add(node.name);
+    return { graph: this, name: node.name, shape: output };
+  }
+
+  /** The finished network; layers that no output needs are left out. */
+  finish(name: string, outputs: readonly Place[]): GraphDefinition {
+    const needed = new Set(outputs.map((each) => each.name));
+    for (const node of this.#nodes.toReversed()) {
+      if (needed.has(node.name)) for (const input of node.inputs) needed.add(input);
+    }
+    return {
+      name,
+      input: this.input.shape,
+      nodes: this.#nodes.filter((node) => needed.has(node.name)),
+      outputs: outputs.map((each) => ({ node: each.name, lossWeight: 1 })),
+    };
+  }
+
+  #name(op: string, name: string | undefined): string {
+    if (name !== undefined) {
+      if (name === "" || this.#names.has(name))
+        throw invalidArgument("name", "a name that no other layer has", `"${name}"`);
+      return name;
+    }
+    let number = this.#nodes.filter((node) => node.op === op).length + 1;
+    while (this.#names.has(`${op}${number}`)) number += 1;
+    return `${op}${number}`;
+  }
+}
