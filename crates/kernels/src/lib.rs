@@ -8,11 +8,16 @@
 //! An inner loop is written once, generic over [`simd::Simd`], and compiled once per instruction set; only what
 //! differs in kind, the size of a register tile for example, is chosen per set.
 
+pub mod activation;
 pub mod conv2d;
+pub mod elementwise;
 pub mod isa;
+mod parts;
 pub mod peak;
 pub mod random;
 pub mod simd;
+#[cfg(test)]
+mod testing;
 pub mod threads;
 pub mod view;
 

@@ -70,6 +70,33 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `pointer` is valid for writing `count` floats and `count <= LANES`.
     unsafe fn store_partial(self, pointer: *mut f32, vector: Self::Vector, count: usize);
 
+    /// Reads `count` floats, all of a vector or some: where `count` is the constant `LANES`, nothing is decided at run
+    /// time.
+    ///
+    /// # Safety
+    /// As [`Simd::load_partial`].
+    #[inline(always)]
+    unsafe fn load_up_to(self, pointer: *const f32, count: usize) -> Self::Vector {
+        // SAFETY: the caller vouches for `count` floats, which are LANES in the first case.
+        unsafe { if count == Self::LANES { self.load(pointer) } else { self.load_partial(pointer, count) } }
+    }
+
+    /// Writes `count` floats, all of a vector or some, as [`Simd::load_up_to`] reads them.
+    ///
+    /// # Safety
+    /// As [`Simd::store_partial`].
+    #[inline(always)]
+    unsafe fn store_up_to(self, pointer: *mut f32, vector: Self::Vector, count: usize) {
+        // SAFETY: the caller vouches for `count` floats, which are LANES in the first case.
+        unsafe {
+            if count == Self::LANES {
+                self.store(pointer, vector)
+            } else {
+                self.store_partial(pointer, vector, count)
+            }
+        }
+    }
+
     /// a + b
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 

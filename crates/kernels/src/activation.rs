@@ -1,0 +1,203 @@
+//! Activations: elementwise functions, and their gradients in terms of the output y.
+//!
+//! | function | y | dx |
+//! |---|---|---|
+//! | ReLU | max(0, x) | dy where y > 0, else 0 |
+//! | tanh | tanh(x) | dy (1 - y^2) |
+//!
+//! Shapes: all `[n, h, w, c]`. NaN stays NaN on the way forward, and ReLU lets no gradient through where y is NaN.
+//! y may be the memory of x, and dx that of dy or y: everything works in place.
+//!
+//! Each function panics if the shapes of its views differ.
+
+use crate::elementwise::{Elementwise, map};
+use crate::simd::{Simd, math};
+use crate::{Context, View4, ViewMut4};
+
+/// y = max(0, x).
+pub fn relu(context: Context, x: View4, y: ViewMut4) {
+    map(context, Relu, x, x, &y);
+}
+
+/// dx = dy where y > 0, otherwise 0 (also at the kink, as in PyTorch).
+pub fn relu_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
+    map(context, ReluBackward, dy, y, &dx);
+}
+
+/// y = tanh(x), exact to two units in the last place.
+pub fn tanh(context: Context, x: View4, y: ViewMut4) {
+    map(context, Tanh, x, x, &y);
+}
+
+/// dx = dy (1 - y^2).
+pub fn tanh_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
+    map(context, TanhBackward, dy, y, &dx);
+}
+
+#[derive(Clone, Copy)]
+struct Relu;
+
+impl Elementwise for Relu {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        simd.max(simd.zero(), x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct ReluBackward;
+
+impl Elementwise for ReluBackward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
+        simd.select_greater(y, simd.zero(), dy, simd.zero())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Tanh;
+
+impl Elementwise for Tanh {
+    const READS: usize = 1;
+    const COST: usize = 8;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        math::tanh(simd, x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct TanhBackward;
+
+impl Elementwise for TanhBackward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
+        simd.mul(dy, simd.mul_add(simd.sub(simd.zero(), y), y, simd.splat(1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
+    use fovea_reference::{activation as reference, check};
+
+    type Forward = fn(Context, View4, ViewMut4);
+
+    const SHAPES: [[usize; 4]; 5] =
+        [[1, 1, 1, 1], [2, 3, 5, 3], [1, 2, 2, 17], [2, 4, 1, 33], [2, 28, 28, 6]];
+
+    /// Runs `test` with a shape and the gaps of two tensors, dense and not.
+    fn on_every_layout(test: impl Fn([usize; 4], usize, usize)) {
+        for shape in SHAPES {
+            [(0, 0), (2, 0), (0, 1), (3, 2)].into_iter().for_each(|(a, b)| test(shape, a, b));
+        }
+    }
+
+    #[test]
+    fn relu_and_its_gradient_equal_the_reference() {
+        on_every_layout(|shape, gap_x, gap_y| {
+            let (x, dy) = (Tensor::uniform(1, shape, gap_x), Tensor::uniform(2, shape, gap_y));
+            let expected = reference::relu(&x.wide());
+            let gradient = reference::relu_backward(&dy.wide(), &expected);
+            on_every_isa(|context| {
+                let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
+                relu(context, x.view(), y.view_mut());
+                assert_matches(&y.values(), &expected, 0.0);
+                relu_backward(context, dy.view(), y.view(), dx.view_mut());
+                assert_matches(&dx.values(), &gradient, 0.0);
+            });
+        });
+    }
+
+    #[test]
+    fn tanh_and_its_gradient_equal_the_reference() {
+        on_every_layout(|shape, gap_x, gap_y| {
+            let values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 4.0 * x).collect();
+            let (x, dy) = (Tensor::new(&values, shape, gap_x), Tensor::uniform(2, shape, gap_y));
+            let expected = reference::tanh(&x.wide());
+            let gradient = reference::tanh_backward(&dy.wide(), &expected);
+            on_every_isa(|context| {
+                let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
+                tanh(context, x.view(), y.view_mut());
+                assert_matches(&y.values(), &expected, 1e-7);
+                tanh_backward(context, dy.view(), y.view(), dx.view_mut());
+                assert_matches(&dx.values(), &gradient, 4e-7);
+            });
+        });
+    }
+
+    #[test]
+    fn the_gradient_of_tanh_equals_a_finite_difference_of_its_forward_pass() {
+        let shape = [1, 2, 3, 7];
+        let (x, dy) = (Tensor::uniform(1, shape, 0), Tensor::uniform(2, shape, 0));
+        on_every_isa(|context| {
+            let forward = |x: &[f64]| {
+                let mut y = Tensor::unwritten(shape, 0);
+                tanh(context, Tensor::new(&check::narrow(x), shape, 0).view(), y.view_mut());
+                y
+            };
+            let mut dx = Tensor::unwritten(shape, 0);
+            tanh_backward(context, dy.view(), forward(&x.wide()).view(), dx.view_mut());
+            let loss = |x: &[f64]| check::dot(&forward(x).wide(), &dy.wide());
+            assert_matches(&dx.values(), &check::finite_difference(&x.wide(), 1e-2, loss), 1e-3);
+        });
+    }
+
+    #[test]
+    fn every_activation_works_in_place() {
+        let shape = [2, 5, 5, 6];
+        let (x, y) = (Tensor::uniform(1, shape, 0), Tensor::uniform(2, shape, 0));
+        on_every_isa(|context| {
+            for forward in [relu, tanh] {
+                let (mut apart, mut in_place) = (Tensor::unwritten(shape, 0), x.clone());
+                forward(context, x.view(), apart.view_mut());
+                let view = in_place.view_mut();
+                forward(context, view.as_view(), view);
+                assert_eq!(apart.values(), in_place.values());
+            }
+            for backward in [relu_backward, tanh_backward] {
+                let (mut apart, mut in_place) = (Tensor::unwritten(shape, 0), x.clone());
+                backward(context, x.view(), y.view(), apart.view_mut());
+                let view = in_place.view_mut();
+                backward(context, view.as_view(), y.view(), view);
+                assert_eq!(apart.values(), in_place.values());
+            }
+        });
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        let x = Tensor::new(&[f32::NAN, -1.0, 2.0], [1, 1, 1, 3], 0);
+        on_every_isa(|context| {
+            for (forward, numbers) in [(relu as Forward, [0.0, 2.0]), (tanh, [-0.761_594_2, 0.964_027_6])] {
+                let mut y = Tensor::unwritten([1, 1, 1, 3], 0);
+                forward(context, x.view(), y.view_mut());
+                let y = y.values();
+                assert!(
+                    y[0].is_nan() && (y[1] - numbers[0]).abs() < 1e-6 && (y[2] - numbers[1]).abs() < 1e-6
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        for gap in [0, 1] {
+            let x = Tensor::uniform(1, [9, 40, 40, 7], gap);
+            assert_threads_agree(|context| {
+                let (mut y, mut dx) = (x.clone(), x.clone());
+                tanh(context, x.view(), y.view_mut());
+                tanh_backward(context, x.view(), y.view(), dx.view_mut());
+                [y.values(), dx.values()].concat()
+            });
+        }
+    }
+}
