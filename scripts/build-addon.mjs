@@ -1,37 +1,42 @@
-#!/usr/bin/env node
-// Builds the native addon and writes it to build/Release/fovea.node in the current folder, where node-gyp-build looks
-// first. prebuildify starts this file, too, in place of node-gyp: Node-API needs neither Python nor Node's headers.
+// Builds the native addon and writes it to build/Release/fovea.node, where node-gyp-build looks first.
 //
-// FOVEA_TARGET=<triple>[.<glibc version>] cross-compiles with cargo-zigbuild, for example x86_64-unknown-linux-gnu.2.17.
+//   node scripts/build-addon.mjs [--target <triple>[.<glibc version>]] [--output <folder>]
+//
+// --target cross-compiles with cargo-zigbuild, for example for x86_64-unknown-linux-gnu.2.17; such a binary is stripped.
 
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
 import { fail, requireCargo, root, run, runNode } from "./command.mjs";
 
-const target = process.env.FOVEA_TARGET;
+const { values } = parseArgs({ options: { target: { type: "string" }, output: { type: "string" } } });
+const addon = resolve(values.output ?? join(root, "build", "Release"), "fovea.node");
 
 requireCargo();
-if (target) crossCompile(target);
+if (values.target) crossCompile(values.target);
 else compile();
 
 /** Builds for this machine; napi also writes the addon's declarations. */
 function compile() {
-  const output = join(root, "build", "napi");
+  const directory = join(root, "build", "napi");
   const options = ["build", "--release", "--manifest-path", "crates/node/Cargo.toml", "--output-dir", "build/napi"];
   runNode("node_modules/@napi-rs/cli/dist/cli.js", [...options, "--no-js", "--dts", "index.d.ts"]);
-  replace(join(output, "index.d.ts"), join(root, "index.d.ts"));
-  replace(join(output, "fovea.node"), join("build", "Release", "fovea.node"));
+  replace(join(directory, "index.d.ts"), join(root, "index.d.ts"));
+  replace(join(directory, "fovea.node"), addon);
 }
 
 /** Builds for another machine, or for an older C library than this machine has. */
 function crossCompile(triple) {
-  run("cargo", ["zigbuild", "--release", "--package", "fovea-node", "--target", triple]);
+  // Rust links musl statically unless told otherwise, and a static library cannot be loaded by Node.
+  if (triple.includes("-musl")) process.env.RUSTFLAGS = "-C target-feature=-crt-static";
+  const strip = ["--config", "profile.release.strip='symbols'"];
+  run("cargo", ["zigbuild", "--release", "--package", "fovea-node", "--target", triple, ...strip]);
   const directory = join(root, "target", triple.replace(/\.\d+\.\d+$/, ""), "release");
   const library = ["libfovea_node.so", "libfovea_node.dylib", "fovea_node.dll"]
     .map((name) => join(directory, name))
     .find((path) => existsSync(path));
   if (!library) fail(`Expected a library in ${directory} after building for ${triple} but found none.`);
-  replace(library, join("build", "Release", "fovea.node"));
+  replace(library, addon);
 }
 
 /** Copies a file unless the copy is already equal; a process that has the old one loaded keeps it. */

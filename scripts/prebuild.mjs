@@ -2,49 +2,50 @@
 //
 //   node scripts/prebuild.mjs [--target <triple>[.<glibc version>]] [--if-stale]
 //
-// --target builds through cargo-zigbuild (see build-addon.mjs); the published Linux binaries ask for glibc 2.17.
+// --target cross-compiles (see build-addon.mjs); the published Linux binaries ask for glibc 2.17.
 // --if-stale does nothing when the file is newer than every Rust source, as npm pack wants it.
 
-import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { root } from "./command.mjs";
+import { root, runNode } from "./command.mjs";
 
 const { values } = parseArgs({ options: { target: { type: "string" }, "if-stale": { type: "boolean" } } });
-const [arch, platform, libc] = values.target ? describe(values.target) : [process.arch, process.platform, hostLibc()];
+const { target } = values;
+const [arch, platform, libc] = target ? describe(target) : [process.arch, process.platform, hostLibc()];
+const isLinux = platform === "linux";
 
-const tag = platform === "linux" ? `.${libc}` : "";
-const file = join(root, "prebuilds", `${platform}-${arch}`, `fovea${tag}.node`);
+const file = join(root, "prebuilds", `${platform}-${arch}`, isLinux ? `fovea.${libc}.node` : "fovea.node");
 if (!values["if-stale"] || !isFresh(file)) await prebuild();
 
-/** Lets prebuildify build, strip and name the file; a folder of its own keeps build/Release for the checkout. */
+/** Builds in a folder of its own, so that build/Release stays the checkout's; prebuildify strips, names and places. */
 async function prebuild() {
   const folder = join(root, "build", "prebuild");
-  mkdirSync(folder, { recursive: true });
-  if (values.target) process.env.FOVEA_TARGET = values.target;
-  const windows = process.platform === "win32";
-  const builder = join(root, "scripts", "build-addon.mjs");
-  await promisify(createRequire(import.meta.url)("prebuildify"))({
+  const output = ["--output", join(folder, "build", "Release")];
+  runNode("scripts/build-addon.mjs", target ? [...output, "--target", target] : output);
+  const prebuildify = promisify(createRequire(import.meta.url)("prebuildify"));
+  await prebuildify({
     targets: [process.versions.node],
     napi: true,
     name: "fovea",
     arch,
     platform,
     libc,
-    tagLibc: platform === "linux",
-    strip: platform === process.platform && arch === process.arch,
+    tagLibc: isLinux,
+    strip: !target,
     cwd: folder,
     out: root,
-    nodeGyp: windows ? `"${process.execPath}" "${builder}"` : builder,
+    // A command that does nothing: cargo has built already, and needs neither Python nor Node's headers.
+    nodeGyp: process.platform === "win32" ? "rem" : "true",
   });
 }
 
 /** Node's names for what a Rust target triple says. */
 function describe(triple) {
-  const [cpu] = triple.split("-");
+  const arch = triple.startsWith("aarch64-") ? "arm64" : "x64";
   const platform = triple.includes("-windows") ? "win32" : triple.includes("-apple") ? "darwin" : "linux";
-  return [cpu === "aarch64" ? "arm64" : "x64", platform, triple.includes("-musl") ? "musl" : "glibc"];
+  return [arch, platform, triple.includes("-musl") ? "musl" : "glibc"];
 }
 
 function hostLibc() {
