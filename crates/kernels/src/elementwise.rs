@@ -8,7 +8,8 @@
 
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
-use crate::{Context, View4, ViewMut4};
+use crate::{Context, Isa, View4, ViewMut4};
+use std::ops::Range;
 
 /// y += x: how gradients that reach a value over several paths meet.
 ///
@@ -23,6 +24,14 @@ pub fn add_assign(context: Context, y: ViewMut4, x: View4) {
 /// y = value, everywhere.
 pub fn fill(context: Context, y: ViewMut4, value: f32) {
     map(context, Fill(value), y.as_view(), y.as_view(), &y);
+}
+
+/// y = 0 in some pixels, counted over all images, on the calling thread.
+pub(crate) fn zero(isa: Isa, y: &ViewMut4, pixels: Range<usize>) {
+    assert!(pixels.end <= y.pixels(), "pixels out of bounds");
+    let (rows, length) = if y.is_dense() { (1, pixels.len() * y.c()) } else { (pixels.len(), y.c()) };
+    let (start, lds) = (y.pixel(pixels.start), [y.ld(); 3]);
+    isa.run(Rows { operation: Fill(0.0), a: start, b: start, y: start, lds, rows, length });
 }
 
 /// What happens to each element.

@@ -14,6 +14,7 @@ pub mod elementwise;
 pub mod isa;
 mod parts;
 pub mod peak;
+pub mod pool2d;
 pub mod random;
 pub mod simd;
 #[cfg(test)]

@@ -1,0 +1,152 @@
+//! Average pooling.
+//!
+//! The divisor is PyTorch's: the window's pixels inside image and padding (`count_include_pad`), or inside the image
+//! alone. What `ceil_mode` reaches beyond the padding never counts.
+//!
+//! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
+
+use super::{Geometry, Pool2dError, Pool2dShape, Visitor, Window};
+use crate::elementwise::zero;
+use crate::simd::Simd;
+use crate::{Context, View4, ViewMut4};
+
+/// Average pooling of one geometry.
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPool2d {
+    geometry: Geometry,
+    count_include_pad: bool,
+}
+
+impl AvgPool2d {
+    /// Checks the geometry.
+    pub fn new(shape: Pool2dShape, count_include_pad: bool) -> Result<Self, Pool2dError> {
+        Ok(Self { geometry: Geometry::new(shape)?, count_include_pad })
+    }
+
+    /// y = mean of each window.
+    ///
+    /// # Panics
+    /// If a view's shape is not that of this pooling.
+    pub fn forward(&self, context: Context, x: View4, y: ViewMut4) {
+        let n = x.n();
+        assert_eq!(x.shape(), self.geometry.input(n), "shape of x");
+        assert_eq!(y.shape(), self.geometry.output(n), "shape of y");
+        let parts = self.geometry.parts(n, 1);
+        let mean = Mean { x, y: &y, count_include_pad: self.count_include_pad };
+        context.pool.run(parts.count(), |_, part| {
+            self.geometry.walk(context.isa, parts.range(part), mean);
+        });
+    }
+
+    /// dx = sum over all windows of a pixel of dy / divisor.
+    ///
+    /// # Panics
+    /// If a view's shape is not that of this pooling.
+    pub fn backward(&self, context: Context, dy: View4, dx: ViewMut4) {
+        let n = dx.n();
+        assert_eq!(dx.shape(), self.geometry.input(n), "shape of dx");
+        assert_eq!(dy.shape(), self.geometry.output(n), "shape of dy");
+        let count_include_pad = self.count_include_pad;
+        if self.geometry.tiles() {
+            self.spread(context, Spread::<true> { dy, dx: &dx, count_include_pad });
+        } else {
+            self.spread(context, Spread::<false> { dy, dx: &dx, count_include_pad });
+        }
+    }
+
+    fn spread<const TILES: bool>(&self, context: Context, spread: Spread<TILES>) {
+        let (dx, rows) = (spread.dx, spread.dy.h());
+        let parts = self.geometry.parts(dx.n(), rows);
+        context.pool.run(parts.count(), |_, part| {
+            for image in parts.range(part) {
+                if !TILES {
+                    zero(context.isa, dx, image * dx.h() * dx.w()..(image + 1) * dx.h() * dx.w());
+                }
+                self.geometry.walk(context.isa, image * rows..(image + 1) * rows, spread);
+            }
+        });
+    }
+}
+
+/// 1 / divisor of a window.
+#[inline(always)]
+fn share(window: &Window, count_include_pad: bool) -> f32 {
+    let inside = window.rows.len() * window.columns.len();
+    1.0 / if count_include_pad { window.with_padding } else { inside } as f32
+}
+
+/// The forward pass at a window.
+#[derive(Clone, Copy)]
+struct Mean<'a> {
+    x: View4<'a>,
+    y: &'a ViewMut4<'a>,
+    count_include_pad: bool,
+}
+
+impl Visitor for Mean<'_> {
+    #[inline(always)]
+    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
+        let Window { rows, columns, .. } = window;
+        let (pixel, line) = (self.x.ld(), self.x.w() * self.x.ld());
+        let x = self.x.pixel(window.x).wrapping_add(channel);
+        let y = self.y.pixel(window.y).wrapping_add(channel);
+        let share = simd.splat(share(window, self.count_include_pad));
+        let mut sum = [simd.zero(); B];
+        // SAFETY: the caller vouches that the window's taps inside the image and these channels are in bounds of x, and
+        // its pixel in bounds of y; no other part has that row of y.
+        unsafe {
+            for row in 0..rows.len() {
+                for column in 0..columns.len() {
+                    let x = x.add(row * line + column * pixel);
+                    for b in 0..B {
+                        sum[b] = simd.add(sum[b], simd.load_up_to(x.add(b * S::LANES), count));
+                    }
+                }
+            }
+            for b in 0..B {
+                simd.store_up_to(y.add(b * S::LANES), simd.mul(sum[b], share), count);
+            }
+        }
+    }
+}
+
+/// The backward pass at a window. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
+/// to what is there.
+#[derive(Clone, Copy)]
+struct Spread<'a, const TILES: bool> {
+    dy: View4<'a>,
+    dx: &'a ViewMut4<'a>,
+    count_include_pad: bool,
+}
+
+impl<const TILES: bool> Visitor for Spread<'_, TILES> {
+    #[inline(always)]
+    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
+        let Window { rows, columns, .. } = window;
+        let (pixel, line) = (self.dx.ld(), self.dx.w() * self.dx.ld());
+        let dx = self.dx.pixel(window.x).wrapping_add(channel);
+        let dy = self.dy.pixel(window.y).wrapping_add(channel);
+        let share = simd.splat(share(window, self.count_include_pad));
+        let mut gradient = [simd.zero(); B];
+        // SAFETY: the caller vouches that the window's pixel is in bounds of dy, and its taps inside the image and these
+        // channels in bounds of dx; no other part has that image.
+        unsafe {
+            for b in 0..B {
+                gradient[b] = simd.mul(simd.load_up_to(dy.add(b * S::LANES), count), share);
+            }
+            for row in 0..rows.len() {
+                for column in 0..columns.len() {
+                    let dx = dx.add(row * line + column * pixel);
+                    for b in 0..B {
+                        let dx = dx.add(b * S::LANES);
+                        let mut sum = gradient[b];
+                        if !TILES {
+                            sum = simd.add(simd.load_up_to(dx, count), sum);
+                        }
+                        simd.store_up_to(dx, sum, count);
+                    }
+                }
+            }
+        }
+    }
+}

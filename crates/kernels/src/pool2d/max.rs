@@ -1,0 +1,200 @@
+//! Max pooling.
+//!
+//! The forward pass keeps, beside each maximum, the row-major position of its winner in the window (one byte), so the
+//! backward pass is a scatter that needs x no more. Padding never wins. Of equal values the first wins; a NaN wins over
+//! every number, and of several NaN the last, as in PyTorch.
+//!
+//! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`, argmax as y, dense, in `u8`.
+
+use super::{Geometry, MOST_TAPS, Pool2dError, Pool2dShape, Visitor, Window};
+use crate::elementwise::zero;
+use crate::simd::Simd;
+use crate::threads::Shareable;
+use crate::{Activation, Context, View4, ViewMut4};
+
+/// Max pooling of one geometry.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool2d {
+    geometry: Geometry,
+}
+
+impl MaxPool2d {
+    /// Checks the geometry; a window has at most 255 taps.
+    pub fn new(shape: Pool2dShape) -> Result<Self, Pool2dError> {
+        let geometry = Geometry::new(shape)?;
+        match shape.size[0] * shape.size[1] <= MOST_TAPS {
+            true => Ok(Self { geometry }),
+            false => Err(Pool2dError::TooManyTaps(shape.size)),
+        }
+    }
+
+    /// y = activation(largest of each window); `argmax`, where given, receives the winners for the backward pass.
+    ///
+    /// # Panics
+    /// If a view's shape or the length of `argmax` is not that of this pooling.
+    pub fn forward(
+        &self,
+        context: Context,
+        x: View4,
+        activation: Activation,
+        y: ViewMut4,
+        argmax: Option<&mut [u8]>,
+    ) {
+        let n = x.n();
+        assert_eq!(x.shape(), self.geometry.input(n), "shape of x");
+        assert_eq!(y.shape(), self.geometry.output(n), "shape of y");
+        let lowest = match activation {
+            Activation::None => f32::NEG_INFINITY,
+            Activation::Relu => 0.0,
+        };
+        match argmax {
+            Some(argmax) => {
+                assert_eq!(argmax.len(), y.pixels() * y.c(), "length of argmax");
+                let argmax = Shareable::new(argmax);
+                self.reduce(context, Reduce::<true> { x, y: &y, lowest, argmax });
+            }
+            None => {
+                self.reduce(context, Reduce::<false> { x, y: &y, lowest, argmax: Shareable::new(&mut []) })
+            }
+        }
+    }
+
+    fn reduce<const KEEP: bool>(&self, context: Context, reduce: Reduce<KEEP>) {
+        let parts = self.geometry.parts(reduce.x.n(), 1);
+        context.pool.run(parts.count(), |_, part| {
+            self.geometry.walk(context.isa, parts.range(part), reduce);
+        });
+    }
+
+    /// dx = sum of the dy of all windows that a pixel won. Where `y` is given, the forward pass applied a ReLU, and
+    /// the gradient passes only where y > 0. A byte of `argmax` that names no pixel of its window drops its gradient.
+    ///
+    /// # Panics
+    /// If a view's shape or the length of `argmax` is not that of this pooling.
+    pub fn backward(&self, context: Context, dy: View4, argmax: &[u8], y: Option<View4>, dx: ViewMut4) {
+        let n = dx.n();
+        assert_eq!(dx.shape(), self.geometry.input(n), "shape of dx");
+        assert_eq!(dy.shape(), self.geometry.output(n), "shape of dy");
+        assert!(y.is_none_or(|y| y.shape() == dy.shape()), "shape of y");
+        assert_eq!(argmax.len(), dy.pixels() * dy.c(), "length of argmax");
+        if self.geometry.tiles() {
+            self.scatter(context, Scatter::<true> { dy, argmax, y, dx: &dx });
+        } else {
+            self.scatter(context, Scatter::<false> { dy, argmax, y, dx: &dx });
+        }
+    }
+
+    fn scatter<const TILES: bool>(&self, context: Context, scatter: Scatter<TILES>) {
+        let (dx, rows) = (scatter.dx, scatter.dy.h());
+        let parts = self.geometry.parts(dx.n(), rows);
+        context.pool.run(parts.count(), |_, part| {
+            for image in parts.range(part) {
+                if !TILES {
+                    zero(context.isa, dx, image * dx.h() * dx.w()..(image + 1) * dx.h() * dx.w());
+                }
+                self.geometry.walk(context.isa, image * rows..(image + 1) * rows, scatter);
+            }
+        });
+    }
+}
+
+/// The forward pass at a window; writes `argmax` if `KEEP`.
+#[derive(Clone, Copy)]
+struct Reduce<'a, const KEEP: bool> {
+    x: View4<'a>,
+    y: &'a ViewMut4<'a>,
+    /// No maximum below it is stored: minus infinity or, for a ReLU, zero.
+    lowest: f32,
+    argmax: Shareable<u8>,
+}
+
+impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
+    #[inline(always)]
+    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
+        let Window { rows, columns, .. } = window;
+        let (pixel, line) = (self.x.ld(), self.x.w() * self.x.ld());
+        let x = self.x.pixel(window.x).wrapping_add(channel);
+        let y = self.y.pixel(window.y).wrapping_add(channel);
+        let first = rows.start * window.width + columns.start;
+        let mut best = [simd.zero(); B];
+        let mut winner = [simd.splat(first as f32); B];
+        // SAFETY: the caller vouches that the window's taps inside the image and these channels are in bounds of x, its
+        // pixel of y in bounds of y and, since argmax is as long as y has values, of argmax; no other part has that row.
+        unsafe {
+            for b in 0..B {
+                best[b] = simd.load_up_to(x.add(b * S::LANES), count);
+            }
+            for row in rows.clone() {
+                for column in columns.clone() {
+                    let tap = row * window.width + column;
+                    if tap == first {
+                        continue;
+                    }
+                    let position = simd.splat(tap as f32);
+                    let x = x.add((row - rows.start) * line + (column - columns.start) * pixel);
+                    for b in 0..B {
+                        let value = simd.load_up_to(x.add(b * S::LANES), count);
+                        winner[b] = simd.select_greater_or_nan(value, best[b], position, winner[b]);
+                        best[b] = simd.select_greater_or_nan(value, best[b], value, best[b]);
+                    }
+                }
+            }
+            for b in 0..B {
+                let value = simd.max(simd.splat(self.lowest), best[b]);
+                simd.store_up_to(y.add(b * S::LANES), value, count);
+                if KEEP {
+                    let position = window.y * self.y.c() + channel + b * S::LANES;
+                    simd.store_bytes(self.argmax.pointer().add(position), winner[b], count);
+                }
+            }
+        }
+    }
+}
+
+/// The backward pass at a window. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
+/// to what is there.
+#[derive(Clone, Copy)]
+struct Scatter<'a, const TILES: bool> {
+    dy: View4<'a>,
+    argmax: &'a [u8],
+    y: Option<View4<'a>>,
+    dx: &'a ViewMut4<'a>,
+}
+
+impl<const TILES: bool> Visitor for Scatter<'_, TILES> {
+    #[inline(always)]
+    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
+        let Window { rows, columns, .. } = window;
+        let (pixel, line) = (self.dx.ld(), self.dx.w() * self.dx.ld());
+        let dx = self.dx.pixel(window.x).wrapping_add(channel);
+        let dy = self.dy.pixel(window.y).wrapping_add(channel);
+        let argmax = self.argmax.as_ptr().wrapping_add(window.y * self.dy.c() + channel);
+        let (mut gradient, mut winner) = ([simd.zero(); B], [simd.zero(); B]);
+        // SAFETY: the caller vouches that the window's pixel is in bounds of dy, y and argmax, its taps inside the image
+        // and these channels in bounds of dx; no other part has that image.
+        unsafe {
+            for b in 0..B {
+                gradient[b] = simd.load_up_to(dy.add(b * S::LANES), count);
+                winner[b] = simd.load_bytes(argmax.add(b * S::LANES), count);
+                if let Some(y) = self.y {
+                    let y = simd.load_up_to(y.pixel(window.y).add(channel + b * S::LANES), count);
+                    gradient[b] = simd.select_greater(y, simd.zero(), gradient[b], simd.zero());
+                }
+            }
+            for row in rows.clone() {
+                for column in columns.clone() {
+                    let position = simd.splat((row * window.width + column) as f32);
+                    let dx = dx.add((row - rows.start) * line + (column - columns.start) * pixel);
+                    for b in 0..B {
+                        let dx = dx.add(b * S::LANES);
+                        let mut share = simd.select_equal(winner[b], position, gradient[b], simd.zero());
+                        if !TILES {
+                            share = simd.add(simd.load_up_to(dx, count), share);
+                        }
+                        simd.store_up_to(dx, share, count);
+                    }
+                }
+            }
+        }
+    }
+}
