@@ -6,8 +6,8 @@
 //!
 //! - no tap leaves the input: one pointer a pixel, one offset a tap. Where the taps of a kernel row stand side by side
 //!   (dense pixels, no dilation), they are one tap with a run of `kernel width x channels` floats;
-//! - few channels, padded: the image is first copied between zeros, then as above. A run of one to eight floats would
-//!   leave the tile idle most of the time;
+//! - few channels, padded: the image is first copied between zeros, then as above, in tiles that stay within a row, whose
+//!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time;
 //! - otherwise one pointer for each tap and pixel, those outside the input pointing to zeros.
 
 use super::layout::Panels;
@@ -152,6 +152,31 @@ struct Cut {
     panel_ranges: usize,
 }
 
+/// The tiles of a block. A line is a row of the grid where tiles stay within one, else the whole block.
+#[derive(Clone, Copy)]
+struct Tiling {
+    /// Pixels of a line.
+    line: usize,
+    tiles_a_line: usize,
+    /// Pixels of a tile; a line's last has what is left.
+    pixels_a_tile: usize,
+    /// Floats between neighbouring pixels of a tile, where one pointer serves all.
+    step: Option<usize>,
+}
+
+impl Tiling {
+    /// Tiles of `count` pixels, which are whole lines.
+    fn tiles(&self, count: usize) -> usize {
+        count / self.line.max(1) * self.tiles_a_line
+    }
+
+    /// The first pixel of a tile, and how many it has.
+    fn pixels_of(&self, tile: usize) -> [usize; 2] {
+        let (line, place) = (tile / self.tiles_a_line, tile % self.tiles_a_line * self.pixels_a_tile);
+        [line * self.line + place, (self.line - place).min(self.pixels_a_tile)]
+    }
+}
+
 /// A vector multiply-add is about half a cycle; a part should be worth some microseconds.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 15;
 
@@ -177,6 +202,28 @@ impl Gather<'_> {
         self.is_padded() && self.groups == 1 && self.channels < 8 && self.row_taps.is_some()
     }
 
+    /// Floats between neighbouring pixels of a tile that stays within a row of the copy, if there are such tiles.
+    fn pixel_step(&self) -> Option<usize> {
+        let step = self.channels * self.stride[1];
+        (self.copies() && tile::PIXEL_STEPS.contains(&step)).then_some(step)
+    }
+
+    /// How `count` pixels from the beginning of a row on are cut into tiles.
+    fn tiling(&self, count: usize) -> Tiling {
+        let tile = self.tile_rows();
+        let Some(step) = self.pixel_step() else {
+            return Tiling {
+                line: count,
+                tiles_a_line: count.div_ceil(tile),
+                pixels_a_tile: tile,
+                step: None,
+            };
+        };
+        let tiles_a_line = self.grid[1].div_ceil(tile);
+        let pixels_a_tile = self.grid[1].div_ceil(tiles_a_line);
+        Tiling { line: self.grid[1], tiles_a_line, pixels_a_tile, step: Some(step) }
+    }
+
     /// The copied image's rows and columns.
     fn padded_size(&self) -> [usize; 2] {
         let [top, right, bottom, left] = self.padding;
@@ -191,7 +238,7 @@ impl Gather<'_> {
         let pixels = self.grid[0] * self.grid[1];
         let (tile, work) = (self.tile_rows(), self.tile_work());
         if self.copies() {
-            let tiles = pixels.div_ceil(tile);
+            let tiles = self.tiling(pixels).tiles(pixels);
             let images = MULTIPLY_ADDS_A_PART.div_ceil(work * tiles).min(batch.max(1));
             return Cut { images, tiles, blocks: batch.div_ceil(images), panel_ranges: 1 };
         }
@@ -222,16 +269,18 @@ impl Gather<'_> {
         let indirect = self.is_padded() && !copies;
         // No batch leads to a larger block.
         let tiles = match copies {
-            true => (self.grid[0] * self.grid[1]).div_ceil(tile),
+            true => self.tiling(self.grid[0] * self.grid[1]).tiles(self.grid[0] * self.grid[1]),
             false => MULTIPLY_ADDS_A_PART.div_ceil(self.tile_work()).max(MOST_TILES),
         };
         let [h, w] = self.padded_size();
+        // A tile that is not full reads what its other pixels would have, behind the last row too.
+        let behind = self.pixel_step().map_or(0, |step| tile * step);
         [
             if indirect { self.channels.next_multiple_of(ALIGNMENT) } else { 0 },
             words(taps),
             words(tiles * tile * if indirect { taps } else { 1 }),
             words(tiles * tile),
-            if copies { (h * w * self.channels).next_multiple_of(ALIGNMENT) } else { 0 },
+            if copies { (h * w * self.channels + behind).next_multiple_of(ALIGNMENT) } else { 0 },
         ]
     }
 
@@ -372,7 +421,6 @@ impl Worker<'_> {
             let zeros = indirect.then_some(zeros.cast_const());
             self.addresses(source, [first, count], copied, group, zeros, pixels, outputs);
         }
-        let panels_of = gather.panels;
         gather.isa.run(Tiles {
             job: ProductJob {
                 pixels,
@@ -382,15 +430,17 @@ impl Worker<'_> {
                 run,
                 weight: std::ptr::null(),
                 outputs,
+                output_step: gather.output_step[1] * self.output.ld(),
                 column: 0,
                 pixel_count: tile,
                 channel_count: 0,
                 bias: std::ptr::null(),
                 relu: self.epilogue.relu,
             },
+            tiling: gather.tiling(count),
             pixels: count,
             pointers_a_tile: if indirect { taps * tile } else { tile },
-            panels: panels_of,
+            panels: gather.panels,
             group,
             range: panels,
             first_row: gather.first_row,
@@ -399,7 +449,7 @@ impl Worker<'_> {
     }
 
     /// Writes the addresses of a block's pixels: inputs `[tile][tap][pixel]` or `[tile][pixel]`, outputs `[tile][pixel]`.
-    /// The last tile is filled up with its last pixel.
+    /// A tile that is not full is filled up with its last pixel.
     ///
     /// # Safety
     /// `pixels` and `outputs` have room for the block's tiles; the pixels lie in the input and output views.
@@ -416,52 +466,68 @@ impl Worker<'_> {
     ) {
         let gather = self.gather;
         let ([rows, columns], taps, tile) = (gather.grid, gather.taps.len(), gather.tile_rows());
-        let (mut image, mut row, mut column) =
-            (first / (rows * columns), first / columns % rows, first % columns);
-        let [h, w] = source.size;
+        let tiling = gather.tiling(count);
         let base = self.output.pointer().wrapping_add(group * gather.outputs);
-        for index in 0..count.next_multiple_of(tile) {
-            // A copied source holds one image.
-            let source_image = if copied { 0 } else { image };
-            let corner = [row * gather.stride[0], column * gather.stride[1]];
-            let (tile_index, place) = (index / tile, index % tile);
-            // SAFETY: tile_index and place are within the block; the caller vouches for the room.
-            unsafe {
-                match zeros {
-                    None => {
-                        let pixel = (source_image * h + corner[0]) * w + corner[1];
-                        *pixels.add(index) = source.pointer.wrapping_add(pixel * source.ld);
-                    }
-                    Some(zeros) => {
-                        let table = pixels.add(tile_index * taps * tile + place);
-                        for (tap_index, tap) in gather.taps.iter().enumerate() {
-                            // A negative position becomes a huge one, so one comparison checks both ends.
-                            let at = [
-                                corner[0].wrapping_add_signed(tap.row),
-                                corner[1].wrapping_add_signed(tap.column),
-                            ];
-                            let inside = at[0] < h && at[1] < w;
-                            let pixel =
-                                (source_image * h).wrapping_add(at[0]).wrapping_mul(w).wrapping_add(at[1]);
-                            let address = source.pointer.wrapping_add(pixel.wrapping_mul(source.ld));
-                            *table.add(tap_index * tile) = if inside { address } else { zeros };
-                        }
-                    }
-                }
+        for tile_index in 0..tiling.tiles(count) {
+            let [start, tile_count] = tiling.pixels_of(tile_index);
+            let pixel = first + start;
+            let (mut image, mut row, mut column) =
+                (pixel / (rows * columns), pixel / columns % rows, pixel % columns);
+            // The pixels of a tile with a step follow from its first.
+            for place in 0..if tiling.step.is_some() { 1 } else { tile } {
+                // A copied source holds one image.
+                let source_image = if copied { 0 } else { image };
+                let corner = [row * gather.stride[0], column * gather.stride[1]];
                 let at = [0, 1]
                     .map(|axis| [row, column][axis] * gather.output_step[axis] + gather.output_offset[axis]);
-                let pixel = (image * gather.output[0] + at[0]) * gather.output[1] + at[1];
-                *outputs.add(index) = base.wrapping_add(pixel * self.output.ld());
-            }
-            if index + 1 < count {
-                column += 1;
-                if column == columns {
-                    (column, row) = (0, row + 1);
+                let output = (image * gather.output[0] + at[0]) * gather.output[1] + at[1];
+                // SAFETY: tile and place are within the block; the caller vouches for the room.
+                unsafe {
+                    *outputs.add(tile_index * tile + place) = base.wrapping_add(output * self.output.ld());
+                    if let Some(zeros) = zeros {
+                        let table = pixels.add(tile_index * taps * tile + place);
+                        self.tap_addresses(source, source_image, corner, zeros, table);
+                    } else {
+                        let pixel = (source_image * source.size[0] + corner[0]) * source.size[1] + corner[1];
+                        *pixels.add(tile_index * tile + place) =
+                            source.pointer.wrapping_add(pixel * source.ld);
+                    }
                 }
-                if row == rows {
-                    (row, image) = (0, image + 1);
+                if place + 1 < tile_count {
+                    column += 1;
+                    if column == columns {
+                        (column, row) = (0, row + 1);
+                    }
+                    if row == rows {
+                        (row, image) = (0, image + 1);
+                    }
                 }
             }
+        }
+    }
+
+    /// Writes the address of each tap of a pixel, a tile's pixels apart; those outside the input are `zeros`.
+    ///
+    /// # Safety
+    /// `table` has room for every tap.
+    #[inline(always)]
+    unsafe fn tap_addresses(
+        &self,
+        source: Source,
+        image: usize,
+        corner: [usize; 2],
+        zeros: *const f32,
+        table: *mut *const f32,
+    ) {
+        let ([h, w], tile) = (source.size, self.gather.tile_rows());
+        for (index, tap) in self.gather.taps.iter().enumerate() {
+            // A negative position becomes a huge one, so one comparison checks both ends.
+            let row = corner[0].wrapping_add_signed(tap.row);
+            let column = corner[1].wrapping_add_signed(tap.column);
+            let pixel = (image * h).wrapping_add(row).wrapping_mul(w).wrapping_add(column);
+            let inside = source.pointer.wrapping_add(pixel.wrapping_mul(source.ld));
+            // SAFETY: the caller vouches for the room.
+            unsafe { *table.add(index * tile) = if row < h && column < w { inside } else { zeros } };
         }
     }
 }
@@ -470,6 +536,7 @@ impl Worker<'_> {
 struct Tiles<'a> {
     /// The parts of a job that are the same for all.
     job: ProductJob,
+    tiling: Tiling,
     pixels: usize,
     pointers_a_tile: usize,
     panels: &'a Panels,
@@ -507,13 +574,19 @@ impl Tiles<'_> {
                 job.bias = bias.as_ptr().wrapping_add(first_column + column);
             }
             job.column = column;
-            for index in 0..self.pixels.div_ceil(tile) {
+            for index in 0..self.tiling.tiles(self.pixels) {
                 job.pixels = self.job.pixels.wrapping_add(index * self.pointers_a_tile);
                 job.outputs = self.job.outputs.wrapping_add(index * tile);
-                job.pixel_count = (self.pixels - index * tile).min(tile);
-                // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes
-                // were checked by the public function, so panel, bias and outputs are in bounds.
-                unsafe { tile::product::<S, NV>(simd, job) };
+                job.pixel_count = self.tiling.pixels_of(index)[1];
+                // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes were
+                // checked by the public function, so panel, bias and outputs are in bounds; a copy ends in as many
+                // floats as a full tile reads.
+                unsafe {
+                    match self.tiling.step {
+                        Some(step) => tile::product_row::<S, NV>(simd, job, step),
+                        None => tile::product::<S, NV>(simd, job),
+                    }
+                }
             }
         }
     }

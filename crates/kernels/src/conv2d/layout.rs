@@ -8,6 +8,7 @@
 
 use super::gather::Phase;
 use super::{Conv2dShape, tile};
+use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Context, Isa};
 
@@ -79,30 +80,82 @@ pub(super) fn for_each_weight(shape: &Conv2dShape, panels: &Panels, mut each: im
     }
 }
 
-/// Rows of a packed matrix below which a thread more costs more than it saves.
+/// Floats of a packed matrix worth a part.
 const FLOATS_A_PART: usize = 1 << 14;
 
-/// Fills `packed` row by row: `fill(group, row, column, floats)` writes the floats of one row from `column` on.
-fn pack_rows(
+/// One matrix of the packed weights, and the rows of the weights whose transpose it is.
+struct Block {
+    /// Panel group of the packed matrix, and its first row.
+    to: (usize, usize),
+    /// Group of the weights, and the first row.
+    from: (usize, usize),
+}
+
+/// Packs `blocks` transposed matrices: a row for each of a group's output channels, a column for each of
+/// `to.columns` rows of the weights, which follow each other.
+fn pack_blocks(
     context: Context,
-    to: &Panels,
+    [from, to]: [&Panels; 2],
+    weight: &[f32],
     packed: &mut [f32],
-    fill: impl Fn(usize, usize, usize, &mut [f32]) + Sync,
+    blocks: usize,
+    block_of: impl Fn(usize) -> Block + Sync,
 ) {
-    let rows_a_part = FLOATS_A_PART.div_ceil(to.width);
-    let rows = to.groups * to.count * to.rows;
+    let an_item = from.columns * to.width;
+    let items = blocks * to.count;
+    let items_a_part = FLOATS_A_PART.div_ceil(an_item.max(1));
     let packed = Shareable::new(packed);
-    context.pool.run(rows.div_ceil(rows_a_part), |_, part| {
-        for row in part * rows_a_part..((part + 1) * rows_a_part).min(rows) {
-            // SAFETY: rows lie one after the other and each belongs to one part.
-            let floats = unsafe { packed.slice(row * to.width, to.width) };
-            let (panel, row) = (row / to.rows, row % to.rows);
-            let (group, panel) = (panel / to.count, panel % to.count);
-            let (used, padding) = floats.split_at_mut(to.columns_of(panel));
-            fill(group, row, panel * to.width, used);
-            padding.fill(0.0);
+    context.pool.run(items.div_ceil(items_a_part), |_, part| {
+        for item in part * items_a_part..((part + 1) * items_a_part).min(items) {
+            let (block, panel) = (block_of(item / to.count), item % to.count);
+            context.isa.run(TransposePanel {
+                from,
+                weight,
+                group: block.from.0,
+                row: block.from.1 + panel * to.width,
+                rows: to.columns_of(panel),
+                // SAFETY: each block's rows of each panel belong to one item, and lie in `packed`.
+                to: unsafe {
+                    packed.slice(to.start(block.to.0, panel) + block.to.1 * to.width, from.columns * to.width)
+                },
+                width: to.width,
+            });
         }
     });
+}
+
+/// Writes the transpose of some rows of the weights: a panel of width `width`, a row for each output channel.
+struct TransposePanel<'a> {
+    from: &'a Panels,
+    weight: &'a [f32],
+    group: usize,
+    row: usize,
+    /// Rows of the weights; columns of the panel beyond are zero.
+    rows: usize,
+    to: &'a mut [f32],
+    width: usize,
+}
+
+impl Kernel for TransposePanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { from, weight, group, row, rows, to, width } = self;
+        for column in (0..width).step_by(S::LANES) {
+            let from_rows = rows.saturating_sub(column).min(S::LANES);
+            for filter in (0..from.columns).step_by(S::LANES) {
+                let to_rows = (from.columns - filter).min(S::LANES);
+                // A row that does not exist is not read, so its address does not matter.
+                let source = from.start(group, filter / from.width) + filter % from.width;
+                let source = weight.as_ptr().wrapping_add(source + (row + column) * from.width);
+                let target = to.as_mut_ptr().wrapping_add(filter * width + column);
+                // SAFETY: `from_rows` rows of the weights' panel, whose width is whole vectors, and `to_rows` rows of
+                // the packed one, likewise.
+                unsafe { simd.transpose(source, from.width, from_rows, target, width, to_rows) };
+            }
+        }
+    }
 }
 
 /// What the input gradient's `gather` reads: for each phase's taps, a row for each output channel, a column for each
@@ -116,17 +169,18 @@ pub(super) fn pack_transposed(
     weight: &[f32],
     packed: &mut [f32],
 ) {
-    let (c, filters) = (shape.input[2] / shape.groups, shape.filters / shape.groups);
-    pack_rows(context, to, packed, |group, row, column, floats| {
-        let (tap, filter) = (row / filters, row % filters);
-        let of_phase = phases.iter().rev().find(|phase| phase.first_tap <= tap);
-        let Some(kernel_tap) = of_phase.and_then(|phase| phase.kernel_taps.get(tap - phase.first_tap)) else {
-            return;
-        };
-        let first = from.at(group, kernel_tap * c + column, filter);
-        for (channel, float) in floats.iter_mut().enumerate() {
-            *float = weight[first + channel * from.width];
-        }
+    let (c, taps) = (to.columns, shape.kernel[0] * shape.kernel[1]);
+    // A dx smaller than the stride may leave taps in no phase; their rows are filled too, and never read.
+    pack_blocks(context, [from, to], weight, packed, shape.groups * taps, |block| {
+        let (group, tap) = (block / taps, block % taps);
+        let kernel_tap = phases
+            .iter()
+            .rev()
+            .find(|phase| phase.first_tap <= tap)
+            .and_then(|phase| phase.kernel_taps.get(tap - phase.first_tap))
+            .copied()
+            .unwrap_or_default();
+        Block { to: (group, tap * from.columns), from: (group, kernel_tap * c) }
     });
 }
 
@@ -140,12 +194,9 @@ pub(super) fn pack_kernel_rows(
     weight: &[f32],
     packed: &mut [f32],
 ) {
-    let ([kh, kw], c) = (shape.kernel, shape.input[2] / shape.groups);
-    pack_rows(context, to, packed, |matrix, filter, column, floats| {
-        let (group, kernel_row) = (matrix / kh, matrix % kh);
-        let first = from.at(group, kernel_row * kw * c + column, filter);
-        for (element, float) in floats.iter_mut().enumerate() {
-            *float = weight[first + element * from.width];
-        }
+    let kh = shape.kernel[0];
+    pack_blocks(context, [from, to], weight, packed, shape.groups * kh, |block| {
+        let (group, kernel_row) = (block / kh, block % kh);
+        Block { to: (block, 0), from: (group, kernel_row * to.columns) }
     });
 }

@@ -226,7 +226,9 @@ impl Conv2d {
     pub fn pack_weight(&self, oihw: &[f32], weight: &mut [f32]) {
         assert_eq!((oihw.len(), weight.len()), (self.shape.parameters(), self.weight_len()));
         weight.fill(0.0);
-        layout::for_each_weight(&self.shape, &self.panels, |at_oihw, at_panel| weight[at_panel] = oihw[at_oihw]);
+        layout::for_each_weight(&self.shape, &self.panels, |at_oihw, at_panel| {
+            weight[at_panel] = oihw[at_oihw]
+        });
     }
 
     /// Converts weights, or their gradient, to PyTorch's layout.
@@ -235,7 +237,9 @@ impl Conv2d {
     /// As [`Self::pack_weight`].
     pub fn unpack_weight(&self, weight: &[f32], oihw: &mut [f32]) {
         assert_eq!((oihw.len(), weight.len()), (self.shape.parameters(), self.weight_len()));
-        layout::for_each_weight(&self.shape, &self.panels, |at_oihw, at_panel| oihw[at_oihw] = weight[at_panel]);
+        layout::for_each_weight(&self.shape, &self.panels, |at_oihw, at_panel| {
+            oihw[at_oihw] = weight[at_panel]
+        });
     }
 
     /// Floats of what [`Self::pack_gradient_weight`] writes.
@@ -252,7 +256,15 @@ impl Conv2d {
         let Self { shape, panels, gradient_panels, .. } = self;
         match self.input_gradient {
             InputGradient::Gather => {
-                layout::pack_transposed(context, shape, panels, gradient_panels, &self.phases, weight, packed);
+                layout::pack_transposed(
+                    context,
+                    shape,
+                    panels,
+                    gradient_panels,
+                    &self.phases,
+                    weight,
+                    packed,
+                );
             }
             InputGradient::Scatter => {
                 layout::pack_kernel_rows(context, shape, panels, gradient_panels, weight, packed);

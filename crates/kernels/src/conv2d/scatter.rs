@@ -177,6 +177,7 @@ impl Images<'_> {
                 run: panels.rows,
                 weight: self.weight.as_ptr().wrapping_add(start),
                 outputs: self.outputs,
+                output_step: 0,
                 column: panel * panels.width,
                 pixel_count: count,
                 channel_count: panels.width,

@@ -52,7 +52,7 @@ pub(super) fn rows(isa: Isa, vectors: usize) -> usize {
 }
 
 /// Where the pixels of a product tile are, relative to each other.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Addresses {
     /// A pointer for each tap and pixel, `[tap][pitch]`: taps outside the input point to zeros.
     Indirect,
@@ -60,10 +60,14 @@ pub(super) enum Addresses {
     Offsets(*const isize),
 }
 
+/// Distances between neighbouring pixels of a row for which there are tiles with one pointer in all, in floats: input
+/// channels times stride of first layers (LeNet 1; CIFAR networks 3; ResNet, GoogLeNet and MobileNet 6; AlexNet 12).
+pub(super) const PIXEL_STEPS: [usize; 4] = [1, 3, 6, 12];
+
 /// What a product tile reads and writes. Plain pointers: the driver has checked the geometry once.
 #[derive(Clone, Copy)]
 pub(super) struct ProductJob {
-    /// Pixel pointers, `[tap][pitch]` or `[pitch]` as `addresses` says.
+    /// Pixel pointers, `[tap][pitch]` or `[pitch]` as `addresses` says; for a row of pixels, the first's.
     pub pixels: *const *const f32,
     pub addresses: Addresses,
     /// Pixel pointers from one tap to the next.
@@ -73,8 +77,11 @@ pub(super) struct ProductJob {
     pub run: usize,
     /// One panel of weights, `[tap][run][NV vectors]`.
     pub weight: *const f32,
-    /// Where each pixel's output channels begin, and the channel at which this panel does.
+    /// Where each pixel's output channels begin; for a row of pixels, where the first's do.
     pub outputs: *const *mut f32,
+    /// For a row of pixels, floats between their outputs.
+    pub output_step: usize,
+    /// The output channel at which this panel begins.
     pub column: usize,
     /// Pixels to store; the tile computes the rest on copies of the last pixel's addresses.
     pub pixel_count: usize,
@@ -86,9 +93,13 @@ pub(super) struct ProductJob {
 }
 
 /// The product tile: sums[i][j] = bias[j] + sum over taps and run of pixel i times weight j.
-pub(super) struct Product<const MR: usize, const NV: usize>(pub ProductJob);
+///
+/// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into the
+/// registers, and with runs as short as a first layer's, loading them anew for each tap takes longer than the products.
+/// Without (STEP = 0) each pixel has its pointer.
+pub(super) struct Product<const MR: usize, const NV: usize, const STEP: usize>(pub ProductJob);
 
-impl<const MR: usize, const NV: usize> Kernel for Product<MR, NV> {
+impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR, NV, STEP> {
     type Output = ();
 
     #[inline(always)]
@@ -118,8 +129,8 @@ impl<const MR: usize, const NV: usize> Kernel for Product<MR, NV> {
                     }
                     Addresses::Offsets(offsets) => {
                         let offset = *offsets.add(tap);
-                        for i in 0..MR {
-                            pixels[i] = (*job.pixels.add(i)).offset(offset);
+                        for i in 0..if STEP == 0 { MR } else { 1 } {
+                            pixels[i] = (*job.pixels.add(i)).wrapping_offset(offset);
                         }
                     }
                 }
@@ -130,14 +141,17 @@ impl<const MR: usize, const NV: usize> Kernel for Product<MR, NV> {
                     }
                     weight = weight.add(NV * S::LANES);
                     for i in 0..MR {
-                        let pixel = simd.splat(*pixels[i].add(step));
+                        let pixel = match STEP {
+                            0 => simd.splat(*pixels[i].add(step)),
+                            _ => simd.splat(*pixels[0].add(step + i * STEP)),
+                        };
                         for j in 0..NV {
                             sums[i][j] = simd.mul_add(pixel, weights[j], sums[i][j]);
                         }
                     }
                 }
             }
-            store(simd, &job, sums);
+            store::<S, MR, NV, STEP>(simd, &job, sums);
         }
     }
 }
@@ -151,9 +165,9 @@ fn lanes_of<S: Simd>(count: usize, j: usize) -> usize {
 /// Applies the activation and writes the pixels and channels that exist.
 ///
 /// # Safety
-/// `outputs` holds `pixel_count` pointers to `channel_count` writable floats.
+/// `outputs` and `output_step` give `pixel_count` outputs of `channel_count` writable floats.
 #[inline(always)]
-unsafe fn store<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     simd: S,
     job: &ProductJob,
     sums: [[S::Vector; NV]; MR],
@@ -164,7 +178,12 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize>(
             break;
         }
         // SAFETY: i < pixel_count.
-        let output = unsafe { (*job.outputs.add(i)).add(job.column) };
+        let output = unsafe {
+            match STEP {
+                0 => (*job.outputs.add(i)).add(job.column),
+                _ => (*job.outputs).add(i * job.output_step + job.column),
+            }
+        };
         for j in 0..NV {
             let sum = if job.relu { simd.max(simd.zero(), sums[i][j]) } else { sums[i][j] };
             // SAFETY: vector j is stored whole when all channels exist, else its first lanes below channel_count.
@@ -186,42 +205,49 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize>(
 /// As [`Product`] asks, for the tile's height.
 #[inline(always)]
 pub(super) unsafe fn product<S: Simd, const NV: usize>(simd: S, job: ProductJob) {
-    let m = job.pixel_count;
+    macro_rules! smallest {
+        ($($height:literal)* | $full:literal) => {{
+            $(if job.pixel_count <= $height {
+                return simd.enter(Product::<$height, NV, 0>(job));
+            })*
+            simd.enter(Product::<$full, NV, 0>(job))
+        }};
+    }
     match (S::REGISTERS, NV) {
-        (32, 1) => match m {
-            ..=1 => simd.enter(Product::<1, NV>(job)),
-            2..=4 => simd.enter(Product::<4, NV>(job)),
-            5..=8 => simd.enter(Product::<8, NV>(job)),
-            9..=16 => simd.enter(Product::<16, NV>(job)),
-            17..=20 => simd.enter(Product::<20, NV>(job)),
-            _ => simd.enter(Product::<28, NV>(job)),
-        },
-        (32, 2) => match m {
-            ..=1 => simd.enter(Product::<1, NV>(job)),
-            2 => simd.enter(Product::<2, NV>(job)),
-            3..=4 => simd.enter(Product::<4, NV>(job)),
-            5..=8 => simd.enter(Product::<8, NV>(job)),
-            9..=10 => simd.enter(Product::<10, NV>(job)),
-            _ => simd.enter(Product::<14, NV>(job)),
-        },
-        (32, _) => match m {
-            ..=1 => simd.enter(Product::<1, NV>(job)),
-            2..=3 => simd.enter(Product::<3, NV>(job)),
-            4..=6 => simd.enter(Product::<6, NV>(job)),
-            _ => simd.enter(Product::<9, NV>(job)),
-        },
-        (_, 1) => match m {
-            ..=1 => simd.enter(Product::<1, NV>(job)),
-            2..=4 => simd.enter(Product::<4, NV>(job)),
-            5..=8 => simd.enter(Product::<8, NV>(job)),
-            _ => simd.enter(Product::<12, NV>(job)),
-        },
-        (_, _) => match m {
-            ..=1 => simd.enter(Product::<1, NV>(job)),
-            2 => simd.enter(Product::<2, NV>(job)),
-            3..=4 => simd.enter(Product::<4, NV>(job)),
-            _ => simd.enter(Product::<6, NV>(job)),
-        },
+        (32, 1) => smallest!(1 4 8 16 20 | 28),
+        (32, 2) => smallest!(1 2 4 8 10 | 14),
+        (32, _) => smallest!(1 3 6 | 9),
+        (_, 1) => smallest!(1 4 8 | 12),
+        (_, _) => smallest!(1 2 4 | 6),
+    }
+}
+
+/// As [`product`], for pixels of one row that stand `step` floats apart, one of [`PIXEL_STEPS`].
+///
+/// # Safety
+/// As [`product`]; besides, the floats that the full tile's pixels would have are readable.
+#[inline(always)]
+pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: ProductJob, step: usize) {
+    macro_rules! half_or_full {
+        ($half:literal, $full:literal) => {
+            match (step, job.pixel_count <= $half) {
+                (1, true) => simd.enter(Product::<$half, NV, 1>(job)),
+                (1, false) => simd.enter(Product::<$full, NV, 1>(job)),
+                (3, true) => simd.enter(Product::<$half, NV, 3>(job)),
+                (3, false) => simd.enter(Product::<$full, NV, 3>(job)),
+                (6, true) => simd.enter(Product::<$half, NV, 6>(job)),
+                (6, false) => simd.enter(Product::<$full, NV, 6>(job)),
+                (_, true) => simd.enter(Product::<$half, NV, 12>(job)),
+                (_, false) => simd.enter(Product::<$full, NV, 12>(job)),
+            }
+        };
+    }
+    match (S::REGISTERS, NV) {
+        (32, 1) => half_or_full!(16, 28),
+        (32, 2) => half_or_full!(8, 14),
+        (32, _) => half_or_full!(5, 9),
+        (_, 1) => half_or_full!(8, 12),
+        (_, _) => half_or_full!(4, 6),
     }
 }
 

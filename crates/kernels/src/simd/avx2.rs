@@ -234,6 +234,49 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_step: usize,
+        from_rows: usize,
+        to: *mut f32,
+        to_step: usize,
+        to_rows: usize,
+    ) {
+        // SAFETY: only rows that the caller vouches for are read and written.
+        unsafe {
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                if i < from_rows {
+                    rows[i] = _mm256_loadu_ps(from.add(i * from_step));
+                }
+            }
+            // quads[g][j]: in each half h, column 4 h + j of rows 4 g .. 4 g + 3.
+            let mut quads = [[_mm256_setzero_ps(); 4]; 2];
+            for g in 0..2 {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[4 * g + i]);
+                let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                quads[g] = [
+                    _mm256_shuffle_ps::<0x44>(low, low2),
+                    _mm256_shuffle_ps::<0xee>(low, low2),
+                    _mm256_shuffle_ps::<0x44>(high, high2),
+                    _mm256_shuffle_ps::<0xee>(high, high2),
+                ];
+            }
+            for j in 0..4 {
+                let [a, b] = [quads[0][j], quads[1][j]];
+                if j < to_rows {
+                    _mm256_storeu_ps(to.add(j * to_step), _mm256_permute2f128_ps::<0x20>(a, b));
+                }
+                if 4 + j < to_rows {
+                    _mm256_storeu_ps(to.add((4 + j) * to_step), _mm256_permute2f128_ps::<0x31>(a, b));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, pointer: *const f32) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer.cast()) }

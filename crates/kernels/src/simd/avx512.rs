@@ -182,6 +182,57 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_step: usize,
+        from_rows: usize,
+        to: *mut f32,
+        to_step: usize,
+        to_rows: usize,
+    ) {
+        // SAFETY: only rows that the caller vouches for are read and written.
+        unsafe {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                if i < from_rows {
+                    rows[i] = _mm512_loadu_ps(from.add(i * from_step));
+                }
+            }
+            // quads[g][j]: in each quarter q, column 4 q + j of rows 4 g .. 4 g + 3.
+            let mut quads = [[_mm512_setzero_ps(); 4]; 4];
+            for g in 0..4 {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|i| rows[4 * g + i]);
+                let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                quads[g] = [
+                    _mm512_shuffle_ps::<0x44>(low, low2),
+                    _mm512_shuffle_ps::<0xee>(low, low2),
+                    _mm512_shuffle_ps::<0x44>(high, high2),
+                    _mm512_shuffle_ps::<0xee>(high, high2),
+                ];
+            }
+            for j in 0..4 {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|g| quads[g][j]);
+                // Even and odd quarters of two, then of four.
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (even2, odd2) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                let columns = [
+                    _mm512_shuffle_f32x4::<0x88>(even, even2),
+                    _mm512_shuffle_f32x4::<0x88>(odd, odd2),
+                    _mm512_shuffle_f32x4::<0xdd>(even, even2),
+                    _mm512_shuffle_f32x4::<0xdd>(odd, odd2),
+                ];
+                for q in 0..4 {
+                    if 4 * q + j < to_rows {
+                        _mm512_storeu_ps(to.add((4 * q + j) * to_step), columns[q]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, pointer: *const f32) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer.cast()) }

@@ -167,6 +167,69 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `pointer` is valid for writing `count` bytes and `count <= LANES`.
     unsafe fn store_bytes(self, pointer: *mut u8, vector: Self::Vector, count: usize);
 
+    /// Transposes a square of LANES x LANES floats: row i of `to` is column i of `from`.
+    ///
+    /// Only the first `from_rows` rows are read, the others count as zeros, and the first `to_rows` rows written; rows
+    /// are always LANES floats, `from_step` and `to_step` apart.
+    ///
+    /// # Safety
+    /// `from` is valid for reading and `to` for writing those rows, and they do not overlap.
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_step: usize,
+        from_rows: usize,
+        to: *mut f32,
+        to_step: usize,
+        to_rows: usize,
+    );
+
     /// Asks for the cache line at `pointer`, which may be any address.
     fn prefetch(self, pointer: *const f32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    struct Transpose<'a> {
+        from: &'a [f32],
+        from_rows: usize,
+        to: &'a mut [f32],
+        to_rows: usize,
+        step: usize,
+    }
+
+    impl Kernel for Transpose<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let (from, to) = (self.from.as_ptr(), self.to.as_mut_ptr());
+            // SAFETY: both have LANES rows of LANES floats, `step` apart.
+            unsafe { simd.transpose(from, self.step, self.from_rows, to, self.step, self.to_rows) };
+        }
+    }
+
+    #[test]
+    fn a_transposed_square_has_columns_for_rows_and_zeros_for_missing_ones() {
+        for isa in Isa::available() {
+            let (lanes, step) = (isa.lanes(), isa.lanes() + 1);
+            let from: Vec<f32> = (0..lanes * step).map(|i| i as f32).collect();
+            for (from_rows, to_rows) in [(lanes, lanes), (3, lanes), (lanes, 2), (1, 1)] {
+                let mut to = vec![-1.0; lanes * step];
+                isa.run(Transpose { from: &from, from_rows, to: &mut to, to_rows, step });
+                for row in 0..lanes {
+                    for column in 0..step {
+                        let expected = match (row < to_rows && column < lanes, column < from_rows) {
+                            (false, _) => -1.0,
+                            (true, false) => 0.0,
+                            (true, true) => from[column * step + row],
+                        };
+                        assert_eq!(to[row * step + column], expected, "{row} {column} on {}", isa.name());
+                    }
+                }
+            }
+        }
+    }
 }

@@ -148,5 +148,26 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const f32,
+        from_step: usize,
+        from_rows: usize,
+        to: *mut f32,
+        to_step: usize,
+        to_rows: usize,
+    ) {
+        for row in 0..to_rows {
+            for column in 0..LANES {
+                // SAFETY: the element lies in a row that the caller vouches for.
+                unsafe {
+                    let value = if column < from_rows { *from.add(column * from_step + row) } else { 0.0 };
+                    *to.add(row * to_step + column) = value;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, _pointer: *const f32) {}
 }
