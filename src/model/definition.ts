@@ -116,6 +116,7 @@ export interface LayerDescription extends NodeDescription {
  * ```
  */
 export function describe(definition: GraphDefinition): readonly LayerDescription[] {
+  for (const size of definition.input) positive("input", size);
   const shapes = new Map<string, Shape>([["input", definition.input]]);
   const layers: LayerDescription[] = [];
   for (const node of definition.nodes) {
@@ -164,7 +165,14 @@ function describeOperation(node: NodeDefinition, input: Shape): NodeDescription 
     case "tanh":
     case "softmax":
       return weightless(input);
+    default:
+      throw unknownOperation(node);
   }
+}
+
+/** For definitions that come from files. */
+function unknownOperation({ name, op }: { readonly name: string; readonly op: string }): FoveaError {
+  return invalidGraph(`an operation that fovea has for "${name}"`, `"${op}"`);
 }
 
 function describeConv(node: ConvDefinition, input: MapShape): NodeDescription {
@@ -222,17 +230,18 @@ interface Window {
   readonly ceilMode: boolean;
 }
 
+/** Options may be missing altogether where a definition comes from a file, or a call from JavaScript. */
 function checkWindow({ name, option, extent, stride, padding, dilation }: Window): void {
   for (const [label, pair] of [
     [option, extent],
     ["stride", stride],
     ["dilation", dilation],
   ] as const) {
-    if (pair.length !== 2) throw invalidArgument(`${name}.${label}`, "a number or [height, width]", pair);
+    if (pair?.length !== 2) throw invalidArgument(`${name}.${label}`, "a number or [height, width]", pair);
     for (const each of pair) positive(`${name}.${label}`, each);
   }
   if (padding === "same" || padding === "valid") return;
-  if (typeof padding === "string" || padding.length !== 4 || !padding.every(isWhole)) {
+  if (typeof padding === "string" || padding?.length !== 4 || !padding.every(isWhole)) {
     throw invalidArgument(`${name}.padding`, '"same", "valid", or whole numbers from 0', padding);
   }
 }

@@ -185,7 +185,11 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     this: Usable<H, W, C>,
     size: K,
     options: PoolOptions<S, P, Ceil> = {},
-  ): Pooled<H, W, C, K, NoInfer<S>, NoInfer<P>, NoInfer<Ceil>> {
+  ): FeatureMap<
+    Slide<H, Vertical<K>, Vertical<NoInfer<S>>, VerticalEdge<NoInfer<P>>, 1, NoInfer<Ceil>>,
+    Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, 1, NoInfer<Ceil>>,
+    C
+  > {
     return new FeatureMap(next(this, { op: "maxPool", ...pooling(size, options) }, options.name));
   }
 
@@ -216,7 +220,11 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     this: Usable<H, W, C>,
     size: K,
     options: AvgPoolOptions<S, P, Ceil> = {},
-  ): Pooled<H, W, C, K, NoInfer<S>, NoInfer<P>, NoInfer<Ceil>> {
+  ): FeatureMap<
+    Slide<H, Vertical<K>, Vertical<NoInfer<S>>, VerticalEdge<NoInfer<P>>, 1, NoInfer<Ceil>>,
+    Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, 1, NoInfer<Ceil>>,
+    C
+  > {
     const { countIncludePad = true, name } = options;
     return new FeatureMap(next(this, { op: "avgPool", ...pooling(size, options), countIncludePad }, name));
   }
@@ -302,21 +310,6 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     return new Vector(next(this, { op: "flatten" }, options.name));
   }
 }
-
-/** What pooling makes of a feature map. */
-type Pooled<
-  H extends Size,
-  W extends Size,
-  C extends Size,
-  K extends Pair,
-  S extends Pair,
-  P extends Padding,
-  Ceil extends boolean,
-> = FeatureMap<
-  Slide<H, Vertical<K>, Vertical<S>, VerticalEdge<P>, 1, Ceil>,
-  Slide<W, Horizontal<K>, Horizontal<S>, HorizontalEdge<P>, 1, Ceil>,
-  C
->;
 
 /** A vector: its size, as a type too. Made by {@link FeatureMap.flatten} and by dense layers. */
 export class Vector<out N extends number> implements Symbolic {

@@ -62,7 +62,7 @@ export class GraphBuilder {
 
   #name(op: string, name: string | undefined): string {
     if (name !== undefined) {
-      if (name === "" || this.#names.has(name))
+      if (name === "" || name.startsWith("optimizer.") || this.#names.has(name))
         throw invalidArgument("name", "a name that no other layer has", `"${name}"`);
       return name;
     }

@@ -1,0 +1,218 @@
+import { expect, test } from "vitest";
+import {
+  type ConvDefinition,
+  describe,
+  describeNode,
+  type GraphDefinition,
+  type MaxPoolDefinition,
+  type NodeDefinition,
+} from "../../src/model/definition.js";
+import type { MapShape } from "../../src/model/shape.js";
+
+const conv: ConvDefinition = {
+  name: "conv1",
+  op: "conv",
+  inputs: ["input"],
+  filters: 5,
+  kernel: [5, 5],
+  stride: [1, 1],
+  padding: "valid",
+  dilation: [1, 1],
+  groups: 1,
+  bias: false,
+  init: "kaiming",
+};
+const pool: MaxPoolDefinition = {
+  name: "maxPool1",
+  op: "maxPool",
+  inputs: ["input"],
+  size: [2, 2],
+  stride: [2, 2],
+  padding: "valid",
+  ceilMode: false,
+};
+
+function graph(nodes: readonly NodeDefinition[], input: MapShape = [28, 28, 3]): GraphDefinition {
+  return { name: "test", input, nodes, outputs: [{ node: nodes.at(-1)?.name ?? "", lossWeight: 1 }] };
+}
+
+test("the counts that introduce convolutional networks", () => {
+  const neuron = (side: number) => {
+    const flatten: NodeDefinition = { name: "flatten1", op: "flatten", inputs: ["input"] };
+    const dense: NodeDefinition = {
+      name: "fc",
+      op: "dense",
+      inputs: ["flatten1"],
+      units: 1,
+      bias: false,
+      init: "xavier",
+    };
+    return describe(graph([flatten, dense], [side, side, 3]))[1]?.parameters;
+  };
+  expect(neuron(32)).toBe(3072);
+  expect(neuron(64)).toBe(12288);
+  for (const side of [32, 64, 227]) expect(describeNode(conv, [[side, side, 3]]).parameters).toBe(375);
+});
+
+test("parameters and mult-adds count weights per group, biases once, and every place of the output", () => {
+  expect(describeNode({ ...conv, bias: true }, [[28, 28, 3]])).toEqual({
+    output: [24, 24, 5],
+    parameters: 380,
+    multAdds: 24 * 24 * 375,
+  });
+  const grouped = describeNode({ ...conv, filters: 8, groups: 4, kernel: [3, 1] }, [[10, 10, 12]]);
+  expect(grouped).toEqual({ output: [8, 10, 8], parameters: 8 * 3 * 3, multAdds: 8 * 10 * 8 * 3 * 3 });
+});
+
+test("the number of windows is the number of places where one fits", () => {
+  for (let size = 1; size <= 9; size += 1) {
+    for (let kernel = 1; kernel <= 4; kernel += 1) {
+      for (let stride = 1; stride <= 4; stride += 1) {
+        for (const [before, after] of [
+          [0, 0],
+          [0, 1],
+          [1, 0],
+          [2, 3],
+        ] as const) {
+          for (const ceilMode of [false, true]) {
+            if (Math.max(before, after) >= kernel || before + size + after < kernel) continue;
+            const places: number[] = [];
+            for (let start = -before; start < size; start += stride) {
+              const overhang = start + kernel - (size + after);
+              if (overhang <= 0 || (ceilMode && overhang < stride)) places.push(start);
+            }
+            const node = {
+              ...pool,
+              size: [kernel, 1],
+              stride: [stride, 1],
+              padding: [before, 0, after, 0],
+              ceilMode,
+            } as const;
+            expect(describeNode(node, [[size, 1, 1]]).output, JSON.stringify(node)).toEqual([places.length, 1, 1]);
+          }
+        }
+      }
+    }
+  }
+});
+
+test("padding same gives the input over the stride, rounded up", () => {
+  for (let size = 1; size <= 9; size += 1) {
+    for (let stride = 1; stride <= 4; stride += 1) {
+      const node = { ...conv, padding: "same", stride: [stride, 1], dilation: [2, 1] } as const;
+      expect(describeNode(node, [[size, 7, 1]]).output).toEqual([Math.ceil(size / stride), 7, 5]);
+    }
+  }
+});
+
+test.each<[string, NodeDefinition, readonly [number, number, number] | readonly [number], string]>([
+  [
+    "a window larger than its input",
+    conv,
+    [4, 9, 1],
+    'Expected a window of at most 4 for "conv1" but received a kernel of 5 (input [4, 9, 1]).',
+  ],
+  [
+    "a window larger than its padded input",
+    { ...conv, kernel: [3, 9], padding: [1, 2, 1, 1] },
+    [4, 4, 1],
+    'Expected a window of at most 7 for "conv1" but received a kernel of 9 (input [4, 4, 1], padding [1, 2, 1, 1]).',
+  ],
+  [
+    "a dilated window",
+    { ...conv, kernel: [3, 3], dilation: [2, 2] },
+    [4, 4, 1],
+    'Expected a window of at most 4 for "conv1" but received a kernel of 3 with dilation 2, which spans 5 (input [4, 4, 1]).',
+  ],
+  [
+    "a pooling window",
+    pool,
+    [1, 1, 6],
+    'Expected a window of at most 1 for "maxPool1" but received a size of 2 (input [1, 1, 6]).',
+  ],
+  [
+    "padding as large as the window",
+    { ...pool, padding: [0, 2, 0, 0] },
+    [4, 4, 6],
+    'Expected padding below the window of 2 for "maxPool1" but received 2 (input [4, 4, 6]).',
+  ],
+  [
+    "channels that groups do not divide",
+    { ...conv, groups: 3, filters: 6 },
+    [9, 9, 64],
+    'Expected channels divisible by 3 groups for "conv1" but received 64 (input [9, 9, 64]).',
+  ],
+  [
+    "filters that groups do not divide",
+    { ...conv, groups: 2, filters: 5 },
+    [9, 9, 64],
+    'Expected filters divisible by 2 groups for "conv1" but received 5 (input [9, 9, 64]).',
+  ],
+  [
+    "no filters",
+    { ...conv, filters: 0 },
+    [9, 9, 1],
+    'Expected a whole number from 1 to 1048576 for "conv1.filters" but received 0.',
+  ],
+  [
+    "half a stride",
+    { ...conv, stride: [0.5, 1] },
+    [9, 9, 1],
+    'Expected a whole number from 1 to 1048576 for "conv1.stride" but received 0.5.',
+  ],
+  [
+    "a kernel that is no number",
+    { ...conv, kernel: [Number.NaN, 1] },
+    [9, 9, 1],
+    'Expected a whole number from 1 to 1048576 for "conv1.kernel" but received NaN.',
+  ],
+  [
+    "negative padding",
+    { ...conv, padding: [0, -1, 0, 0] },
+    [9, 9, 1],
+    'Expected "same", "valid", or whole numbers from 0 for "conv1.padding" but received 0,-1,0,0.',
+  ],
+  [
+    "a dense layer on a feature map",
+    { name: "fc", op: "dense", inputs: ["input"], units: 3, bias: true, init: "kaiming" },
+    [9, 9, 1],
+    'Expected a vector for "fc" but received a feature map, which flatten makes one (input [9, 9, 1]).',
+  ],
+  ["a convolution of a vector", conv, [81], 'Expected a feature map for "conv1" but received a vector (input [81]).'],
+  [
+    "more values than the engine holds",
+    { ...conv, padding: "same", filters: 1024 },
+    [8192, 8192, 1],
+    'Expected at most 2147483648 values from "conv1" but received [8192, 8192, 1024] (input [8192, 8192, 1]).',
+  ],
+])("%s is refused in one sentence with its numbers", (_, node, input, message) => {
+  expect(() => describeNode(node, [input])).toThrow(expect.objectContaining({ name: "FoveaError", message }));
+});
+
+test("a definition from a file may lack or misname anything, and the message says where", () => {
+  const read = (change: object): GraphDefinition => JSON.parse(JSON.stringify(graph([{ ...conv, ...change }])));
+  expect(() => describe(read({ op: "convolve" }))).toThrow(
+    'Expected an operation that fovea has for "conv1" but received "convolve".',
+  );
+  for (const key of ["kernel", "stride", "dilation", "padding", "filters", "groups", "init"]) {
+    expect(() => describe(read({ [key]: undefined })), key).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT", message: expect.stringContaining(`"conv1.${key}"`) }),
+    );
+  }
+  expect(() => describe({ ...graph([conv]), input: [28, -28, 1] })).toThrow('"input"');
+});
+
+test("names must lead to layers", () => {
+  const refuses = (definition: GraphDefinition, message: string) =>
+    expect(() => describe(definition)).toThrow(expect.objectContaining({ code: "INVALID_GRAPH", message }));
+  refuses(
+    graph([{ ...conv, inputs: ["conv0"] }]),
+    'Expected an earlier layer as input of "conv1" but received "conv0".',
+  );
+  refuses(graph([{ ...conv, inputs: [] }]), 'Expected one input of "conv1" but received 0.');
+  refuses(graph([conv, conv]), 'Expected each layer\'s name once but received "conv1" again.');
+  refuses(
+    { ...graph([conv]), outputs: [{ node: "fc", lossWeight: 1 }] },
+    'Expected a layer as output but received "fc".',
+  );
+});
