@@ -29,7 +29,10 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 let loaded: Addon | undefined;
 
 function addon(): Addon {
-  loaded ??= translateAll(load());
+  if (loaded === undefined) {
+    loaded = load();
+    translatePrototype(loaded.Session.prototype);
+  }
   return loaded;
 }
 
@@ -75,33 +78,37 @@ function raise(error: unknown): never {
   throw new FoveaError(isArgument ? "INVALID_ARGUMENT" : "INTERNAL", error.message, { cause: error });
 }
 
-/** Makes every method of the addon's classes translate its errors; the constructors are left to `door`. */
-function translateAll(loading: Addon): Addon {
-  const holders = [loading.Dataset, loading.Dataset.prototype, loading.Session.prototype];
-  for (const holder of holders) {
-    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(holder))) {
-      if (name === "constructor" || typeof property.value !== "function") continue;
-      const method: (...args: unknown[]) => unknown = property.value;
-      Object.defineProperty(holder, name, {
-        ...property,
-        value(this: unknown, ...args: unknown[]) {
-          return translate(() => method.apply(this, args));
-        },
-      });
-    }
+/** Makes the methods and getters of a class translate their errors. */
+function translatePrototype(prototype: object): void {
+  for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+    if (name === "constructor") continue;
+    const { value, get } = property;
+    if (typeof value === "function") property.value = translated(value);
+    if (get) property.get = translated(get);
+    Object.defineProperty(prototype, name, property);
   }
-  return loading;
+}
+
+/** A function that calls another with its own `this` and translates the errors. */
+function translated<Arguments extends unknown[], Result>(
+  original: (...args: Arguments) => Result,
+): (...args: Arguments) => Result {
+  return function (this: unknown, ...args) {
+    return translate(() => original.apply(this, args));
+  };
 }
 
 /** An export of the addon that loads it when it is first called, constructed or looked into. */
 function door<Name extends keyof Addon>(name: Name): Addon[Name] {
-  // A function expression can be constructed, which an arrow function cannot.
-  // biome-ignore lint/complexity/useArrowFunction: the proxy's construct trap needs a constructor as its target
+  // biome-ignore lint/complexity/useArrowFunction: only a function that can be constructed can have a construct trap
   const target = function () {};
   return new Proxy(target, {
     apply: (_, self, args) => translate(() => Reflect.apply(addon()[name] as () => unknown, self, args)),
     construct: (_, args) => translate(() => Reflect.construct(addon()[name] as new () => object, args)),
-    get: (_, key) => Reflect.get(addon()[name], key),
+    get: (_, key) => {
+      const member: unknown = Reflect.get(addon()[name], key);
+      return typeof member === "function" ? translated(member as (...args: unknown[]) => unknown) : member;
+    },
   }) as unknown as Addon[Name];
 }
 
