@@ -12,11 +12,14 @@ pub mod activation;
 pub mod conv2d;
 pub mod elementwise;
 pub mod isa;
+pub mod loss;
+pub mod optimizer;
 mod parts;
 pub mod peak;
 pub mod pool2d;
 pub mod random;
 pub mod simd;
+pub mod softmax;
 #[cfg(test)]
 mod testing;
 pub mod threads;

@@ -1,0 +1,221 @@
+//! Softmax over the channels of each pixel.
+//!
+//! The largest value is subtracted first, so no exponential overflows, however large the values. A row with a NaN or
+//! a positive infinity becomes NaN, as in PyTorch; minus infinity becomes 0.
+//!
+//! Shapes: x and y `[n, h, w, classes]`. y may be the memory of x.
+
+use crate::parts::Parts;
+use crate::simd::{Kernel, Simd, math};
+use crate::{Context, View4, ViewMut4};
+use std::ops::Range;
+
+/// Elementwise passes that an element of a row costs: about what the exponential takes.
+pub(crate) const COST: usize = 8;
+
+/// y = exp(x) / sum(exp(x)), the sum over the channels of a pixel.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn softmax(context: Context, x: View4, y: ViewMut4) {
+    assert_eq!(x.shape(), y.shape(), "operands of different shapes");
+    let parts = Parts::new(x.pixels(), x.c() * COST);
+    context.pool.run(parts.count(), |_, part| {
+        context.isa.run(Rows { x, y: &y, rows: parts.range(part) });
+    });
+}
+
+struct Rows<'a> {
+    x: View4<'a>,
+    y: &'a ViewMut4<'a>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            let (x, y, classes) = (self.x.pixel(row), self.y.pixel(row), self.x.c());
+            // SAFETY: `row` is a pixel of both views, which have `classes` channels; no other part has it.
+            unsafe {
+                let largest = largest(simd, x, classes);
+                let sum = exponentials(simd, x, classes, largest, Some(y));
+                scale(simd, y, classes, 1.0 / sum, 0.0);
+            }
+        }
+    }
+}
+
+/// The vector that starts at the `i`-th float of a row; lanes behind the row's end are `rest`.
+///
+/// # Safety
+/// The row is valid for reading `length` floats, and `i < length`.
+#[inline(always)]
+unsafe fn load<S: Simd>(simd: S, row: *const f32, i: usize, length: usize, rest: f32) -> S::Vector {
+    static LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+    const { assert!(S::LANES <= 16) }
+    let count = length - i;
+    // SAFETY: the caller vouches for the row up to `length`; LANES has a float for each lane.
+    unsafe {
+        if count >= S::LANES {
+            return simd.load(row.add(i));
+        }
+        let lanes = simd.load(LANES.as_ptr());
+        let vector = simd.load_partial(row.add(i), count);
+        simd.select_greater(simd.splat(count as f32), lanes, vector, simd.splat(rest))
+    }
+}
+
+/// The largest float of a row; any of them if one is not a number.
+///
+/// # Safety
+/// `row` is valid for reading `length` floats.
+#[inline(always)]
+pub(crate) unsafe fn largest<S: Simd>(simd: S, row: *const f32, length: usize) -> f32 {
+    let mut largest = simd.splat(f32::NEG_INFINITY);
+    let mut i = 0;
+    while i < length {
+        // SAFETY: i < length, and the caller vouches for the row.
+        largest = simd.max(unsafe { load(simd, row, i, length, f32::NEG_INFINITY) }, largest);
+        i += S::LANES;
+    }
+    simd.largest(largest)
+}
+
+/// The sum of exp(x - largest) over a row; y, where given, receives the exponentials.
+///
+/// # Safety
+/// `x` is valid for reading, `y` for writing `length` floats; they may be the same.
+#[inline(always)]
+pub(crate) unsafe fn exponentials<S: Simd>(
+    simd: S,
+    x: *const f32,
+    length: usize,
+    largest: f32,
+    y: Option<*mut f32>,
+) -> f32 {
+    let mut sum = simd.zero();
+    let mut i = 0;
+    while i < length {
+        // SAFETY: i < length, and the caller vouches for the rows.
+        unsafe {
+            let x = load(simd, x, i, length, f32::NEG_INFINITY);
+            let exponential = math::exp(simd, simd.sub(x, simd.splat(largest)));
+            sum = simd.add(sum, exponential);
+            if let Some(y) = y {
+                simd.store_up_to(y.add(i), exponential, S::LANES.min(length - i));
+            }
+        }
+        i += S::LANES;
+    }
+    simd.sum(sum)
+}
+
+/// The sum of x - largest over a row.
+///
+/// # Safety
+/// `row` is valid for reading `length` floats.
+#[inline(always)]
+pub(crate) unsafe fn differences<S: Simd>(simd: S, row: *const f32, length: usize, largest: f32) -> f32 {
+    let mut sum = simd.zero();
+    let mut i = 0;
+    while i < length {
+        // SAFETY: i < length, and the caller vouches for the row.
+        let x = unsafe { load(simd, row, i, length, largest) };
+        sum = simd.add(sum, simd.sub(x, simd.splat(largest)));
+        i += S::LANES;
+    }
+    simd.sum(sum)
+}
+
+/// y = y factor + offset over a row.
+///
+/// # Safety
+/// `row` is valid for reading and writing `length` floats.
+#[inline(always)]
+pub(crate) unsafe fn scale<S: Simd>(simd: S, row: *mut f32, length: usize, factor: f32, offset: f32) {
+    let mut i = 0;
+    while i < length {
+        // SAFETY: i < length, and the caller vouches for the row.
+        unsafe {
+            let y = load(simd, row, i, length, 0.0);
+            let y = simd.mul_add(y, simd.splat(factor), simd.splat(offset));
+            simd.store_up_to(row.add(i), y, S::LANES.min(length - i));
+        }
+        i += S::LANES;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
+    use fovea_reference::activation as reference;
+
+    #[test]
+    fn softmax_equals_the_reference_for_every_number_of_classes() {
+        for classes in [1, 2, 3, 6, 7, 10, 16, 17, 33, 1000] {
+            let shape = [3, 1, 2, classes];
+            for (gap_x, gap_y) in [(0, 0), (3, 0), (0, 5)] {
+                let values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 20.0 * x).collect();
+                let x = Tensor::new(&values, shape, gap_x);
+                let expected = reference::softmax(&x.wide(), classes);
+                on_every_isa(|context| {
+                    let mut y = Tensor::unwritten(shape, gap_y);
+                    softmax(context, x.view(), y.view_mut());
+                    assert_matches(&y.values(), &expected, 5e-7);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_works_in_place() {
+        let x = Tensor::uniform(1, [4, 1, 1, 21], 2);
+        on_every_isa(|context| {
+            let (mut apart, mut in_place) = (Tensor::unwritten([4, 1, 1, 21], 0), x.clone());
+            softmax(context, x.view(), apart.view_mut());
+            let view = in_place.view_mut();
+            softmax(context, view.as_view(), view);
+            assert_eq!(in_place.values(), apart.values());
+        });
+    }
+
+    #[test]
+    fn values_of_any_size_neither_overflow_nor_vanish() {
+        let x = Tensor::new(&[3e38, 3e38, -3e38, f32::NEG_INFINITY, -1e4, -1e4, -2e4, -2e4], [2, 1, 1, 4], 0);
+        on_every_isa(|context| {
+            let mut y = Tensor::unwritten([2, 1, 1, 4], 0);
+            softmax(context, x.view(), y.view_mut());
+            assert_eq!(y.values(), [0.5, 0.5, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0]);
+        });
+    }
+
+    #[test]
+    fn a_nan_spoils_its_row_and_no_other() {
+        for position in 0..20 {
+            let mut values = vec![0.5; 60];
+            values[20 + position] = f32::NAN;
+            let x = Tensor::new(&values, [3, 1, 1, 20], 0);
+            on_every_isa(|context| {
+                let mut y = Tensor::unwritten([3, 1, 1, 20], 0);
+                softmax(context, x.view(), y.view_mut());
+                let y = y.values();
+                assert!(y[20..40].iter().all(|y| y.is_nan()));
+                assert!(y[..20].iter().chain(&y[40..]).all(|y| (y - 0.05).abs() < 1e-7));
+            });
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let x = Tensor::uniform(1, [200, 1, 1, 301], 0);
+        assert_threads_agree(|context| {
+            let mut y = Tensor::unwritten([200, 1, 1, 301], 0);
+            softmax(context, x.view(), y.view_mut());
+            y.values()
+        });
+    }
+}
