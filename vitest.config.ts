@@ -1,6 +1,9 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
+  // The examples of docstrings and README import what users import.
+  resolve: { alias: { fovea: fileURLToPath(new URL("src/index.ts", import.meta.url)) } },
   test: {
     include: ["tests/**/*.test.ts"],
     // Tests that start a compiler or train a network are slower than the five seconds that are the default.

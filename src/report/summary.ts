@@ -1,6 +1,6 @@
-import Table from "cli-table3";
 import { describe, type GraphDefinition, type LayerDescription, volume } from "../model/definition.js";
 import { type Advice, advise } from "./advice.js";
+import { plainTable } from "./table.js";
 
 /** One layer of a {@link Summary}; shapes are `[height, width, channels]`, or `[size]` for a vector. */
 export interface LayerSummary {
@@ -79,17 +79,25 @@ function storedValues({ node, output }: LayerDescription): number {
 /** A summary as text for a terminal: a table, totals, advice. */
 export function formatSummary(summary: Summary): string {
   const { name, input, classes, parameters, trainableParameters, multAdds, activationBytes, layers, advice } = summary;
-  const table = new Table({
-    head: ["layer", "type", "output", "parameters", "mult-adds"],
-    colAligns: ["left", "left", "right", "right", "right"],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const layer of layers) {
-    table.push([layer.name, layer.type, sizes(layer.output), whole(layer.parameters), whole(layer.multAdds)]);
-  }
+  const columns = [
+    { title: "layer", align: "left" },
+    { title: "type", align: "left" },
+    { title: "output" },
+    { title: "parameters" },
+    { title: "mult-adds" },
+  ] as const;
+  const rows = layers.map((layer) => [
+    layer.name,
+    layer.type,
+    sizes(layer.output),
+    whole(layer.parameters),
+    whole(layer.multAdds),
+  ]);
   return [
     `${name}: ${sizes(input)} in, ${whole(classes)} classes out`,
-    table.toString(),
+    "",
+    plainTable(columns, rows),
+    "",
     `${whole(parameters)} parameters (${megabytes(4 * parameters)}), ${whole(trainableParameters)} of them trainable`,
     `${whole(multAdds)} mult-adds an image`,
     `${megabytes(activationBytes)} of activations an image in training`,

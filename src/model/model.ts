@@ -1,0 +1,198 @@
+import { FoveaError, invalidArgument } from "../errors.js";
+import { type Dataset, type Evaluation, Session } from "../native.js";
+import { formatSummary, summarize } from "../report/summary.js";
+import { type FitOptions, type FitResult, fit } from "../training/fit.js";
+import { describe, type GraphDefinition, volume } from "./definition.js";
+import { FeatureMap, place, type Symbolic } from "./feature-map.js";
+import { GraphBuilder } from "./graph-builder.js";
+import { type MapShape, type Shape, typed, type Volume } from "./shape.js";
+
+/** Options of {@link model}, which hold as long as the model lives. */
+export interface ModelOptions {
+  /** Names the network in summaries and files. Default `"model"`. */
+  readonly name?: string | undefined;
+  /** Key of the first weights, and of the shuffled order where `fit` is given no other. Default 0. */
+  readonly seed?: number | undefined;
+  /** Threads that compute. Default: as many as this process may use at once. */
+  readonly threads?: number | undefined;
+  /** `"fast"` lets kernels choose quicker algorithms with a little more rounding, `"strict"` sums directly. Default `"fast"`. */
+  readonly precision?: "fast" | "strict" | undefined;
+}
+
+/** Options of {@link Model.evaluate}. */
+export interface EvaluateOptions {
+  /** Images computed at once. Default 256. */
+  readonly batchSize?: number | undefined;
+}
+
+/** What the last layer of a network may be: a vector or feature map whose sizes exist. */
+interface Output extends Symbolic {
+  readonly shape: Shape;
+}
+
+/**
+ * A network: its definition, and from the first use of its weights a native session that holds them and computes.
+ *
+ * Made by {@link model} and by the zoo. Calls that compute run one after another on threads of their own and never on
+ * JavaScript's; {@link close} gives their memory back before the garbage collector would.
+ *
+ * @param definition the graph, as `model(...).definition` and checkpoints have it
+ * @param options `seed` (0), `threads`, `precision` (`"fast"`); the name is the definition's
+ * @throws FoveaError `INVALID_SHAPE`, `INVALID_ARGUMENT` or `INVALID_GRAPH` when the definition makes no network
+ */
+export class Model<out InputShape extends MapShape = MapShape, out OutputShape extends Shape = Shape> {
+  readonly definition: GraphDefinition;
+  /** Height, width and channels of an image. */
+  readonly inputShape: InputShape;
+  /** What the last layer gives for one image: `[classes]` for a classifier. */
+  readonly outputShape: OutputShape;
+  readonly #options: Omit<ModelOptions, "name">;
+  #session: Session | undefined;
+
+  constructor(definition: GraphDefinition, options: Omit<ModelOptions, "name"> = {}) {
+    const [output] = definition.outputs;
+    const last = describe(definition).find(({ node }) => node.name === output?.node);
+    if (last === undefined) throw new FoveaError("INVALID_GRAPH", "Expected at least one output but received none.");
+    this.definition = definition;
+    this.inputShape = typed<InputShape>(definition.input);
+    this.outputShape = typed<OutputShape>(last.output);
+    this.#options = options;
+  }
+
+  /** Number of values for one image. */
+  get outputSize(): Volume<OutputShape> {
+    return typed<Volume<OutputShape>>(volume(this.outputShape));
+  }
+
+  /** The native session, made when first asked for; its weights begin as the seed says. */
+  get session(): Session {
+    const { seed = 0, threads, precision } = this.#options;
+    this.#session ??= new Session({
+      graph: JSON.stringify(this.definition),
+      seed,
+      ...(threads !== undefined && { threads }),
+      ...(precision !== undefined && { precision }),
+    });
+    return this.#session;
+  }
+
+  /**
+   * The network as a table: layers, shapes, parameters, mult-adds, memory, and advice on its sizes below.
+   *
+   * @returns text for a terminal
+   * @example
+   * ```ts
+   * import { zoo } from "fovea";
+   *
+   * console.log(zoo.lenet5().summary().split("\n")[0]); // lenet5: 28 x 28 x 1 in, 10 classes out
+   * ```
+   */
+  summary(): string {
+    return formatSummary(summarize(this.definition));
+  }
+
+  /**
+   * Trains on a data set: stochastic gradient descent on the softmax cross-entropy of the output.
+   *
+   * @param train images of the input's shape, with labels below the output's size
+   * @param options `epochs` (10) or `steps`, `batchSize` (64), `optimizer`, `validation`, `signal` and others
+   * @returns losses and accuracy of the run; the weights are the model's own
+   * @throws FoveaError `NOT_FINITE` when the loss stops being a number; `INVALID_DATA` when images or labels do not fit;
+   * `INVALID_GRAPH` when the network ends in softmax, which training adds itself
+   */
+  async fit(train: Dataset, options: FitOptions = {}): Promise<FitResult> {
+    return fit(this.session, train, { ...options, seed: options.seed ?? this.#options.seed });
+  }
+
+  /**
+   * Loss, accuracy, top-5 accuracy and confusion on a data set.
+   *
+   * @param dataset images of the input's shape, with labels
+   * @param options `batchSize` (256)
+   * @throws FoveaError `INVALID_DATA` when images or labels do not fit
+   */
+  async evaluate(dataset: Dataset, { batchSize = 256 }: EvaluateOptions = {}): Promise<Evaluation> {
+    return this.session.evaluate(dataset, batchSize);
+  }
+
+  /**
+   * What the network says of images.
+   *
+   * @param images one image or several, one after another: height x width x channels values each, scaled as in training
+   * @returns the last layer's values, one array an image; for a network without softmax scores, of which the largest wins
+   * @throws FoveaError `INVALID_ARGUMENT` when the values are no whole number of images
+   */
+  async predict(images: Float32Array): Promise<Float32Array[]> {
+    const count = images.length / volume(this.inputShape);
+    if (!Number.isInteger(count) || count === 0) {
+      const image = `${volume(this.inputShape)} values ([${this.inputShape.join(", ")}])`;
+      throw invalidArgument("images", `a multiple of ${image}`, `${images.length} values`);
+    }
+    const size = volume(this.outputShape);
+    const scores = await this.session.predict(images, count);
+    return Array.from({ length: count }, (_, index) => scores.subarray(index * size, (index + 1) * size));
+  }
+
+  /**
+   * Writes the weights as safetensors, in PyTorch's names and layouts. The file is complete or not there at all.
+   *
+   * @returns the file's size in bytes
+   * @throws FoveaError `IO` when it cannot be written
+   */
+  async save(path: string): Promise<number> {
+    return this.session.saveWeights(path);
+  }
+
+  /**
+   * Reads weights that {@link save} or PyTorch wrote as safetensors.
+   *
+   * @throws FoveaError `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape, and then no
+   * weight is changed; `IO` and `INVALID_DATA` when the file cannot be read
+   */
+  async load(path: string): Promise<void> {
+    await this.session.loadWeights(path);
+  }
+
+  /** Ends the session and frees its memory, weights included. A later call begins with new weights. */
+  async close(): Promise<void> {
+    const session = this.#session;
+    this.#session = undefined;
+    await session?.close();
+  }
+}
+
+/**
+ * Makes a network from a function that leads from its input to its output.
+ *
+ * @param image what it reads: `input(height, width, channels)`
+ * @param build from the input's feature map to the last layer's; blocks are functions of the same kind
+ * @param options `name` (`"model"`), `seed` (0), `threads` (all), `precision` (`"fast"`)
+ * @returns a model whose input and output sizes are types too
+ * @throws FoveaError `INVALID_SHAPE` where a layer does not fit, which the compiler finds first if it knows the sizes;
+ * `INVALID_GRAPH` when the output is not built from the input
+ * @example
+ * ```ts
+ * import { input, model } from "fovea";
+ *
+ * const lenet = model(input(28, 28, 1), (x) =>
+ *   x.conv(6, 5, { padding: "same" }).relu().maxPool(2)
+ *     .conv(16, 5).relu().maxPool(2)
+ *     .flatten().dense(120).relu().dense(84).relu().dense(10));
+ * const classes: 10 = lenet.outputSize;
+ * console.log(lenet.inputShape, classes); // [ 28, 28, 1 ] 10
+ * ```
+ */
+export function model<H extends number, W extends number, C extends number, O extends Output>(
+  image: FeatureMap<H, W, C>,
+  build: (x: FeatureMap<H, W, C>) => O,
+  options: ModelOptions = {},
+): Model<readonly [H, W, C], O["shape"]> {
+  const { name = "model", ...rest } = options;
+  const graph = new GraphBuilder(image.shape);
+  const last = build(new FeatureMap(graph.input))[place];
+  if (last.graph !== graph || last.name === "input") {
+    const received = last.graph === graph ? "the input itself" : "layers of another input";
+    throw new FoveaError("INVALID_GRAPH", `Expected layers on the input of "${name}" but received ${received}.`);
+  }
+  return new Model(graph.finish(name, [last]), rest);
+}

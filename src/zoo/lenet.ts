@@ -1,0 +1,59 @@
+import type { FeatureMap } from "../model/feature-map.js";
+import { type Model, model } from "../model/model.js";
+import { sized, type ZooOptions } from "./architecture.js";
+
+const features = [
+  // filters and padding of the 5x5 convolution
+  [6, "same"],
+  [16, "valid"],
+] as const;
+const classifier = [120, 84] as const; // units
+
+/** [h, w, c] -> [h / 2, w / 2, filters], or with padding `"valid"` -> [(h - 4) / 2, (w - 4) / 2, filters] */
+function block<
+  H extends number,
+  W extends number,
+  C extends number,
+  const F extends number,
+  const P extends "same" | "valid",
+>(x: FeatureMap<H, W, C>, [filters, padding]: readonly [F, P]) {
+  return x.conv(filters, 5, { padding }).relu().maxPool(2);
+}
+
+/**
+ * LeNet-5 as it is taught today: with ReLU, max-pooling and plain dense layers.
+ *
+ * @param options `input` ([28, 28, 1]; sides from 12), `classes` (10), and those of `model`: `seed`, `threads` ...
+ * @returns [28, 28, 1] -> [10]; layers conv1, conv2, fc1, fc2, fc3; 61,706 parameters, 416,520 mult-adds
+ * @throws FoveaError `INVALID_SHAPE` naming the layer that no longer fits when the input is too small
+ * @see LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition", Figure 2
+ * @example
+ * ```ts
+ * import { zoo } from "fovea";
+ *
+ * console.log(zoo.lenet5().outputShape); // [ 10 ]
+ * console.log(zoo.lenet5({ input: [32, 32, 3], classes: 100 }).outputShape); // [ 100 ]
+ * ```
+ */
+export function lenet5<
+  const H extends number = 28,
+  const W extends number = 28,
+  const C extends number = 1,
+  const Classes extends number = 10,
+>(options: ZooOptions<H, W, C, Classes> = {}): Model<readonly [H, W, C], readonly [Classes]> {
+  const { image, classes } = sized(options, [28, 28, 1], 10);
+  const [first, second] = features;
+  const [fc1, fc2] = classifier;
+  return model(
+    image,
+    (x) =>
+      block(block(x, first), second)
+        .flatten()
+        .dense(fc1, { name: "fc1" })
+        .relu()
+        .dense(fc2, { name: "fc2" })
+        .relu()
+        .dense(classes, { name: "fc3" }),
+    { ...options, name: options.name ?? "lenet5" },
+  );
+}
