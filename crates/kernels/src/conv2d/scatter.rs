@@ -145,10 +145,12 @@ impl Images<'_> {
     /// Sets an image of dx to zero.
     #[inline(always)]
     fn clear(&self, image: usize) {
-        let pixels = self.dx.h() * self.dx.w();
-        for pixel in image * pixels..(image + 1) * pixels {
-            // SAFETY: the pixel lies in dx, and its image belongs to this part.
-            unsafe { std::slice::from_raw_parts_mut(self.dx.pixel(pixel), self.dx.c()) }.fill(0.0);
+        let (dx, pixels) = (self.dx, self.dx.h() * self.dx.w());
+        let (runs, run) = if dx.is_dense() { (1, pixels * dx.c()) } else { (pixels, dx.c()) };
+        for index in 0..runs {
+            let start = dx.pixel(image * pixels).wrapping_add(index * dx.ld());
+            // SAFETY: the run lies in dx, and its image belongs to this part.
+            unsafe { std::slice::from_raw_parts_mut(start, run) }.fill(0.0);
         }
     }
 
