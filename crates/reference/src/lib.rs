@@ -22,4 +22,4 @@ pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use golden::Golden;
 pub use optimizer::Sgd;
-pub use pool2d::{AvgPool2d, MaxPool2d, Pool2d};
+pub use pool2d::{AvgPool2d, MaxPool2d, Pool2d, Pooling};

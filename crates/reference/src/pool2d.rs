@@ -39,6 +39,16 @@ pub struct AvgPool2d {
     pub count_include_pad: bool,
 }
 
+/// Either kind of pooling: what a golden file's case is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// Max pooling.
+    Max(MaxPool2d),
+    /// Average pooling.
+    Average(AvgPool2d),
+}
+
 /// A tap of a window that lies inside the image.
 struct Tap {
     /// Row-major position in the window.

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use fovea_reference::check::{relative_error, uniform, widen};
-use fovea_reference::{AvgPool2d, Conv2d, Golden, MaxPool2d, Sgd, activation, loss};
-use serde::Deserialize;
+use fovea_reference::{Conv2d, Golden, Pooling, Sgd, activation, loss};
 
 const ROUNDING: f64 = 1e-7;
 
@@ -32,13 +31,6 @@ fn convolutions_and_their_gradients_equal_pytorch() {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Pooling {
-    Max(MaxPool2d),
-    Average(AvgPool2d),
-}
-
 #[test]
 fn pooling_and_its_gradient_equal_pytorch() {
     let golden = Golden::open("pool2d");
@@ -59,20 +51,15 @@ fn pooling_and_its_gradient_equal_pytorch() {
     }
 }
 
-#[derive(Deserialize)]
-struct Smoothing {
-    label_smoothing: f64,
-}
-
 #[test]
 fn softmax_cross_entropy_equals_pytorch() {
     let golden = Golden::open("softmax_cross_entropy");
-    for (name, Smoothing { label_smoothing }) in golden.cases() {
+    for (name, options) in golden.cases::<BTreeMap<String, f64>>() {
         let tensor = |tensor: &str| golden.values(&format!("{name}.{tensor}"));
         let classes = golden.shape(&format!("{name}.logits"))[1];
         let logits = widen(tensor("logits"));
         let labels = golden.integers(&format!("{name}.labels"));
-        let result = loss::softmax_cross_entropy(&logits, &labels, classes, label_smoothing);
+        let result = loss::softmax_cross_entropy(&logits, &labels, classes, options["label_smoothing"]);
         assert_equal(&name, tensor("losses"), &result.losses);
         assert_equal(&name, tensor("dlogits"), &result.dlogits);
         assert_equal(&name, tensor("softmax"), &activation::softmax(&logits, classes));
