@@ -1,0 +1,59 @@
+//! Memory whose first float stands at the beginning of a cache line.
+
+use crate::error::{EngineError, Result};
+use crate::network::LINE;
+
+/// Zeroed floats, aligned to 64 bytes, written once when made so that no step meets a page for the first time.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    storage: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// Errors: more memory than the system gives.
+    pub fn new(len: usize, purpose: &'static str) -> Result<Self> {
+        let refused = || EngineError::Memory { purpose, megabytes: len.div_ceil(1 << 18) };
+        let mut storage: Vec<f32> = Vec::new();
+        let padded = len.checked_add(LINE).ok_or_else(refused)?;
+        storage.try_reserve_exact(padded).map_err(|_| refused())?;
+        // The storage never grows again, so the aligned position stays aligned.
+        storage.resize(padded, 0.0);
+        let misaligned = storage.as_ptr().addr() / size_of::<f32>() % LINE;
+        Ok(Self { storage, start: (LINE - misaligned) % LINE, len })
+    }
+
+    pub fn as_slice(&self) -> &[f32] {
+        &self.storage[self.start..self.start + self.len]
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut self.storage[self.start..self.start + self.len]
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_float_stands_on_a_cache_line() {
+        for len in [0, 1, 15, 16, 1000] {
+            let mut buffer = Buffer::new(len, "a test").unwrap();
+            assert_eq!(buffer.as_slice().as_ptr().addr() % 64, 0);
+            assert_eq!(buffer.as_mut_slice(), vec![0.0; len]);
+        }
+    }
+
+    #[test]
+    fn memory_that_does_not_exist_is_an_error() {
+        let message = Buffer::new(1 << 60, "the arena").unwrap_err().to_string();
+        assert_eq!(message, "Expected 4398046511104 MB of memory for the arena but the system refused it.");
+        assert!(Buffer::new(usize::MAX, "the arena").is_err());
+    }
+}

@@ -1,0 +1,373 @@
+//! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
+
+use crate::error::{EngineError, Result};
+use crate::network::{ConvolutionLayer, LINE};
+use crate::plan::Plan;
+use crate::program::{Access, Instruction, Mode};
+use crate::session::{Session, SgdOptions};
+use crate::shapes::weight_shape;
+use fovea_kernels::conv2d::Pass;
+use fovea_kernels::random::Philox;
+use fovea_kernels::{Activation, Context, peak};
+use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
+use std::time::{Duration, Instant};
+
+/// A plan, and how fast it ran if it did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDescription {
+    /// Name of the network.
+    pub model: String,
+    /// `infer`, `evaluate` or `train`.
+    pub mode: &'static str,
+    /// Images at once.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Instruction set.
+    pub isa: &'static str,
+    /// Bytes of the memory that all feature maps, gradients and scratch buffers share.
+    pub arena_bytes: u64,
+    /// Bytes of the parameters, in the kernels' layout.
+    pub parameter_bytes: u64,
+    /// Floating-point operations of a step, a multiply-add being two.
+    pub flops: u64,
+    /// Fused multiply-add peak of all threads, measured beside the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_gflops: Option<f64>,
+    /// Sum of the instructions' times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
+    /// One a instruction.
+    pub rows: Vec<PlanRow>,
+}
+
+/// An instruction of a plan.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanRow {
+    /// Its position.
+    pub index: usize,
+    /// What it does.
+    pub instruction: &'static str,
+    /// The node it works for.
+    pub name: String,
+    /// How it does it.
+    pub algorithm: String,
+    /// Shape of what it reads first.
+    pub input: Vec<usize>,
+    /// Shape of what it writes first.
+    pub output: Vec<usize>,
+    /// Floating-point operations of convolutions and dense layers, a multiply-add being two; 0 for the others.
+    pub flops: u64,
+    /// Bytes of the arena that it touches, scratch memory included.
+    pub bytes: u64,
+    /// Median of a few runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
+    /// Its FLOP/s over the fused multiply-add peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent_of_peak: Option<f64>,
+}
+
+/// Times of whole steps on a synthetic batch.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Benchmark {
+    /// `infer`, `evaluate` or `train`.
+    pub mode: &'static str,
+    /// Images at once.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Instruction set.
+    pub isa: &'static str,
+    /// Median time of a step.
+    pub median_ms: f64,
+    /// Fastest step.
+    pub min_ms: f64,
+    /// Slowest step.
+    pub max_ms: f64,
+    /// Steps timed.
+    pub steps: usize,
+    /// Images over the median time.
+    pub images_per_second: f64,
+    /// Floating-point operations of convolutions and dense layers over the median time.
+    pub gflops: f64,
+}
+
+/// How long `explain` runs a plan, unless it is slower.
+const EXPLAIN_TIME: Duration = Duration::from_millis(500);
+
+/// Runs that `explain` takes the median of: at least and at most.
+const EXPLAIN_RUNS: (usize, usize) = (3, 101);
+
+/// Steps before a benchmark's first timed one.
+const WARM_UP: usize = 3;
+
+/// Longest benchmark, in seconds.
+const MAX_SECONDS: f64 = 3600.0;
+
+impl Session {
+    /// The plan of a mode and batch size; with `run`, the plan also runs on a synthetic batch and the rows have times.
+    ///
+    /// Parameters and optimizer state stay as they are. Errors: whatever prevents the plan.
+    pub fn explain(&mut self, mode: Mode, batch: usize, run: bool) -> Result<PlanDescription> {
+        let index = self.plan(mode, batch)?;
+        let plan = self.plan_at(index);
+        let rows: Vec<_> = (0..plan.program.instructions.len()).map(|at| self.row(plan, at)).collect();
+        let mut description = PlanDescription {
+            model: self.graph().name.clone(),
+            mode: mode.name(),
+            batch,
+            threads: self.threads(),
+            isa: self.isa.name(),
+            arena_bytes: bytes(plan.arena_len),
+            parameter_bytes: bytes(self.network.parameter_len),
+            flops: rows.iter().map(|row| row.flops).sum(),
+            peak_gflops: None,
+            milliseconds: None,
+            rows,
+        };
+        if run {
+            let times = self.instruction_times(index, mode, batch)?;
+            let peak = peak::fma_peak(Context { isa: self.isa, pool: &self.pool });
+            for (row, &milliseconds) in description.rows.iter_mut().zip(&times) {
+                let gflops = row.flops as f64 / (milliseconds * 1e6).max(f64::MIN_POSITIVE);
+                row.milliseconds = Some(milliseconds);
+                row.percent_of_peak = (row.flops > 0).then_some(100.0 * gflops / peak);
+            }
+            description.milliseconds = Some(times.iter().sum());
+            description.peak_gflops = Some(peak);
+        }
+        Ok(description)
+    }
+
+    /// Times steps of a synthetic batch for about `seconds`; compiling and the first steps are not timed.
+    ///
+    /// Parameters and optimizer state stay as they are. Errors: whatever prevents the step, seconds out of range.
+    pub fn benchmark(&mut self, mode: Mode, batch: usize, seconds: f64) -> Result<Benchmark> {
+        if !(0.0..=MAX_SECONDS).contains(&seconds) {
+            return Err(EngineError::argument("seconds", format!("0 to {MAX_SECONDS}"), seconds));
+        }
+        let flops = self.explain(mode, batch, false)?.flops;
+        let (images, labels) = self.synthetic(mode, batch);
+        let mut output = vec![0.0; batch * self.output_len()];
+        let mut predictions = vec![0; batch];
+        let options = SgdOptions { learning_rate: 0.0, ..SgdOptions::default() };
+        let mut step = |session: &mut Self| match mode {
+            Mode::Infer => session.infer_batch(&images, batch, &mut output),
+            Mode::Evaluate => session.evaluate_batch(&images, &labels, &mut predictions).map(drop),
+            Mode::Train => session.train_step(&images, &labels, &options).map(drop),
+        };
+        let mut times = self.keeping_state(|session| {
+            (0..WARM_UP).try_for_each(|_| step(session))?;
+            let (begin, mut times) = (Instant::now(), Vec::new());
+            while times.is_empty() || begin.elapsed().as_secs_f64() < seconds {
+                let start = Instant::now();
+                step(session)?;
+                times.push(milliseconds(start.elapsed()));
+            }
+            Ok(times)
+        })?;
+        let median_ms = median(&mut times);
+        Ok(Benchmark {
+            mode: mode.name(),
+            batch,
+            threads: self.threads(),
+            isa: self.isa.name(),
+            median_ms,
+            min_ms: times[0],
+            max_ms: times[times.len() - 1],
+            steps: times.len(),
+            images_per_second: batch as f64 / median_ms * 1e3,
+            gflops: flops as f64 / median_ms / 1e6,
+        })
+    }
+
+    /// Median milliseconds of each instruction.
+    fn instruction_times(&mut self, plan: usize, mode: Mode, batch: usize) -> Result<Vec<f64>> {
+        let (images, labels) = self.synthetic(mode, batch);
+        let mut durations = vec![Duration::ZERO; self.plan_at(plan).program.instructions.len()];
+        let runs = self.keeping_state(|session| {
+            session.time(plan, &images, &labels, &mut durations); // warms up
+            let (begin, mut runs) = (Instant::now(), Vec::new());
+            while runs.len() < EXPLAIN_RUNS.0
+                || (runs.len() < EXPLAIN_RUNS.1 && begin.elapsed() < EXPLAIN_TIME)
+            {
+                session.time(plan, &images, &labels, &mut durations);
+                runs.push(durations.clone());
+            }
+            Ok(runs)
+        })?;
+        let of_instruction = |at: usize| runs.iter().map(|run| milliseconds(run[at])).collect::<Vec<_>>();
+        Ok((0..durations.len()).map(|at| median(&mut of_instruction(at))).collect())
+    }
+
+    /// Runs `work`, then restores what its training steps changed: with a learning rate of zero, velocities and step.
+    fn keeping_state<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let (velocities, step) = (self.velocities.as_slice().to_vec(), self.step);
+        let result = work(self);
+        let kept = self.velocities.as_mut_slice();
+        // Velocities that came into being meanwhile begin at zero.
+        kept.fill(0.0);
+        kept[..velocities.len()].copy_from_slice(&velocities);
+        self.step = step;
+        result
+    }
+
+    /// Images uniform on [0, 1), and labels where the mode has a loss.
+    fn synthetic(&self, mode: Mode, batch: usize) -> (Vec<f32>, Vec<u32>) {
+        let random = Philox { seed: 0, stream: u64::MAX };
+        let images = (0..(batch * self.image_len()) as u64).map(|index| random.uniform(index)).collect();
+        let classes = (0..self.network.outputs.len()).map(|output| self.output_shape(output)[2]).min();
+        let classes = classes.unwrap_or(1) as u32;
+        let labels = if mode == Mode::Infer { 0 } else { batch as u32 };
+        (images, (0..labels).map(|image| image % classes).collect())
+    }
+
+    fn row(&self, plan: &Plan, index: usize) -> PlanRow {
+        let instruction = &plan.program.instructions[index];
+        let parameters = vec![self.network.parameter_len];
+        let (mut read, mut written, mut touched) = (None, None, plan.scratch(index).len());
+        instruction.operands(|access, value| {
+            touched += plan.span(value).len();
+            let first = if access == Access::Read { &mut read } else { &mut written };
+            first.get_or_insert(value);
+        });
+        let shape = |value| plan.slot(value).shape.to_vec();
+        let (mut input, mut output) = (read.map(shape), written.map(shape));
+        let (mut algorithm, mut flops) = (String::new(), 0);
+        let name = match convolution(instruction) {
+            Some((layer, pass)) => {
+                algorithm = pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass));
+                flops = pass.map_or(0, |_| 2 * layer.mult_adds * plan.batch as u64);
+                let weight = weight_shape(layer.kernel.shape()).to_vec();
+                match pass {
+                    Some(Pass::BackwardWeight) => output = Some(weight),
+                    None => input = Some(weight),
+                    Some(Pass::Forward | Pass::BackwardInput) => {}
+                }
+                layer.name.clone()
+            }
+            None => {
+                let value = written.or(read);
+                value.map_or_else(|| "parameters".to_owned(), |value| plan.program[value].name.clone())
+            }
+        };
+        for remark in remarks(plan, instruction) {
+            algorithm += if algorithm.is_empty() { "" } else { ", " };
+            algorithm += remark;
+        }
+        PlanRow {
+            index,
+            instruction: instruction.name(),
+            name,
+            algorithm,
+            input: input.unwrap_or_else(|| parameters.clone()),
+            output: output.unwrap_or(parameters),
+            flops,
+            bytes: bytes(touched.next_multiple_of(LINE)),
+            milliseconds: None,
+            percent_of_peak: None,
+        }
+    }
+}
+
+/// The layer of an instruction that belongs to one; and its pass, none for packing.
+fn convolution(instruction: &Instruction) -> Option<(&ConvolutionLayer, Option<Pass>)> {
+    match instruction {
+        Instruction::Convolution { layer, .. } => Some((layer, Some(Pass::Forward))),
+        Instruction::ConvolutionBackwardInput { layer, .. } => Some((layer, Some(Pass::BackwardInput))),
+        Instruction::ConvolutionBackwardWeight { layer, .. } => Some((layer, Some(Pass::BackwardWeight))),
+        Instruction::PackGradientWeight { layer, .. } => Some((layer, None)),
+        _ => None,
+    }
+}
+
+/// What fusion and planning did to an instruction.
+fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'static str> {
+    let fused = match instruction {
+        Instruction::Convolution { activation, .. } | Instruction::MaxPool { activation, .. } => {
+            *activation == Activation::Relu
+        }
+        Instruction::MaxPoolBackward { y, .. } => y.is_some(),
+        _ => false,
+    };
+    let in_place = instruction.in_place().is_some_and(|(x, y)| plan.slot(x).place == plan.slot(y).place);
+    [(fused, "with relu"), (in_place, "in place")]
+        .into_iter()
+        .filter_map(|(holds, remark)| holds.then_some(remark))
+}
+
+fn bytes(floats: usize) -> u64 {
+    (floats * size_of::<f32>()) as u64
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Sorts the values and returns the middle one; zero when there is none.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+impl Display for PlanDescription {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { model, mode, batch, threads, isa, .. } = self;
+        writeln!(f, "{model}: {mode}, batch {batch}, {threads} threads, {isa}")?;
+        let headings =
+            ["#", "instruction", "name", "algorithm", "input", "output", "MFLOP", "KB", "ms", "% peak"];
+        let optional =
+            |value: Option<f64>, digits| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+        let cells = |row: &PlanRow| {
+            [
+                row.index.to_string(),
+                row.instruction.to_owned(),
+                row.name.clone(),
+                row.algorithm.clone(),
+                shape(&row.input),
+                shape(&row.output),
+                if row.flops > 0 { format!("{:.2}", row.flops as f64 / 1e6) } else { String::new() },
+                (row.bytes / 1024).to_string(),
+                optional(row.milliseconds, 4),
+                optional(row.percent_of_peak, 1),
+            ]
+        };
+        let table: Vec<_> =
+            [headings.map(str::to_owned)].into_iter().chain(self.rows.iter().map(cells)).collect();
+        let columns = if self.milliseconds.is_some() { headings.len() } else { headings.len() - 2 };
+        let widths: Vec<_> = (0..columns)
+            .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in &table {
+            let mut line = String::new();
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                let numeric = column == 0 || column >= 6;
+                line += &if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        write!(f, "arena {:.2} MB, ", megabytes(self.arena_bytes))?;
+        write!(
+            f,
+            "parameters {:.2} MB, {:.2} MFLOP",
+            megabytes(self.parameter_bytes),
+            self.flops as f64 / 1e6
+        )?;
+        if let (Some(milliseconds), Some(peak)) = (self.milliseconds, self.peak_gflops) {
+            let percent = self.flops as f64 / (milliseconds * 1e6).max(f64::MIN_POSITIVE) / peak * 100.0;
+            write!(f, ", {milliseconds:.3} ms, {percent:.1} % of a peak of {peak:.0} GFLOP/s")?;
+        }
+        Ok(())
+    }
+}
+
+/// `64x28x28x6`.
+fn shape(sizes: &[usize]) -> String {
+    sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}

@@ -1,0 +1,393 @@
+//! The graph definition: what a user's model is, before anything is known of kernels or memory.
+//!
+//! It travels as JSON: the builder writes it, [`Graph::from_json`] reads it, and a checkpoint keeps it. Every key is
+//! always written, unknown keys and ops are refused by name, and [`Graph::validate`] proves what the rest of the
+//! engine relies on: unique names, inputs defined before they are read, sizes within bounds, and a path from
+//! every node to an output.
+
+use crate::error::{GraphError, Result};
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+/// Largest height, width or number of channels: products of a few of them stay far from overflow.
+pub(crate) const MAX_SIZE: usize = 1 << 20;
+
+/// Largest side of a kernel or window, stride, padding or dilation: kernels keep a table of taps.
+pub(crate) const MAX_WINDOW: usize = 1 << 10;
+
+/// Largest number of elements of a tensor (of one image, for feature maps).
+pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
+
+/// Name by which nodes read the network's input.
+pub(crate) const INPUT: &str = "input";
+
+/// How a checkpoint's names of optimizer state begin; no node may have such a name.
+pub(crate) const OPTIMIZER: &str = "optimizer.";
+
+/// Names of the operations.
+pub(crate) const OPS: [&str; 8] =
+    ["conv", "dense", "maxPool", "avgPool", "relu", "tanh", "flatten", "softmax"];
+
+/// A network: nodes in topological order from one input to one or more outputs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Graph {
+    /// Name of the network.
+    pub name: String,
+    /// Shape of an image, `[height, width, channels]`.
+    pub input: [usize; 3],
+    /// Layers; each reads the input or nodes before it.
+    pub nodes: Vec<Node>,
+    /// The first output is the network's prediction; further ones (auxiliary heads) exist for training only.
+    pub outputs: Vec<Output>,
+}
+
+/// A layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    /// Unique name; its parameters are called `NAME.weight` and `NAME.bias`.
+    pub name: String,
+    /// Names of the nodes it reads, or `input`.
+    pub inputs: Vec<String>,
+    /// What it computes.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+/// What training minimises: the sum of the outputs' softmax cross-entropies, each times its weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Output {
+    /// Name of the node.
+    pub node: String,
+    /// Factor of its loss.
+    pub loss_weight: f32,
+}
+
+/// What a node computes, and its hyperparameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase", deny_unknown_fields)]
+pub enum Op {
+    /// Convolution.
+    Conv(Conv),
+    /// Fully connected layer: every unit sees the whole flat input.
+    Dense(Dense),
+    /// Largest value of each window.
+    MaxPool(MaxPool),
+    /// Mean of each window.
+    AvgPool(AvgPool),
+    /// max(0, x).
+    Relu {},
+    /// Hyperbolic tangent.
+    Tanh {},
+    /// A feature map as one row `[1, 1, height * width * channels]`.
+    Flatten {},
+    /// Probabilities over the channels of each pixel.
+    Softmax {},
+}
+
+/// Hyperparameters of a convolution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Conv {
+    /// Output channels.
+    pub filters: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal step.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Vertical and horizontal distance between taps; 1 is a dense kernel.
+    pub dilation: [usize; 2],
+    /// Channel groups that do not see each other.
+    pub groups: usize,
+    /// Whether a constant is added to each filter's result.
+    pub bias: bool,
+    /// How the weight begins.
+    pub init: Init,
+}
+
+/// Hyperparameters of a fully connected layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Dense {
+    /// Output channels.
+    pub units: usize,
+    /// Whether a constant is added to each unit's result.
+    pub bias: bool,
+    /// How the weight begins.
+    pub init: Init,
+}
+
+/// Hyperparameters of max pooling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct MaxPool {
+    /// Window height and width.
+    pub size: [usize; 2],
+    /// Vertical and horizontal step.
+    pub stride: [usize; 2],
+    /// Pixels around the input, which never win.
+    pub padding: Padding,
+    /// Rounds the output's size up, as PyTorch's `ceil_mode`.
+    pub ceil_mode: bool,
+}
+
+/// Hyperparameters of average pooling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AvgPool {
+    /// Window height and width.
+    pub size: [usize; 2],
+    /// Vertical and horizontal step.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Rounds the output's size up, as PyTorch's `ceil_mode`.
+    pub ceil_mode: bool,
+    /// Whether padding counts in the divisor, as PyTorch's `count_include_pad`.
+    pub count_include_pad: bool,
+}
+
+/// Pixels added around an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// As many as give `ceil(input / stride)` outputs, an odd one at the bottom and right.
+    Same,
+    /// None.
+    Valid,
+    /// Top, right, bottom, left.
+    Explicit([usize; 4]),
+}
+
+/// Distribution of a layer's first weight; biases begin at zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Init {
+    /// He et al. 2015 (arXiv:1502.01852): uniform within `sqrt(6 / fan_in)`; keeps the variance through ReLUs.
+    Kaiming,
+    /// Glorot and Bengio 2010: uniform within `sqrt(6 / (fan_in + fan_out))`.
+    Xavier,
+}
+
+impl Serialize for Padding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Same => "same".serialize(serializer),
+            Self::Valid => "valid".serialize(serializer),
+            Self::Explicit(sides) => sides.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Padding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match value.as_str() {
+            Some("same") => Ok(Self::Same),
+            Some("valid") => Ok(Self::Valid),
+            _ => <[usize; 4]>::deserialize(&value).map(Self::Explicit).map_err(|_| {
+                D::Error::custom(format!(
+                    "padding is \"same\", \"valid\" or [top, right, bottom, left], not {value}"
+                ))
+            }),
+        }
+    }
+}
+
+/// A graph whose nodes have not been read yet, so that a mistake in one can be told by its name.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outline {
+    name: String,
+    input: [usize; 3],
+    nodes: Vec<Map<String, Value>>,
+    outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// Reads and validates a definition.
+    ///
+    /// Errors: [`GraphError`] for text that is no graph, unknown keys and ops, and all that [`Graph::validate`] finds.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let outline: Outline =
+            serde_json::from_str(json).map_err(|error| GraphError::Definition(error.to_string()))?;
+        let Outline { name, input, nodes, outputs } = outline;
+        let nodes = nodes.into_iter().enumerate().map(|(index, keys)| Node::from_keys(index, keys));
+        let graph = Self { name, input, nodes: nodes.collect::<std::result::Result<_, _>>()?, outputs };
+        graph.validate()?;
+        Ok(graph)
+    }
+
+    /// The definition as JSON, which [`Graph::from_json`] reads back to an equal graph.
+    pub fn to_json(&self) -> String {
+        // The derived serializers cannot fail: no maps with other keys than strings, no floats but finite ones.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Proves what the rest of the engine relies on; shapes are the business of [`Graph::shapes`].
+    pub fn validate(&self) -> Result<()> {
+        for (&size, what) in self.input.iter().zip(["a height", "a width", "channels"]) {
+            check_size(INPUT, what, size, 1..=MAX_SIZE)?;
+        }
+        let sources = self.sources()?;
+        for (node, sources) in self.nodes.iter().zip(&sources) {
+            if sources.len() != 1 {
+                let (node, received) = (node.name.clone(), sources.len());
+                return Err(GraphError::InputCount { node, expected: 1, received }.into());
+            }
+            node.check_sizes()?;
+        }
+        let outputs = self.output_nodes()?;
+        for output in &self.outputs {
+            if !(output.loss_weight.is_finite() && output.loss_weight >= 0.0) {
+                let (node, received) = (output.node.clone(), output.loss_weight);
+                return Err(GraphError::LossWeight { node, received }.into());
+            }
+        }
+        let needed = needed(&sources, &outputs);
+        match needed.iter().position(|needed| !needed) {
+            Some(unused) => Err(GraphError::Unused(self.nodes[unused].name.clone()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What each node reads.
+    pub(crate) fn sources(&self) -> Result<Vec<Vec<Source>>> {
+        let mut known = HashMap::from([(INPUT, Source::Input)]);
+        let mut sources = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let read = |input: &String| {
+                known
+                    .get(input.as_str())
+                    .copied()
+                    .ok_or_else(|| GraphError::UnknownInput { node: node.name.clone(), input: input.clone() })
+            };
+            sources.push(node.inputs.iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?);
+            let reserved = node.name.is_empty() || node.name.starts_with(OPTIMIZER);
+            if reserved || known.insert(&node.name, Source::Node(index)).is_some() {
+                return Err(GraphError::Name { index, name: node.name.clone() }.into());
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Positions of the output nodes.
+    pub(crate) fn output_nodes(&self) -> Result<Vec<usize>> {
+        let mut positions = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            let position = self.nodes.iter().position(|node| node.name == output.node);
+            match position {
+                Some(position) if !positions.contains(&position) => positions.push(position),
+                _ => return Err(GraphError::Output(output.node.clone()).into()),
+            }
+        }
+        if positions.is_empty() { Err(GraphError::NoOutput.into()) } else { Ok(positions) }
+    }
+}
+
+/// What a node reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The network's input.
+    Input,
+    /// The node at this position.
+    Node(usize),
+}
+
+/// Which nodes lead to one of `outputs`.
+pub(crate) fn needed(sources: &[Vec<Source>], outputs: &[usize]) -> Vec<bool> {
+    let mut needed = vec![false; sources.len()];
+    for &output in outputs {
+        needed[output] = true;
+    }
+    for index in (0..sources.len()).rev() {
+        for source in &sources[index] {
+            if let (true, &Source::Node(source)) = (needed[index], source) {
+                needed[source] = true;
+            }
+        }
+    }
+    needed
+}
+
+impl Node {
+    fn from_keys(index: usize, mut keys: Map<String, Value>) -> std::result::Result<Self, GraphError> {
+        let name = match keys.remove("name") {
+            Some(Value::String(name)) => name,
+            _ => {
+                let (node, problem) = (format!("node {index}"), "it has no name".to_owned());
+                return Err(GraphError::Node { node, problem });
+            }
+        };
+        let broken = |problem: String| GraphError::Node { node: name.clone(), problem };
+        let inputs = keys.remove("inputs").unwrap_or_default();
+        let inputs = Vec::<String>::deserialize(inputs)
+            .map_err(|_| broken("\"inputs\" is not a list of names".to_owned()))?;
+        match keys.get("op") {
+            Some(Value::String(op)) if !OPS.contains(&op.as_str()) => {
+                return Err(GraphError::UnknownOp { node: name, op: op.clone() });
+            }
+            _ => {}
+        }
+        let op = Op::deserialize(Value::Object(keys)).map_err(|error| broken(error.to_string()))?;
+        Ok(Self { name, inputs, op })
+    }
+
+    /// Checks the sizes that have bounds whatever the input is.
+    fn check_sizes(&self) -> Result<()> {
+        let check = |what, sizes: &[usize], limit| {
+            sizes.iter().try_for_each(|&size| check_size(&self.name, what, size, 1..=limit))
+        };
+        let padding = |padding: &Padding| match padding {
+            Padding::Explicit(sides) => {
+                sides.iter().try_for_each(|&side| check_size(&self.name, "padding", side, 0..=MAX_WINDOW))
+            }
+            Padding::Same | Padding::Valid => Ok(()),
+        };
+        match &self.op {
+            Op::Conv(conv) => {
+                check("filters", &[conv.filters], MAX_SIZE)?;
+                check("groups", &[conv.groups], MAX_SIZE)?;
+                check("a kernel", &conv.kernel, MAX_WINDOW)?;
+                check("a stride", &conv.stride, MAX_WINDOW)?;
+                check("a dilation", &conv.dilation, MAX_WINDOW)?;
+                padding(&conv.padding)
+            }
+            Op::Dense(dense) => check("units", &[dense.units], MAX_SIZE),
+            Op::MaxPool(MaxPool { size, stride, padding: sides, .. })
+            | Op::AvgPool(AvgPool { size, stride, padding: sides, .. }) => {
+                check("a window", size, MAX_WINDOW)?;
+                check("a stride", stride, MAX_WINDOW)?;
+                padding(sides)
+            }
+            Op::Relu {} | Op::Tanh {} | Op::Flatten {} | Op::Softmax {} => Ok(()),
+        }
+    }
+}
+
+fn check_size(node: &str, what: &'static str, received: usize, range: RangeInclusive<usize>) -> Result<()> {
+    if range.contains(&received) {
+        return Ok(());
+    }
+    Err(GraphError::Size { node: node.to_owned(), what, range, received }.into())
+}
+
+impl Op {
+    /// Its name in a definition.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv(_) => "conv",
+            Self::Dense(_) => "dense",
+            Self::MaxPool(_) => "maxPool",
+            Self::AvgPool(_) => "avgPool",
+            Self::Relu {} => "relu",
+            Self::Tanh {} => "tanh",
+            Self::Flatten {} => "flatten",
+            Self::Softmax {} => "softmax",
+        }
+    }
+}

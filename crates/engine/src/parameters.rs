@@ -1,0 +1,261 @@
+//! Parameters: how they begin, and the border between the kernels' layout and that of files.
+//!
+//! Inside, a weight lies as its kernel wants it. Outside (files, callers) everything is PyTorch's: convolutions
+//! `[out, in / groups, kernel height, kernel width]`, dense layers `[out, in]`, and the first dense layer after a flatten
+//! counts its inputs channel by channel. Gradients and velocities have the layout of their parameters on both sides.
+
+use crate::buffer::Buffer;
+use crate::error::{Misshapen, Result, WeightsError};
+use crate::graph::Init;
+use crate::network::{Network, Parameter, Role};
+use fovea_formats::safetensors::Tensor;
+use fovea_kernels::random::{Philox, Purpose};
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+
+/// Name and shape of a parameter, as in files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParameterInfo {
+    /// `NODE.weight` or `NODE.bias`.
+    pub name: String,
+    /// Its shape, PyTorch's order.
+    pub shape: Vec<usize>,
+}
+
+/// A parameter's values in PyTorch's layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// `NODE.weight` or `NODE.bias`.
+    pub name: String,
+    /// Its shape, PyTorch's order.
+    pub shape: Vec<usize>,
+    /// The values, the last dimension innermost.
+    pub values: Vec<f32>,
+}
+
+impl NamedTensor {
+    /// The tensor, borrowed.
+    pub fn as_tensor(&self) -> Tensor<'_> {
+        Tensor { name: &self.name, shape: &self.shape, values: &self.values }
+    }
+}
+
+/// A fresh buffer of parameters: weights drawn from `seed`, biases zero.
+///
+/// Every tensor draws from a stream of its own in PyTorch's order, so the values depend neither on the instruction set
+/// nor on other layers' sizes.
+pub(crate) fn initialize(network: &Network, seed: u64) -> Result<Buffer> {
+    let mut buffer = Buffer::new(network.parameter_len, "the parameters")?;
+    for (index, parameter) in network.parameters.iter().enumerate() {
+        let Role::Weight { init, .. } = parameter.role else { continue };
+        let receptive: usize = parameter.shape[2..].iter().product();
+        let fan = |dimension: usize| (parameter.shape[dimension] * receptive) as f64;
+        let bound = match init {
+            Init::Kaiming => (6.0 / fan(1)).sqrt(),
+            Init::Xavier => (6.0 / (fan(0) + fan(1))).sqrt(),
+        } as f32;
+        let random = Philox::new(seed, Purpose::Initialization, index as u64);
+        let uniform =
+            (0..parameter.elements().div_ceil(4) as u64).flat_map(|counter| random.uniforms(counter));
+        let values: Vec<f32> = uniform.take(parameter.elements()).map(|u| (2.0 * u - 1.0) * bound).collect();
+        parameter.store(&values, buffer.as_mut_slice());
+    }
+    Ok(buffer)
+}
+
+/// All tensors of a buffer of the parameters' layout; `prefix` goes before their names.
+pub(crate) fn export(network: &Network, buffer: &[f32], prefix: &str) -> Vec<NamedTensor> {
+    let named = |parameter: &Parameter| NamedTensor {
+        name: format!("{prefix}{}", parameter.name),
+        shape: parameter.shape.clone(),
+        values: parameter.load(buffer),
+    };
+    network.parameters.iter().map(named).collect()
+}
+
+/// Compares tensors, given as name, shape and number of values, with those of the network under each of `prefixes`.
+///
+/// Errors: every tensor that is missing, extra or misshapen, all in one.
+pub(crate) fn check<'a>(
+    network: &Network,
+    prefixes: &[&str],
+    found: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> std::result::Result<(), WeightsError> {
+    let mut error = WeightsError::default();
+    let mut shapes = HashMap::new();
+    let mut order = Vec::new();
+    for (name, shape) in found {
+        match shapes.insert(name, shape) {
+            None => order.push(name),
+            Some(_) => error.extra.push(name.to_owned()),
+        }
+    }
+    let mut expected_names = HashSet::new();
+    for (prefix, parameter) in
+        prefixes.iter().flat_map(|prefix| network.parameters.iter().map(move |p| (prefix, p)))
+    {
+        let name = format!("{prefix}{}", parameter.name);
+        match shapes.get(name.as_str()) {
+            None => error.missing.push(name.clone()),
+            Some(shape) if **shape != parameter.shape => error.misshapen.push(Misshapen {
+                name: name.clone(),
+                expected: parameter.shape.clone(),
+                received: shape.to_vec(),
+            }),
+            Some(_) => {}
+        }
+        expected_names.insert(name);
+    }
+    let extra = order.into_iter().filter(|&name| !expected_names.contains(name));
+    error.extra.extend(extra.map(str::to_owned));
+    if error.is_empty() { Ok(()) } else { Err(error) }
+}
+
+/// A fresh buffer with the values that `read` gives for each tensor's name, which [`check`] has approved.
+pub(crate) fn import<'a, Values: AsRef<[f32]> + 'a>(
+    network: &Network,
+    prefix: &str,
+    mut read: impl FnMut(&str) -> Result<Values>,
+) -> Result<Buffer> {
+    let mut buffer = Buffer::new(network.parameter_len, "the parameters")?;
+    for parameter in &network.parameters {
+        let values = read(&format!("{prefix}{}", parameter.name))?;
+        parameter.store(values.as_ref(), buffer.as_mut_slice());
+    }
+    Ok(buffer)
+}
+
+impl Parameter {
+    /// Number of values, without the kernel's padding.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Writes values in PyTorch's layout to their place in a buffer.
+    fn store(&self, values: &[f32], buffer: &mut [f32]) {
+        let place = &mut buffer[self.place.clone()];
+        match &self.role {
+            Role::Bias => place.copy_from_slice(values),
+            Role::Weight { layer, flattened: None, .. } => layer.kernel.pack_weight(values, place),
+            Role::Weight { layer, flattened: Some(map), .. } => {
+                let mut permuted = vec![0.0; values.len()];
+                for_each_flat_input(*map, values.len(), |outside, inside| permuted[inside] = values[outside]);
+                layer.kernel.pack_weight(&permuted, place);
+            }
+        }
+    }
+
+    /// Reads the values at their place in a buffer, in PyTorch's layout.
+    fn load(&self, buffer: &[f32]) -> Vec<f32> {
+        let place = &buffer[self.place.clone()];
+        let mut values = vec![0.0; self.elements()];
+        match &self.role {
+            Role::Bias => values.copy_from_slice(place),
+            Role::Weight { layer, flattened: None, .. } => layer.kernel.unpack_weight(place, &mut values),
+            Role::Weight { layer, flattened: Some(map), .. } => {
+                let mut permuted = vec![0.0; values.len()];
+                layer.kernel.unpack_weight(place, &mut permuted);
+                for_each_flat_input(*map, values.len(), |outside, inside| values[outside] = permuted[inside]);
+            }
+        }
+        values
+    }
+}
+
+/// Calls `each(index outside, index inside)` for every weight of a dense layer that reads the flattened `map`: outside,
+/// inputs count channel by channel, inside pixel by pixel.
+fn for_each_flat_input(
+    [height, width, channels]: [usize; 3],
+    weights: usize,
+    mut each: impl FnMut(usize, usize),
+) {
+    let pixels = height * width;
+    for row in (0..weights).step_by(pixels * channels) {
+        for channel in 0..channels {
+            for pixel in 0..pixels {
+                each(row + channel * pixels + pixel, row + pixel * channels + channel);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+    use crate::testing::{chain, conv, dense, lenet5};
+    use fovea_kernels::Isa;
+    use serde_json::json;
+
+    fn network(graph: String) -> Network {
+        Network::new(Graph::from_json(&graph).unwrap(), Isa::available()[0]).unwrap()
+    }
+
+    #[test]
+    fn weights_begin_uniform_within_the_bound_and_biases_at_zero_on_every_instruction_set() {
+        let mut of_each_isa = Isa::available().into_iter().map(|isa| {
+            let network = Network::new(Graph::from_json(&lenet5()).unwrap(), isa).unwrap();
+            export(&network, initialize(&network, 7).unwrap().as_slice(), "")
+        });
+        let tensors = of_each_isa.next().unwrap();
+        assert!(of_each_isa.all(|others| others == tensors));
+        for tensor in &tensors {
+            let largest = tensor.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            if tensor.name.ends_with("bias") {
+                assert_eq!(largest, 0.0);
+                continue;
+            }
+            let bound = (6.0 / tensor.shape[1..].iter().product::<usize>() as f32).sqrt();
+            let mean = tensor.values.iter().sum::<f32>() / tensor.values.len() as f32;
+            assert!(largest <= bound && largest > 0.95 * bound, "{} {largest} {bound}", tensor.name);
+            assert!(mean.abs() < 4.0 * bound / (3.0 * tensor.values.len() as f32).sqrt(), "{}", tensor.name);
+        }
+        let other = network(lenet5());
+        assert_ne!(export(&other, initialize(&other, 8).unwrap().as_slice(), "")[0], tensors[0]);
+    }
+
+    #[test]
+    fn xavier_counts_both_fans() {
+        let mut layer = dense(30);
+        layer["init"] = json!("xavier");
+        let network = network(chain([1, 1, 20], &[layer]));
+        let weight = &export(&network, initialize(&network, 1).unwrap().as_slice(), "")[0];
+        let largest = weight.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let bound = (6.0f32 / 50.0).sqrt();
+        assert!(largest <= bound && largest > 0.98 * bound);
+    }
+
+    #[test]
+    fn a_dense_layer_after_a_flatten_is_stored_channel_by_channel_outside_and_pixel_by_pixel_inside() {
+        let nodes = [conv(3, [1, 1]), json!({"op": "flatten"}), json!({"op": "relu"}), dense(2), dense(2)];
+        let network = network(chain([2, 1, 1], &nodes));
+        let parameter = &network.parameters[2];
+        assert_eq!((parameter.name.as_str(), &parameter.shape), ("node3.weight", &vec![2, 6]));
+        let outside: Vec<f32> = (0..12).map(|index| index as f32).collect();
+        let mut buffer = vec![0.0; network.parameter_len];
+        parameter.store(&outside, &mut buffer);
+        assert_eq!(parameter.load(&buffer), outside);
+        let Role::Weight { layer, flattened, .. } = &parameter.role else {
+            panic!("node3.weight is a weight")
+        };
+        assert_eq!(*flattened, Some([2, 1, 3]));
+        let mut inside = vec![0.0; 12];
+        layer.kernel.unpack_weight(&buffer[parameter.place.clone()], &mut inside);
+        assert_eq!(inside, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0, 6.0, 8.0, 10.0, 7.0, 9.0, 11.0]);
+        // The second dense layer reads units, which have no pixels.
+        assert!(matches!(network.parameters[4].role, Role::Weight { flattened: None, .. }));
+    }
+
+    #[test]
+    fn every_difference_is_told_at_once() {
+        let network = network(chain([4, 4, 1], &[conv(2, [3, 3])]));
+        let found: [(&str, &[usize]); 4] =
+            [("node0.weight", &[2, 1, 3, 4]), ("other", &[1]), ("other", &[1]), ("node1.bias", &[2])];
+        let error = check(&network, &["", "v."], found.into_iter()).unwrap_err();
+        assert_eq!(error.missing, ["node0.bias", "v.node0.weight", "v.node0.bias"]);
+        assert_eq!(error.extra, ["other", "other", "node1.bias"]);
+        assert_eq!(error.misshapen[0].expected, [2, 1, 3, 3]);
+        let found: [(&str, &[usize]); 2] = [("node0.bias", &[2]), ("node0.weight", &[2, 1, 3, 3])];
+        assert_eq!(check(&network, &[""], found.into_iter()), Ok(()));
+    }
+}

@@ -1,0 +1,338 @@
+//! A program for one batch size, with every value's place in memory.
+//!
+//! All memory of a step is one arena. A value occupies its place from the instruction that writes it to the last one
+//! that reads it, then the place is free for others; an instruction's scratch memory lives for that instruction. Views
+//! share their owner's place, and an elementwise instruction works in place when its operand is not needed afterwards.
+//! Large values are placed first, each at the lowest offset free during its life.
+
+use crate::autodiff::differentiate;
+use crate::error::Result;
+use crate::fuse::fuse;
+use crate::lower::lower;
+use crate::network::{LINE, Network};
+use crate::program::{Access, Extent, Instruction, Kind, Mode, Program, ValueId};
+use fovea_kernels::conv2d::Pass;
+use std::ops::Range;
+
+/// What [`execute`](crate::execute) runs.
+pub(crate) struct Plan {
+    pub mode: Mode,
+    pub batch: usize,
+    pub program: Program,
+    /// Where each value lies; meaningless for values that fusion left without readers and writers.
+    slots: Vec<Slot>,
+    /// Scratch memory of each instruction, in floats of the arena.
+    scratch: Vec<Range<usize>>,
+    /// Floats of the arena.
+    pub arena_len: usize,
+}
+
+/// Place and shape of a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    pub place: Place,
+    /// `[n, h, w, c]`.
+    pub shape: [usize; 4],
+    /// Floats from pixel to pixel.
+    pub ld: usize,
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the images that the caller passes in.
+    Images,
+    /// In the arena, from this float on.
+    Arena(usize),
+}
+
+/// What a plan is compiled for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlanOptions {
+    pub mode: Mode,
+    /// Images at once.
+    pub batch: usize,
+    pub threads: usize,
+    /// False keeps every node an instruction of its own, for tests.
+    pub fuse: bool,
+}
+
+/// A stretch of memory with a lifetime, both ends included.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    floats: usize,
+    first: usize,
+    last: usize,
+}
+
+impl Plan {
+    /// Lowers, fuses and differentiates the network, and lays out the memory.
+    ///
+    /// Errors: a network that cannot be trained or evaluated, when the mode is that.
+    pub fn compile(network: &Network, options: PlanOptions) -> Result<Self> {
+        let PlanOptions { mode, batch, threads, .. } = options;
+        let mut program = lower(network, mode)?;
+        if options.fuse {
+            fuse(&mut program);
+        }
+        if mode == Mode::Train {
+            program = differentiate(program, &network.graph.name)?;
+        }
+        let (owners, mut blocks) = storage(&program, batch);
+        let values = blocks.len();
+        let lens = program.instructions.iter().map(|instruction| scratch_len(instruction, batch, threads));
+        blocks.extend(lens.enumerate().map(|(at, floats)| Block { floats, first: at, last: at }));
+        let (offsets, arena_len) = assign(&blocks);
+        let slot = |index: usize| {
+            let value = &program.values[index];
+            let shape = match value.extent {
+                Extent::PerImage([h, w, c]) => [batch, h, w, c],
+                Extent::Fixed(elements) => [1, 1, 1, elements],
+            };
+            let owner = owners[program.root(ValueId::new(index)).index()];
+            let place = match program.values[owner].kind {
+                Kind::Input => Place::Images,
+                _ => Place::Arena(offsets[owner]),
+            };
+            Slot { place, shape, ld: shape[3] }
+        };
+        let slots = (0..values).map(slot).collect();
+        let scratch = blocks[values..].iter().zip(&offsets[values..]);
+        let scratch = scratch.map(|(block, &offset)| offset..offset + block.floats).collect();
+        let plan = Self { mode, batch, program, slots, scratch, arena_len };
+        debug_assert_eq!(plan.conflict(), None);
+        Ok(plan)
+    }
+
+    /// Place and shape of a value that an instruction touches.
+    pub fn slot(&self, value: ValueId) -> &Slot {
+        &self.slots[value.index()]
+    }
+
+    /// Floats of the arena that the instruction at `index` may use as it likes.
+    pub fn scratch(&self, index: usize) -> Range<usize> {
+        self.scratch[index].clone()
+    }
+
+    /// Floats of the arena that a value covers; none for the images.
+    pub fn span(&self, value: ValueId) -> Range<usize> {
+        match self.slot(value).place {
+            Place::Images => 0..0,
+            Place::Arena(offset) => offset..offset + floats(&self.program, value, self.batch),
+        }
+    }
+
+    /// Elements of a value.
+    pub fn elements(&self, value: ValueId) -> usize {
+        self.slot(value).shape.iter().product()
+    }
+
+    /// Floats of the batch of images.
+    pub fn images_len(&self) -> usize {
+        self.batch * self.program.shape(Program::INPUT).iter().product::<usize>()
+    }
+
+    /// Replays the program on a map of the arena that says whose content each cache line has, and returns a sentence about
+    /// the first operand whose memory was overwritten, or that overlaps another of the same instruction.
+    pub fn conflict(&self) -> Option<String> {
+        const SCRATCH: usize = usize::MAX;
+        let mut content: Vec<Option<usize>> = vec![None; self.arena_len / LINE];
+        let lines = |span: Range<usize>| span.start / LINE..span.end.div_ceil(LINE);
+        for (at, instruction) in self.program.instructions.iter().enumerate() {
+            let tell = |what: String| Some(format!("instruction {at} ({}): {what}", instruction.name()));
+            let mut operands = Vec::new();
+            instruction.operands(|access, value| {
+                operands.push((access, self.program.root(value).index(), lines(self.span(value))));
+            });
+            if operands.iter().any(|(.., span)| span.end > content.len()) {
+                return tell("an operand reaches beyond the arena".to_owned());
+            }
+            let read = operands.iter().filter(|(access, ..)| *access != Access::Write);
+            for (_, root, span) in read {
+                if content[span.clone()].iter().any(|&owner| owner != Some(*root)) {
+                    return tell(format!("\"{}\" was overwritten", self.program.values[*root].name));
+                }
+            }
+            let in_place =
+                instruction.in_place().map(|(x, y)| [x, y].map(|id| self.program.root(id).index()));
+            operands.push((Access::Write, SCRATCH, lines(self.scratch(at))));
+            for (index, (access, root, span)) in operands.iter().enumerate() {
+                for (other_access, other, other_span) in &operands[..index] {
+                    let overlap = span.start < other_span.end && other_span.start < span.end;
+                    let written = [*access, *other_access].iter().any(|&access| access != Access::Read);
+                    if overlap && written && in_place != Some([*other, *root]) {
+                        return tell("two operands overlap".to_owned());
+                    }
+                }
+            }
+            for (_, root, span) in operands.iter().filter(|(access, ..)| *access != Access::Read) {
+                content[span.clone()].fill(Some(*root));
+            }
+        }
+        let lost = self.program.results.iter().find(|&&result| {
+            let root = self.program.root(result).index();
+            content[lines(self.span(result))].iter().any(|&owner| owner != Some(root))
+        });
+        lost.map(|&result| format!("the result \"{}\" was overwritten", self.program[result].name))
+    }
+}
+
+/// Floats of a scratch buffer.
+fn scratch_len(instruction: &Instruction, batch: usize, threads: usize) -> usize {
+    let (layer, pass) = match instruction {
+        Instruction::Convolution { layer, .. } => (layer, Pass::Forward),
+        Instruction::ConvolutionBackwardInput { layer, .. } => (layer, Pass::BackwardInput),
+        Instruction::ConvolutionBackwardWeight { layer, .. } => (layer, Pass::BackwardWeight),
+        _ => return 0,
+    };
+    layer.kernel.scratch_len(pass, batch, threads)
+}
+
+/// Floats that a value covers; an argmax has four elements in each.
+fn floats(program: &Program, value: ValueId, batch: usize) -> usize {
+    let elements = match program[value].extent {
+        Extent::PerImage(shape) => batch * shape.iter().product::<usize>(),
+        Extent::Fixed(elements) => elements,
+    };
+    if program[value].kind == Kind::Argmax { elements.div_ceil(4) } else { elements }
+}
+
+/// For each value that owns memory, by index: the value whose block it lies in, itself or one that it follows in
+/// place; and a block for each value, empty where the value has none of its own.
+fn storage(program: &Program, batch: usize) -> (Vec<usize>, Vec<Block>) {
+    let mut lives: Vec<Option<(usize, usize)>> = vec![None; program.values.len()];
+    let mut touch = |value: ValueId, at: usize| {
+        let life = lives[program.root(value).index()].get_or_insert((at, at));
+        life.1 = at;
+    };
+    for (at, instruction) in program.instructions.iter().enumerate() {
+        instruction.operands(|_, value| touch(value, at));
+    }
+    for &result in &program.results {
+        touch(result, program.instructions.len());
+    }
+    let mut owners: Vec<usize> = (0..program.values.len()).collect();
+    for (at, instruction) in program.instructions.iter().enumerate() {
+        let Some((source, target)) = instruction.in_place() else { continue };
+        let (source, target) = (owners[program.root(source).index()], program.root(target).index());
+        let in_arena = program.values[source].kind != Kind::Input;
+        if let (true, Some((first, last)), Some((from, to))) = (in_arena, lives[source], lives[target])
+            && (last, from) == (at, at)
+        {
+            (lives[source], lives[target]) = (Some((first, to)), None);
+            owners[target] = source;
+        }
+    }
+    let block = |index: usize| match (lives[index], program.values[index].kind) {
+        (Some((first, last)), kind) if kind != Kind::Input => {
+            Block { floats: floats(program, ValueId::new(index), batch), first, last }
+        }
+        _ => Block { floats: 0, first: 0, last: 0 },
+    };
+    let blocks = (0..program.values.len()).map(block).collect();
+    (owners, blocks)
+}
+
+/// Offsets, on cache lines, such that no two blocks overlap in both memory and time; and the memory needed.
+///
+/// Greedy by size: the best known simple heuristic (Pisarchyk and Lee 2020, arXiv:2001.03288).
+fn assign(blocks: &[Block]) -> (Vec<usize>, usize) {
+    let mut order: Vec<usize> = (0..blocks.len()).filter(|&index| blocks[index].floats > 0).collect();
+    order.sort_by_key(|&index| (std::cmp::Reverse(blocks[index].floats), blocks[index].first));
+    let mut offsets = vec![0; blocks.len()];
+    let mut placed: Vec<usize> = Vec::with_capacity(order.len()); // by offset
+    let mut total = 0;
+    for index in order {
+        let Block { floats, first, last } = blocks[index];
+        let mut offset = 0;
+        for &other in &placed {
+            let alive = blocks[other].first <= last && first <= blocks[other].last;
+            if alive {
+                if offsets[other] >= offset + floats {
+                    break;
+                }
+                offset = offset.max((offsets[other] + blocks[other].floats).next_multiple_of(LINE));
+            }
+        }
+        offsets[index] = offset;
+        let position = placed.partition_point(|&other| offsets[other] <= offset);
+        placed.insert(position, index);
+        total = total.max((offset + floats).next_multiple_of(LINE));
+    }
+    (offsets, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+    use crate::testing::{lenet5, random_graph};
+    use fovea_kernels::Isa;
+    use fovea_kernels::random::Philox;
+
+    fn compile(definition: &str, isa: Isa, options: PlanOptions) -> Plan {
+        let network = Network::new(Graph::from_json(definition).unwrap(), isa).unwrap();
+        Plan::compile(&network, options).unwrap()
+    }
+
+    #[test]
+    fn no_two_live_values_overlap_in_plans_of_random_graphs() {
+        for seed in 0..60 {
+            let isa = Isa::available()[seed as usize % Isa::available().len()];
+            for mode in [Mode::Infer, Mode::Evaluate, Mode::Train] {
+                let options =
+                    PlanOptions { mode, batch: 1 + seed as usize % 5, threads: 2, fuse: seed % 3 > 0 };
+                let plan = compile(&random_graph(seed), isa, options);
+                assert_eq!(plan.conflict(), None, "seed {seed}, {}", mode.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_moved_onto_another_is_noticed() {
+        let options = PlanOptions { mode: Mode::Train, batch: 4, threads: 2, fuse: true };
+        let mut noticed = 0;
+        let plan = compile(&lenet5(), Isa::available()[0], options);
+        for index in 0..plan.slots.len() {
+            let mut broken = compile(&lenet5(), Isa::available()[0], options);
+            let Place::Arena(offset) = broken.slots[index].place else { continue };
+            for other in [0, broken.arena_len] {
+                broken.slots[index].place = Place::Arena(other);
+                noticed += usize::from(other != offset && broken.conflict().is_some());
+            }
+        }
+        assert!(noticed > plan.slots.len() / 2, "{noticed}");
+    }
+
+    #[test]
+    fn blocks_that_live_together_never_share_memory_and_others_do() {
+        let random = Philox { seed: 1, stream: 2 };
+        let draw = |index: usize, n: u32| random.below(index as u64, n) as usize;
+        for round in 0..50 {
+            let block = |index: usize| {
+                let at = (round * 1000 + index) * 3;
+                let first = draw(at, 40);
+                Block { floats: draw(at + 1, 200), first, last: first + draw(at + 2, 8) }
+            };
+            let blocks: Vec<_> = (0..60).map(block).collect();
+            let (offsets, total) = assign(&blocks);
+            for (a, b) in (0..60).flat_map(|a| (0..a).map(move |b| (a, b))) {
+                let together = blocks[a].first <= blocks[b].last && blocks[b].first <= blocks[a].last;
+                let [a, b] = [a, b].map(|index| offsets[index]..offsets[index] + blocks[index].floats);
+                assert!(!together || a.end <= b.start || b.end <= a.start || a.is_empty() || b.is_empty());
+                assert!(a.end <= total && a.start % LINE == 0);
+            }
+            assert!(total < blocks.iter().map(|block| block.floats).sum::<usize>() / 2);
+        }
+    }
+
+    #[test]
+    fn training_lenet5_takes_less_memory_than_its_values_one_beside_the_other() {
+        let options = PlanOptions { mode: Mode::Train, batch: 64, threads: 2, fuse: true };
+        let plan = compile(&lenet5(), Isa::available()[0], options);
+        let values = (0..plan.program.values.len()).map(ValueId::new);
+        let owners = values.filter(|&value| plan.program.root(value) == value);
+        let sum: usize = owners.map(|value| floats(&plan.program, value, 64)).sum();
+        assert!(plan.arena_len < sum * 2 / 3, "{} of {sum}", plan.arena_len);
+    }
+}

@@ -1,0 +1,60 @@
+//! Nothing is allocated in a step once its plan exists: a counting allocator watches all threads.
+//!
+//! Without the usual harness, whose own threads allocate when they like.
+
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
+mod common;
+
+use common::graphs::{lenet5, random_graph};
+use common::{batch, session};
+use fovea_engine::SgdOptions;
+use fovea_kernels::Isa;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of all threads while `work` runs.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    work();
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+fn main() {
+    assert_ne!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))), 0);
+    for isa in Isa::available() {
+        for definition in [lenet5(), random_graph(1), random_graph(2)] {
+            let mut session = session(&definition, 2, isa);
+            let (images, labels) = batch(&session, 16, 4, 0);
+            let (mut predictions, mut output) = (vec![0; 16], vec![0.0; 16 * session.output_len()]);
+            let mut step = || {
+                session.train_step(&images, &labels, &SgdOptions::default()).unwrap();
+                session.evaluate_batch(&images, &labels, &mut predictions).unwrap();
+                session.predict(&images, 16, &mut output).unwrap();
+            };
+            step();
+            assert_eq!(allocations(|| (0..3).for_each(|_| step())), 0, "{}", isa.name());
+        }
+    }
+}

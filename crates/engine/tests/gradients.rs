@@ -1,0 +1,218 @@
+//! Whole graphs against a second implementation in f64: outputs, losses, and gradients by finite differences.
+
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
+mod common;
+
+use common::graphs::{chain, conv, dense, graph, max_pool, node, op, random_graph};
+use common::{batch, oracle, randomize_biases, session};
+use fovea_engine::{Graph, SgdOptions};
+use fovea_kernels::Isa;
+use fovea_reference::check::{dot, relative_error, uniform, widen};
+use serde_json::{Value, json};
+
+const IMAGES: usize = 3;
+const CLASSES: u32 = 4;
+
+/// Random directions in which each tensor is moved: an error in a gradient shows in nearly every one.
+const DIRECTIONS: u64 = 3;
+
+/// Compares the loss and the gradient of every tensor with the oracle's, on every instruction set.
+fn check(definition: &str, label_smoothing: f32) {
+    let graph = Graph::from_json(definition).unwrap();
+    let mut expected: Option<(f64, Vec<[f64; DIRECTIONS as usize]>)> = None;
+    for isa in Isa::available() {
+        let mut session = session(definition, 2, isa);
+        randomize_biases(&mut session);
+        let (images, labels) = batch(&session, IMAGES, CLASSES, 5);
+        let (expected_loss, slopes) = expected.get_or_insert_with(|| {
+            let weights = oracle::wide(&session.weights());
+            let loss = |weights: &[(String, Vec<f64>)]| {
+                oracle::loss(&graph, weights, &widen(&images), &labels, f64::from(label_smoothing))
+            };
+            let slope = |tensor: usize, number: u64| {
+                let direction = direction(weights[tensor].1.len(), number);
+                let moved = |step: f64| {
+                    let mut weights = weights.clone();
+                    weights[tensor].1.iter_mut().zip(&direction).for_each(|(value, by)| *value += step * by);
+                    loss(&weights)
+                };
+                (moved(1e-6) - moved(-1e-6)) / 2e-6
+            };
+            let slopes = (0..weights.len()).map(|tensor| [0, 1, 2].map(|number| slope(tensor, number)));
+            (loss(&weights), slopes.collect())
+        });
+        let options = SgdOptions { learning_rate: 0.0, label_smoothing, ..SgdOptions::default() };
+        let result = session.train_step(&images, &labels, &options).unwrap();
+        let difference = (f64::from(result.loss) - *expected_loss).abs() / *expected_loss;
+        assert!(difference < 2e-6, "{}: loss {} instead of {expected_loss}", isa.name(), result.loss);
+        for (tensor, slopes) in session.gradients().iter().zip(slopes) {
+            let gradient = widen(&tensor.values);
+            for (number, &slope) in slopes.iter().enumerate() {
+                let direction = direction(gradient.len(), number as u64);
+                let error = (dot(&gradient, &direction) - slope).abs();
+                let scale = (dot(&gradient, &gradient) * dot(&direction, &direction)).sqrt();
+                let (isa, name) = (isa.name(), &tensor.name);
+                assert!(
+                    error <= 2e-5 * scale + 1e-9,
+                    "{isa}: {name} is wrong by {error:e} of {scale}\n{definition}"
+                );
+            }
+        }
+    }
+}
+
+fn direction(len: usize, number: u64) -> Vec<f64> {
+    widen(&uniform(77 + number, len))
+}
+
+fn with(mut op: Value, options: Value) -> Value {
+    for (key, value) in options.as_object().unwrap() {
+        op[key] = value.clone();
+    }
+    op
+}
+
+#[test]
+fn stride_padding_dilation_and_groups_of_convolutions() {
+    let ops = [
+        with(conv(6, [3, 2]), json!({"stride": [2, 1], "padding": [1, 0, 2, 1], "dilation": [1, 2]})),
+        op("relu"),
+        with(conv(4, [3, 3]), json!({"padding": "same", "groups": 2, "bias": false})),
+        op("tanh"),
+        with(conv(5, [2, 3]), json!({"stride": [1, 2], "padding": "same", "dilation": [2, 1]})),
+        op("flatten"),
+        dense(CLASSES as usize),
+    ];
+    check(&chain([7, 6, 4], &ops), 0.0);
+}
+
+#[test]
+fn fused_and_unfused_relus_around_pools_with_padding_and_ceil_mode() {
+    let ops = [
+        with(conv(5, [3, 3]), json!({"padding": "same"})),
+        op("relu"),
+        with(max_pool(3), json!({"stride": [2, 2], "padding": [1, 1, 1, 1], "ceilMode": true})),
+        with(conv(7, [3, 3]), json!({"padding": "same"})),
+        max_pool(2),
+        op("relu"),
+        with(
+            max_pool(2),
+            json!({"op": "avgPool", "stride": [1, 1], "padding": [0, 1, 1, 0], "countIncludePad": false}),
+        ),
+        op("relu"),
+        op("flatten"),
+        op("tanh"),
+        with(dense(6), json!({"bias": false, "init": "xavier"})),
+        op("relu"),
+        dense(CLASSES as usize),
+    ];
+    check(&chain([9, 8, 2], &ops), 0.1);
+}
+
+#[test]
+fn a_value_read_by_several_nodes_and_outputs_has_the_sum_of_their_gradients() {
+    let nodes = vec![
+        node("c", "input", with(conv(4, [3, 3]), json!({"padding": "same"}))),
+        node("r", "c", op("relu")),
+        node("t", "c", op("tanh")),
+        node("p", "c", max_pool(2)),
+        node("pr", "p", op("relu")),
+        node("rp", "r", max_pool(2)),
+        node("fr", "rp", op("flatten")),
+        node("ft", "t", op("flatten")),
+        node("fp", "pr", op("flatten")),
+        node("fc", "c", op("flatten")),
+        node("hidden", "ft", dense(CLASSES as usize)), // an output that is read as well
+        node("deep", "hidden", op("tanh")),
+        node("out1", "deep", dense(CLASSES as usize)),
+        node("out2", "fr", dense(CLASSES as usize)),
+        node("out3", "fp", dense(CLASSES as usize)),
+        node("out4", "fc", dense(CLASSES as usize)),
+    ];
+    let outputs = [("out1", 1.0), ("hidden", 0.3), ("out2", 0.5), ("out3", 2.0), ("out4", 0.0)];
+    check(&graph([4, 4, 2], nodes, &outputs), 0.0);
+}
+
+#[test]
+fn layers_before_the_first_parameter_need_no_gradient() {
+    let nodes = vec![
+        node("relu", "input", op("relu")),
+        node("pool", "relu", max_pool(2)),
+        node("tanh", "pool", op("tanh")),
+        node("flat", "tanh", op("flatten")),
+        node("fc", "flat", dense(CLASSES as usize)),
+        node("plain", "input", op("flatten")),
+        node("other", "plain", dense(CLASSES as usize)),
+    ];
+    check(&graph([4, 6, 3], nodes, &[("fc", 1.0), ("other", 1.0)]), 0.0);
+}
+
+#[test]
+fn random_graphs() {
+    for seed in 0..20 {
+        check(&random_graph(seed), 0.05);
+    }
+}
+
+#[test]
+fn predictions_equal_the_oracle_for_any_count_on_every_instruction_set() {
+    let ops = [
+        with(conv(5, [3, 3]), json!({"padding": "same"})),
+        op("relu"),
+        max_pool(2),
+        op("flatten"),
+        dense(7),
+        op("softmax"),
+    ];
+    let definition = chain([6, 6, 1], &ops);
+    let graph = Graph::from_json(&definition).unwrap();
+    for isa in Isa::available() {
+        let mut session = session(&definition, 2, isa);
+        let weights = oracle::wide(&session.weights());
+        for count in [0, 1, 3, 256, 300] {
+            let (images, _) = batch(&session, count, CLASSES, 9);
+            let mut output = vec![f32::NAN; count * session.output_len()];
+            session.predict(&images, count, &mut output).unwrap();
+            let expected = oracle::forward(&graph, &weights, &widen(&images), count);
+            assert!(relative_error(&output, &expected["node5"].values) < 2e-6);
+        }
+    }
+}
+
+#[test]
+fn a_graph_may_end_in_a_feature_map_and_even_in_its_input() {
+    let definition = chain([3, 3, 2], &[with(conv(4, [2, 2]), json!({}))]);
+    let mut session = common::fastest(&definition);
+    let (images, _) = batch(&session, 2, CLASSES, 1);
+    let mut output = vec![0.0; 2 * 2 * 2 * 4];
+    session.predict(&images, 2, &mut output).unwrap();
+    assert!(output.iter().all(|&value| value != 0.0));
+
+    let mut session = common::fastest(&chain([3, 3, 2], &[op("flatten")]));
+    let mut output = vec![0.0; images.len()];
+    session.predict(&images, 2, &mut output).unwrap();
+    assert_eq!(output, images);
+}
+
+#[test]
+fn evaluation_counts_what_the_oracle_counts() {
+    let definition = chain([5, 5, 2], &[op("flatten"), dense(9)]);
+    let graph = Graph::from_json(&definition).unwrap();
+    let mut session = common::fastest(&definition);
+    let (images, labels) = batch(&session, 50, 9, 3);
+    let mut predictions = vec![0; 50];
+    let evaluation = session.evaluate_batch(&images, &labels, &mut predictions).unwrap();
+    let weights = oracle::wide(&session.weights());
+    let maps = oracle::forward(&graph, &weights, &widen(&images), 50);
+    let (mut correct, mut top5) = (0, 0);
+    for ((row, &label), &prediction) in maps["node1"].values.chunks_exact(9).zip(&labels).zip(&predictions) {
+        let rank = row.iter().filter(|&&value| value > row[label as usize]).count();
+        correct += u32::from(rank == 0);
+        top5 += u32::from(rank < 5);
+        assert!(row.iter().all(|&value| value <= row[prediction as usize]));
+    }
+    assert_eq!((evaluation.correct, evaluation.top5), (correct, top5));
+    let expected = 50.0 * oracle::loss(&graph, &weights, &widen(&images), &labels, 0.0);
+    assert!((evaluation.loss_sum - expected).abs() < 1e-5 * expected);
+}

@@ -1,0 +1,271 @@
+//! Bad input is refused with one sentence, and nothing changes.
+
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
+mod common;
+
+use common::graphs::{chain, conv, dense, graph, lenet5, max_pool, node, op};
+use common::{batch, bits, fastest};
+use fovea_engine::{EngineError, Graph, NamedTensor, Result, Session, SessionOptions, SgdOptions, Tensor};
+use serde_json::{Value, json};
+use std::fmt::Debug;
+
+fn message<T: Debug>(result: Result<T>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[track_caller]
+fn assert_refused(definition: &str, expected: &str) {
+    assert_eq!(message(Graph::from_json(definition).and_then(|graph| graph.shapes())), expected);
+}
+
+fn with(mut op: Value, key: &str, value: Value) -> Value {
+    op[key] = value;
+    op
+}
+
+#[test]
+fn graphs_are_refused_by_the_name_of_what_is_wrong() {
+    let one = |op: Value| chain([4, 4, 1], &[op]);
+    let from = |nodes: Vec<Value>, outputs: &[(&str, f32)]| graph([4, 4, 1], nodes, outputs);
+    assert_refused(
+        &one(op("batchNorm9")),
+        "Expected an op among conv, dense, maxPool, avgPool, relu, tanh, flatten, softmax for \"node0\" but received \
+         \"batchNorm9\".",
+    );
+    assert_refused(
+        &one(with(op("relu"), "slope", json!(1))),
+        "Expected a definition of \"node0\" that can be read but unknown field `slope`, there are no fields.",
+    );
+    assert_refused(
+        &one(with(conv(1, [1, 1]), "padding", json!("some"))),
+        "Expected a definition of \"node0\" that can be read but padding is \"same\", \"valid\" or [top, right, bottom, \
+         left], not \"some\".",
+    );
+    assert_refused(
+        &one(with(conv(1, [1, 1]), "stride", json!([0, 1]))),
+        "Expected a stride of 1 to 1024 for \"node0\" but received 0.",
+    );
+    assert_refused(
+        &from(vec![node("a", "b", op("relu"))], &[("a", 1.0)]),
+        "Expected the inputs of \"a\" to be earlier nodes but received \"b\".",
+    );
+    for name in ["", "input", "optimizer.velocity.fc"] {
+        assert_refused(
+            &from(vec![node(name, "input", op("relu"))], &[(name, 1.0)]),
+            &format!(
+                "Expected a name for node 0 that is unique, not empty, not \"input\" and does not begin with \
+                 \"optimizer.\" but received \"{name}\"."
+            ),
+        );
+    }
+    let twice = vec![node("a", "input", op("relu")), node("a", "a", op("relu"))];
+    assert!(message(Graph::from_json(&from(twice, &[("a", 1.0)]))).contains("node 1"));
+    let relu = || vec![node("a", "input", op("relu"))];
+    assert_refused(&from(relu(), &[]), "Expected at least one output but received none.");
+    for outputs in [&[("b", 1.0)][..], &[("a", 1.0), ("a", 1.0)]] {
+        let name = outputs[0].0;
+        assert_refused(
+            &from(relu(), outputs),
+            &format!("Expected each output to be a node, named once, but received \"{name}\"."),
+        );
+    }
+    assert_refused(
+        &from(relu(), &[("a", -1.0)]),
+        "Expected a finite loss weight of at least 0 for output \"a\" but received -1.",
+    );
+    let unused = vec![node("a", "input", op("relu")), node("b", "a", op("tanh"))];
+    assert_refused(
+        &from(unused, &[("a", 1.0)]),
+        "Expected every node to lead to an output but nothing reads \"b\".",
+    );
+    let mut two = node("a", "input", op("relu"));
+    two["inputs"] = json!(["input", "input"]);
+    assert_refused(&from(vec![two], &[("a", 1.0)]), "Expected 1 input for \"a\" but received 2.");
+    assert!(
+        message(Graph::from_json("{")).starts_with("Expected a graph definition but the JSON is not one: ")
+    );
+    assert!(message(Graph::from_json(r#"{"name": "x", "colour": 1}"#)).contains("colour"));
+    assert!(
+        message(Graph::from_json(r#"{"name":"x","input":[1,1,1],"nodes":[{}],"outputs":[]}"#))
+            .contains("node 0")
+    );
+}
+
+#[test]
+fn a_definition_survives_its_way_through_json() {
+    let pool = with(with(max_pool(2), "op", json!("avgPool")), "countIncludePad", json!(false));
+    let nodes = vec![
+        node("a", "input", with(conv(2, [1, 1]), "padding", json!([0, 1, 2, 3]))),
+        node("b", "a", pool),
+        node("c", "b", op("flatten")),
+        node("d", "c", dense(3)),
+    ];
+    let graph = Graph::from_json(&graph([4, 4, 1], nodes, &[("d", 0.3)])).unwrap();
+    assert_eq!(Graph::from_json(&graph.to_json()).unwrap(), graph);
+}
+
+#[test]
+fn networks_that_cannot_be_trained_say_why_and_still_predict() {
+    let trained = |ops: &[Value]| {
+        let mut session = fastest(&chain([2, 2, 1], ops));
+        let (images, labels) = (vec![0.5; 4], [0]);
+        session.predict(&images, 1, &mut vec![0.0; session.output_len()]).unwrap();
+        message(session.train_step(&images, &labels, &SgdOptions::default()))
+    };
+    assert_eq!(
+        trained(&[op("flatten"), dense(3), op("softmax")]),
+        "Expected logits but received probabilities: the loss applies its own softmax, so remove \"node2\"."
+    );
+    assert_eq!(
+        trained(&[conv(3, [1, 1])]),
+        "Expected an output [1, 1, classes] for \"node0\" but received [2, 2, 3]; add flatten or dense."
+    );
+    assert_eq!(
+        trained(&[op("flatten")]),
+        "Expected at least one layer with parameters but \"test\" has none, so it cannot be trained."
+    );
+}
+
+#[test]
+fn options_out_of_range_and_wrong_lengths_are_refused_before_anything_runs() {
+    let mut session = fastest(&lenet5());
+    let (images, labels) = batch(&session, 4, 10, 1);
+    let before = bits(&session);
+    let good = SgdOptions::default();
+    let bad = [
+        (SgdOptions { learning_rate: f32::NAN, ..good }, "\"learningRate\" but received NaN"),
+        (SgdOptions { learning_rate: -0.1, ..good }, "\"learningRate\" but received -0.1"),
+        (SgdOptions { momentum: 1.0, ..good }, "\"momentum\" but received 1"),
+        (SgdOptions { weight_decay: f32::INFINITY, ..good }, "\"weightDecay\" but received inf"),
+        (SgdOptions { label_smoothing: 1.0, ..good }, "\"labelSmoothing\" but received 1"),
+        (SgdOptions { momentum: 0.0, nesterov: true, ..good }, "as nesterov needs"),
+    ];
+    for (options, expected) in bad {
+        let message = message(session.train_step(&images, &labels, &options));
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(
+        message(session.train_step(&images[1..], &labels, &good)),
+        "Expected 3136 values in \"images\" for 4 images but received 3135."
+    );
+    assert_eq!(
+        message(session.train_step(&images, &[1, 2, 10, 3], &good)),
+        "Expected labels below 10 but received 10 (image 2 of the batch)."
+    );
+    assert_eq!(
+        message(session.train_step(&[], &[], &good)),
+        "Expected 1 to 1048576 images for \"batchSize\" but received 0."
+    );
+    assert!(session.evaluate_batch(&images, &labels, &mut [0; 3]).is_err());
+    assert!(session.predict(&images, 4, &mut [0.0; 39]).is_err());
+    assert!(session.predict(&images, usize::MAX, &mut []).is_err());
+    assert!(session.benchmark(fovea_engine::Mode::Infer, 1, f64::NAN).is_err());
+    assert!(session.explain(fovea_engine::Mode::Infer, usize::MAX, false).is_err());
+    assert_eq!((bits(&session), session.step()), (before, 0));
+    let graph = || Graph::from_json(&lenet5()).unwrap();
+    for threads in [0, 1025] {
+        let options = SessionOptions { threads: Some(threads), ..SessionOptions::default() };
+        assert!(Session::new(graph(), options).is_err());
+    }
+}
+
+#[test]
+fn a_loss_or_gradient_that_is_not_finite_stops_before_the_update() {
+    let mut session = fastest(&lenet5());
+    let (mut images, labels) = batch(&session, 4, 10, 1);
+    let options = SgdOptions::default();
+    session.train_step(&images, &labels, &options).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let state = |session: &mut Session| {
+        let path = directory.path().join("state");
+        session.save_checkpoint(&path, "").unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let before = state(&mut session);
+    for bad in [f32::INFINITY, f32::NAN] {
+        images[1000] = bad;
+        let error = session.train_step(&images, &labels, &options).unwrap_err();
+        assert!(matches!(error, EngineError::NotFinite { quantity: "loss", step: 2, .. }), "{error}");
+        assert!(error.to_string().starts_with("Expected a finite loss at step 2 but received "), "{error}");
+        assert!(state(&mut session) == before);
+    }
+    images[1000] = 0.5;
+    session.train_step(&images, &labels, &options).unwrap();
+    assert!(state(&mut session) != before);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_under_a_finite_loss_stops_before_the_update() {
+    // With a negative weight the infinite pixel dies in the ReLU; the weight's gradient is infinity times zero.
+    let mut session = fastest(&chain([1, 1, 1], &[dense(1), op("relu"), dense(2)]));
+    let mut weights = session.weights();
+    weights[0].values[0] = -1.0;
+    common::load(&mut session, &weights);
+    let before = bits(&session);
+    let error = session.train_step(&[f32::INFINITY], &[0], &SgdOptions::default()).unwrap_err();
+    assert!(matches!(error, EngineError::NotFinite { quantity: "gradient", step: 1, .. }), "{error}");
+    assert_eq!(bits(&session), before);
+}
+
+#[test]
+fn weights_that_do_not_fit_are_all_listed_and_none_is_loaded() {
+    let mut session = fastest(&chain([1, 1, 3], &[dense(2), op("relu"), dense(2)]));
+    let before = bits(&session);
+    let mut weights = session.weights();
+    weights.iter_mut().for_each(|tensor| tensor.values.fill(9.0));
+    weights[0].shape = vec![3, 2];
+    weights[1].name = "node0.offset".to_owned();
+    weights[2].values.pop();
+    let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
+    assert_eq!(
+        message(session.load_weights(&tensors)),
+        "Expected the tensors of this network but received others: missing \"node0.bias\"; extra \"node0.offset\"; \
+         misshapen \"node0.weight\" [3, 2] instead of [2, 3], \"node2.weight\" [3] instead of [2, 2]."
+    );
+    assert_eq!(bits(&session), before);
+}
+
+#[test]
+fn files_of_other_networks_and_broken_files_are_refused_and_nothing_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let definition = chain([1, 1, 3], &[dense(2), op("relu"), dense(2)]);
+    let mut session = fastest(&definition);
+    session.train_step(&[0.1, 0.2, 0.3], &[1], &SgdOptions::default()).unwrap();
+    session.save_checkpoint(&path("checkpoint"), "{}").unwrap();
+    session.save_weights(&path("weights")).unwrap();
+    let trained = bits(&session);
+
+    let mut fresh = fastest(&definition);
+    let before = bits(&fresh);
+    assert_ne!(before, trained);
+    let refused = message(fresh.load_checkpoint(&path("weights")));
+    assert!(refused.contains("without \"graph\" in its metadata"), "{refused}");
+    assert!(matches!(fresh.load_checkpoint(&path("none")), Err(EngineError::File(_))));
+    let bytes = std::fs::read(path("checkpoint")).unwrap();
+    std::fs::write(path("cut"), &bytes[..bytes.len() - 1]).unwrap();
+    assert!(matches!(fresh.load_checkpoint(&path("cut")), Err(EngineError::File(_))));
+    assert!(matches!(fresh.load_weights_file(&path("cut")), Err(EngineError::File(_))));
+    assert_eq!((bits(&fresh), fresh.step()), (before, 0));
+
+    let mut other = fastest(&chain([1, 1, 3], &[dense(2), op("tanh"), dense(2)]));
+    let refused = message(other.load_checkpoint(&path("checkpoint")));
+    assert!(refused.contains(r#"{"name":"node1","inputs":["node0"],"op":"relu"} instead of"#), "{refused}");
+    let mut other = fastest(&chain([1, 1, 3], &[dense(2), op("relu")]));
+    assert!(
+        message(other.load_checkpoint(&path("checkpoint")))
+            .ends_with("received one of 3 nodes instead of 2.")
+    );
+    assert!(
+        message(other.load_weights_file(&path("weights"))).contains("extra \"node2.weight\", \"node2.bias\"")
+    );
+
+    // A checkpoint is a weights file too.
+    for file in ["weights", "checkpoint"] {
+        let mut fresh = fastest(&definition);
+        fresh.load_weights_file(&path(file)).unwrap();
+        assert_eq!(bits(&fresh), trained);
+    }
+    assert!(matches!(session.save_weights(&path("no/such/folder")), Err(EngineError::File(_))));
+}
