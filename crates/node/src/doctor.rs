@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::background::{Background, background};
 use crate::error::{Code, Error, Result};
+use crate::self_check::{self, Check};
 
 /// The report, as JSON; src/native.ts adds what Node knows (platform, binary).
 #[derive(Serialize)]
@@ -17,6 +18,7 @@ struct Report {
     cpu_features: Vec<&'static str>,
     isa: Chosen,
     threads: usize,
+    checks: Vec<Check>,
 }
 
 #[derive(Serialize)]
@@ -30,7 +32,7 @@ struct Chosen {
 /// Says what this machine has, which instruction set is chosen, and whether every kernel computes
 /// what it should on every instruction set the machine has.
 ///
-/// @returns the report as JSON: `{ok, version, cpuFeatures, isa, threads}`
+/// @returns the report as JSON: `{ok, version, cpuFeatures, isa, threads, checks}`
 #[napi(ts_return_type = "Promise<string>")]
 pub fn doctor() -> AsyncTask<Background<String>> {
     background(report)
@@ -38,8 +40,10 @@ pub fn doctor() -> AsyncTask<Background<String>> {
 
 fn report() -> Result<String> {
     let detected = Isa::detect();
+    let threads = Pool::default_threads();
+    let checks = self_check::run(threads).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let report = Report {
-        ok: detected.is_ok(),
+        ok: detected.is_ok() && checks.iter().all(Check::is_ok),
         version: env!("CARGO_PKG_VERSION"),
         cpu_features: cpu_features(),
         isa: Chosen {
@@ -47,7 +51,8 @@ fn report() -> Result<String> {
             available: Isa::available().into_iter().map(Isa::name).collect(),
             problem: detected.err().map(|error| error.to_string()),
         },
-        threads: Pool::default_threads(),
+        threads,
+        checks,
     };
     serde_json::to_string(&report).map_err(|error| Error::new(Code::Internal, error.to_string()))
 }

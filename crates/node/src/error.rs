@@ -1,5 +1,7 @@
 //! Errors as JavaScript sees them: one sentence and a stable `code`.
 
+use fovea_data::DataError;
+use fovea_engine::EngineError;
 use fovea_formats::FormatError;
 use napi::{Env, JsError};
 
@@ -56,6 +58,38 @@ pub fn invalid_argument(name: &str, expected: &str, received: impl std::fmt::Dis
 /// A file that could not be read or written, or is not what it should be.
 pub fn from_format(error: FormatError) -> Error {
     let code = if matches!(error, FormatError::Io { .. }) { Code::Io } else { Code::InvalidData };
+    Error::new(code, error.to_string())
+}
+
+/// A dataset that is not what it should be, or asked for in a way that makes no sense.
+pub fn from_data(error: DataError) -> Error {
+    let code = match error {
+        DataError::Format(error) => return from_format(error),
+        DataError::BatchSize { .. } | DataError::NoWholeBatch { .. } | DataError::Memory { .. } => {
+            Code::InvalidArgument
+        }
+        DataError::Thread(_)
+        | DataError::Stopped { .. }
+        | DataError::Index { .. }
+        | DataError::SamplerCount { .. } => Code::Internal,
+        _ => Code::InvalidData,
+    };
+    Error::new(code, error.to_string())
+}
+
+/// Whatever the engine refuses.
+pub fn from_engine(error: EngineError) -> Error {
+    let code = match error {
+        EngineError::File(error) => return from_format(error),
+        EngineError::Graph(_) => Code::InvalidGraph,
+        EngineError::Argument { .. }
+        | EngineError::Length { .. }
+        | EngineError::Memory { .. }
+        | EngineError::Isa(_) => Code::InvalidArgument,
+        EngineError::Label { .. } => Code::InvalidData,
+        EngineError::NotFinite { .. } => Code::NotFinite,
+        EngineError::Weights(_) | EngineError::Checkpoint { .. } => Code::InvalidWeights,
+    };
     Error::new(code, error.to_string())
 }
 

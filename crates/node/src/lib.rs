@@ -4,7 +4,13 @@
 //! take its time, and turns what comes back into JavaScript values or an error with a code.
 
 mod background;
+mod dataset;
 mod doctor;
+mod driver;
 mod error;
+mod evaluate;
 mod npy;
 mod options;
+mod self_check;
+mod session;
+mod train;

@@ -1,6 +1,6 @@
 //! Numbers from JavaScript, checked: a JavaScript number may be anything, a count may not.
 
-use crate::error::{Result, invalid_argument};
+use crate::error::{Code, Error, Result, invalid_argument};
 
 /// The largest whole number up to which JavaScript numbers are exact.
 const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
@@ -24,4 +24,17 @@ pub fn count(name: &str, value: f64) -> Result<usize> {
 /// The lengths of an array's dimensions, each at least `least`.
 pub fn shape(value: &[f64], least: u64) -> Result<Vec<usize>> {
     value.iter().map(|&length| whole("shape", length, least).map(|length| length as usize)).collect()
+}
+
+/// So many zeros, or an error where the system has not the memory.
+pub fn zeros<T: Clone + Default>(count: usize, purpose: &str) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| {
+        Error::new(
+            Code::InvalidArgument,
+            format!("Expected memory for {purpose} but {count} values are too many."),
+        )
+    })?;
+    values.resize(count, T::default());
+    Ok(values)
 }

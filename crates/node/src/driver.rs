@@ -1,0 +1,201 @@
+//! One thread per session that runs its commands in order.
+//!
+//! A command is a closure over the engine's session; its promise settles when it ends. The JavaScript thread only
+//! sends: it computes nothing and waits for nothing, except that a session that is thrown away waits for its thread,
+//! which stops within a step.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{Builder, JoinHandle};
+
+use fovea_engine::{ParameterInfo, Session};
+use fovea_kernels::Isa;
+use napi::Env;
+use napi::bindgen_prelude::{Object, ToNapiValue};
+
+use crate::error::{Code, Error, Result, from_panic, rejection};
+
+/// The JavaScript side of a driver thread.
+pub struct Driver {
+    /// None once closed.
+    commands: Option<Sender<Command>>,
+    /// Counts the calls of [`Driver::abort`].
+    aborts: Arc<AtomicU64>,
+    facts: Arc<OnceLock<std::result::Result<Facts, Failure>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What does not change as long as a session lives.
+pub struct Facts {
+    /// Threads that compute.
+    pub threads: usize,
+    /// The instruction set.
+    pub isa: Isa,
+    /// Values of the first output for one image.
+    pub output_len: usize,
+    /// Names and shapes in files, in the graph's order.
+    pub parameters: Vec<ParameterInfo>,
+}
+
+type Command = Box<dyn FnOnce(&mut State) + Send>;
+
+/// The session, or why there is none any more.
+type State = std::result::Result<Session, Failure>;
+
+/// An error that every later command is answered with.
+#[derive(Clone)]
+struct Failure {
+    code: Code,
+    message: String,
+}
+
+/// Tells a running command whether it is to stop.
+pub struct Abort {
+    aborts: Arc<AtomicU64>,
+    when_sent: u64,
+}
+
+impl Abort {
+    /// Whether [`Driver::abort`] was called since the command was sent; long work asks between steps.
+    pub fn is_asked(&self) -> bool {
+        self.aborts.load(Ordering::Relaxed) != self.when_sent
+    }
+}
+
+impl Driver {
+    /// Starts a thread that makes its session with `make`; when that fails, every command fails with the same error.
+    pub fn start(make: impl FnOnce() -> Result<Session> + Send + 'static) -> Result<Self> {
+        let (commands, received) = channel();
+        let facts = Arc::new(OnceLock::new());
+        let thread = Builder::new().name("fovea-driver".to_owned()).spawn({
+            let facts = facts.clone();
+            move || drive(make, &facts, &received)
+        });
+        let thread = thread.map_err(|error| {
+            Error::new(
+                Code::Internal,
+                format!("Expected the system to start a thread but it refused: {error}."),
+            )
+        })?;
+        Ok(Self { commands: Some(commands), aborts: Arc::default(), facts, thread: Some(thread) })
+    }
+
+    /// Facts about the session; waits until it is made.
+    pub fn facts(&self) -> Result<&Facts> {
+        self.facts.wait().as_ref().map_err(|failure| failure.clone().into())
+    }
+
+    /// Sends a command. The promise settles with what it returns, with `CLOSED` when the session is closed, and with
+    /// `INTERNAL` when it panics; after a panic nothing is known of the session, so later commands fail, too.
+    pub fn send<'env, T: ToNapiValue + Send + 'static>(
+        &self,
+        env: &'env Env,
+        work: impl FnOnce(&mut Session, &Abort) -> Result<T> + Send + 'static,
+    ) -> Result<Object<'env>> {
+        let abort = Abort { aborts: self.aborts.clone(), when_sent: self.aborts.load(Ordering::Relaxed) };
+        self.submit(env, move |state| match state {
+            Err(failure) => Err(failure.clone().into()),
+            Ok(session) => {
+                catch_unwind(AssertUnwindSafe(|| work(session, &abort))).unwrap_or_else(|payload| {
+                    let error = from_panic(&*payload);
+                    *state = Err(Failure::from(&error));
+                    Err(error)
+                })
+            }
+        })
+    }
+
+    /// Stops the commands sent so far at their next step; those sent later run.
+    pub fn abort(&self) {
+        self.aborts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Aborts, frees the session and takes no more commands; the promise resolves when that is done.
+    pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
+        self.abort();
+        let promise = self.submit(env, |state| {
+            *state = Err(Failure::closed());
+            Ok(())
+        });
+        self.commands = None;
+        promise
+    }
+
+    fn submit<'env, T: ToNapiValue + Send + 'static>(
+        &self,
+        env: &'env Env,
+        work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,
+    ) -> Result<Object<'env>> {
+        let (deferred, promise) = env
+            .create_deferred::<T, Box<dyn FnOnce(Env) -> napi::Result<T> + Send>>()
+            .map_err(|error| Error::new(Code::Internal, error.reason))?;
+        let command: Command = Box::new(move |state| {
+            let result = work(state);
+            deferred.resolve(Box::new(|env| result.map_err(|error| rejection(env, error))));
+        });
+        let unsent = match &self.commands {
+            Some(commands) => commands.send(command).err().map(|error| error.0),
+            None => Some(command),
+        };
+        if let Some(command) = unsent {
+            command(&mut Err(Failure::closed()));
+        }
+        Ok(promise)
+    }
+}
+
+impl Drop for Driver {
+    /// Runs on the JavaScript thread when the session is collected and when Node ends, and leaves no thread behind.
+    fn drop(&mut self) {
+        self.abort();
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it catches its panics
+        }
+    }
+}
+
+/// The driver thread: makes the session, then answers every command until all that can send are gone.
+fn drive(
+    make: impl FnOnce() -> Result<Session>,
+    facts: &OnceLock<std::result::Result<Facts, Failure>>,
+    commands: &Receiver<Command>,
+) {
+    let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Err(from_panic(&*payload)));
+    let mut state = made.map_err(|error| Failure::from(&error));
+    facts.get_or_init(|| state.as_ref().map(Facts::from).map_err(Failure::clone));
+    for command in commands {
+        command(&mut state);
+    }
+}
+
+impl From<&Session> for Facts {
+    fn from(session: &Session) -> Self {
+        Self {
+            threads: session.threads(),
+            isa: session.isa(),
+            output_len: session.output_len(),
+            parameters: session.parameters(),
+        }
+    }
+}
+
+impl Failure {
+    fn closed() -> Self {
+        Self { code: Code::Closed, message: "Expected an open session but it was closed.".to_owned() }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { code: error.status, message: error.reason.clone() }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(Failure { code, message }: Failure) -> Self {
+        Self::new(code, message)
+    }
+}

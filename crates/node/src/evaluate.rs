@@ -1,0 +1,78 @@
+//! A pass over a dataset: batches from the prefetcher, losses and predictions by the engine, numbers collected.
+
+use std::sync::Arc;
+
+use fovea_data::{Dataset, Prefetcher, Sampler, SamplerOptions};
+use fovea_engine::Session;
+use napi::bindgen_prelude::Uint32Array;
+use napi_derive::napi;
+
+use crate::driver::Abort;
+use crate::error::{Code, Error, Result, from_data, from_engine};
+use crate::options::zeros;
+
+/// How well a network does on a dataset.
+#[napi(object)]
+pub struct Evaluation {
+    /// Number of images.
+    pub images: f64,
+    /// Mean over the images.
+    pub loss: f64,
+    /// Share of images whose class has the highest score, from 0 to 1.
+    pub accuracy: f64,
+    /// Share of images whose class is among the five highest scores, from 0 to 1.
+    pub top5: f64,
+    /// `classes x classes` counts in row order: a row for each label, a column for each prediction.
+    pub confusion: Uint32Array,
+}
+
+/// Evaluates a session on a whole dataset, `batch_size` images at once.
+pub fn evaluate(
+    session: &mut Session,
+    data: Arc<Dataset>,
+    batch_size: usize,
+    abort: &Abort,
+) -> Result<Evaluation> {
+    check_images(session, &data)?;
+    let images = data.len();
+    let classes = session.output_len();
+    let mut confusion = zeros(classes.saturating_mul(classes), "the confusion matrix")?;
+    let mut predictions = zeros(batch_size.min(images), "the predictions")?;
+    let options = SamplerOptions { batch_size, shuffle: false, drop_last: false, seed: 0 };
+    let sampler = Sampler::new(images, options).map_err(from_data)?;
+    let mut batches = Prefetcher::new(data, sampler, 0..sampler.steps_per_epoch()).map_err(from_data)?;
+    let (mut loss, mut correct, mut top5) = (0.0, 0, 0);
+    while let Some(batch) = batches.next_batch().map_err(from_data)? {
+        if abort.is_asked() {
+            return Err(Error::new(Code::Aborted, "Expected the evaluation to end but it was aborted."));
+        }
+        let predictions = &mut predictions[..batch.len()];
+        let part = session.evaluate_batch(&batch.images, &batch.labels, predictions).map_err(from_engine)?;
+        loss += part.loss_sum;
+        correct += u64::from(part.correct);
+        top5 += u64::from(part.top5);
+        for (&label, &prediction) in batch.labels.iter().zip(&*predictions) {
+            confusion[label as usize * classes + prediction as usize] += 1u32;
+        }
+    }
+    let images = images as f64;
+    Ok(Evaluation {
+        images,
+        loss: loss / images,
+        accuracy: correct as f64 / images,
+        top5: top5 as f64 / images,
+        confusion: confusion.into(),
+    })
+}
+
+/// Refuses images of another shape than the network's input.
+pub fn check_images(session: &Session, data: &Dataset) -> Result<()> {
+    let graph = session.graph();
+    let [_, shape @ ..] = data.shape();
+    if shape == graph.input {
+        return Ok(());
+    }
+    let message =
+        format!("Expected images of {:?} for \"{}\" but received {shape:?}.", graph.input, graph.name);
+    Err(Error::new(Code::InvalidData, message))
+}

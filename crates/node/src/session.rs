@@ -1,0 +1,274 @@
+//! A network with its parameters, plans and driver thread.
+
+use std::path::Path;
+
+use fovea_engine::{Graph, Mode, Precision, Session as Engine};
+use fovea_kernels::Isa;
+use napi::Env;
+use napi::bindgen_prelude::{Float32Array, Object};
+use napi_derive::napi;
+
+use crate::dataset::Dataset;
+use crate::driver::{Driver, Facts};
+use crate::error::{Code, Error, Result, from_engine, invalid_argument};
+use crate::evaluate::evaluate;
+use crate::options::{count, whole, zeros};
+use crate::train::{TrainRequest, TrainRun};
+
+/// What a session is made of.
+#[napi(object)]
+pub struct SessionOptions {
+    /// The graph definition, as JSON.
+    pub graph: String,
+    /// Key of the first parameters.
+    pub seed: f64,
+    /// Threads that compute. Default: as many as this process may use at once.
+    pub threads: Option<f64>,
+    /// `"avx512"`, `"avx2"`, `"neon"` or `"scalar"`. Default: `FOVEA_ISA`, else the best that this machine has.
+    pub isa: Option<String>,
+    /// `"fast"` or `"strict"`, which computes every convolution by direct summation. Default `"fast"`.
+    pub precision: Option<String>,
+}
+
+/// A tensor that training changes.
+#[napi(object)]
+pub struct ParameterInfo {
+    /// Its name in files, `conv1.weight` for example.
+    pub name: String,
+    /// Its shape in files: PyTorch's.
+    pub shape: Vec<f64>,
+}
+
+/// Times of whole steps on a synthetic batch.
+#[napi(object)]
+pub struct Benchmark {
+    /// Median time of a step, in milliseconds.
+    pub median_ms: f64,
+    /// Fastest step, in milliseconds.
+    pub min_ms: f64,
+    /// Slowest step, in milliseconds.
+    pub max_ms: f64,
+    /// Steps timed.
+    pub steps: f64,
+    /// Images over the median time.
+    pub images_per_second: f64,
+    /// Floating-point operations of convolutions and dense layers, in 10^9 a second, over the median time.
+    pub gflops: f64,
+}
+
+/// A network with its parameters, and a thread that computes with them: what is asked of a session is done in order.
+///
+/// Every promise rejects with `CLOSED` after `close`.
+#[napi]
+pub struct Session {
+    driver: Driver,
+}
+
+#[napi]
+impl Session {
+    /// Checks the options and starts making the session; what only shows when it is made fails the first call.
+    ///
+    /// @throws `INVALID_GRAPH` and `INVALID_ARGUMENT`
+    #[napi(constructor, catch_unwind)]
+    pub fn new(options: SessionOptions) -> Result<Self> {
+        let graph = Graph::from_json(&options.graph).map_err(from_engine)?;
+        graph.shapes().map_err(from_engine)?;
+        let options = fovea_engine::SessionOptions::try_from(options)?;
+        Ok(Self { driver: Driver::start(move || Engine::new(graph, options).map_err(from_engine))? })
+    }
+
+    /// Threads that compute.
+    #[napi(getter, catch_unwind)]
+    pub fn threads(&self) -> Result<f64> {
+        Ok(self.driver.facts()?.threads as f64)
+    }
+
+    /// The instruction set.
+    #[napi(getter, catch_unwind)]
+    pub fn isa(&self) -> Result<&'static str> {
+        Ok(self.driver.facts()?.isa.name())
+    }
+
+    /// Values of the first output for one image.
+    #[napi(getter, catch_unwind)]
+    pub fn output_size(&self) -> Result<f64> {
+        Ok(self.driver.facts()?.output_len as f64)
+    }
+
+    /// Names and shapes of all parameters, in the graph's order.
+    #[napi(catch_unwind)]
+    pub fn parameters(&self) -> Result<Vec<ParameterInfo>> {
+        let Facts { parameters, .. } = self.driver.facts()?;
+        Ok(parameters.iter().map(ParameterInfo::from).collect())
+    }
+
+    /// Trains a run of steps; `abort` ends it after the step under way, and it resolves with what was done.
+    ///
+    /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit, `NOT_FINITE` when the loss stops
+    /// being a number: the parameters are then those of the step before
+    #[napi(catch_unwind, ts_return_type = "Promise<TrainResult>")]
+    pub fn train_steps<'env>(
+        &self,
+        env: &'env Env,
+        dataset: &Dataset,
+        request: TrainRequest,
+    ) -> Result<Object<'env>> {
+        let run = TrainRun::new(dataset.data.clone(), request)?;
+        self.driver.send(env, |session, abort| run.run(session, abort))
+    }
+
+    /// Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`.
+    #[napi(catch_unwind, ts_return_type = "Promise<Evaluation>")]
+    pub fn evaluate<'env>(&self, env: &'env Env, dataset: &Dataset, batch_size: f64) -> Result<Object<'env>> {
+        let batch_size = count("batchSize", batch_size)?;
+        let data = dataset.data.clone();
+        self.driver.send(env, move |session, abort| evaluate(session, data, batch_size, abort))
+    }
+
+    /// The first output for any number of images.
+    ///
+    /// @param images `count x height x width x channels` values
+    /// @returns `count x outputSize` values
+    #[napi(catch_unwind, ts_return_type = "Promise<Float32Array>")]
+    pub fn predict<'env>(&self, env: &'env Env, images: Float32Array, count: f64) -> Result<Object<'env>> {
+        let count = whole("count", count, 0)? as usize;
+        let images = images.to_vec(); // JavaScript may change its array meanwhile
+        self.driver.send(env, move |session, _| {
+            // What the engine would refuse needs no memory for its output.
+            let fits = count.checked_mul(session.image_len()) == Some(images.len());
+            let mut output =
+                zeros(if fits { count.saturating_mul(session.output_len()) } else { 0 }, "the output")?;
+            session.predict(&images, count, &mut output).map_err(from_engine)?;
+            Ok(Float32Array::from(output))
+        })
+    }
+
+    /// Writes the parameters as safetensors, in PyTorch's names and layouts; resolves with the file's size in bytes.
+    #[napi(catch_unwind, ts_return_type = "Promise<number>")]
+    pub fn save_weights<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+        self.driver.send(env, move |session, _| {
+            session.save_weights(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
+        })
+    }
+
+    /// Replaces all parameters by those of a safetensors file, or none.
+    ///
+    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
+    pub fn load_weights<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+        self.driver
+            .send(env, move |session, _| session.load_weights_file(Path::new(&path)).map_err(from_engine))
+    }
+
+    /// Writes what training needs to go on; `metadata` is the caller's. Resolves with the file's size in bytes.
+    #[napi(catch_unwind, ts_return_type = "Promise<number>")]
+    pub fn save_checkpoint<'env>(
+        &self,
+        env: &'env Env,
+        path: String,
+        metadata: String,
+    ) -> Result<Object<'env>> {
+        self.driver.send(env, move |session, _| {
+            session
+                .save_checkpoint(Path::new(&path), &metadata)
+                .map(|bytes| bytes as f64)
+                .map_err(from_engine)
+        })
+    }
+
+    /// Goes on from a checkpoint; resolves with the caller's metadata.
+    #[napi(catch_unwind, ts_return_type = "Promise<string>")]
+    pub fn load_checkpoint<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+        self.driver
+            .send(env, move |session, _| session.load_checkpoint(Path::new(&path)).map_err(from_engine))
+    }
+
+    /// The plan of a mode (`"train"`, `"infer"` or `"evaluate"`) and batch size, as JSON; with `run`, also its times.
+    #[napi(catch_unwind, ts_return_type = "Promise<string>")]
+    pub fn explain<'env>(&self, env: &'env Env, mode: String, batch: f64, run: bool) -> Result<Object<'env>> {
+        let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
+        self.driver.send(env, move |session, _| {
+            let plan = session.explain(mode, batch, run).map_err(from_engine)?;
+            serde_json::to_string(&plan).map_err(|error| Error::new(Code::Internal, error.to_string()))
+        })
+    }
+
+    /// Times steps of a synthetic batch for about so many seconds.
+    #[napi(catch_unwind, ts_return_type = "Promise<Benchmark>")]
+    pub fn benchmark<'env>(
+        &self,
+        env: &'env Env,
+        mode: String,
+        batch: f64,
+        seconds: f64,
+    ) -> Result<Object<'env>> {
+        let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
+        self.driver.send(env, move |session, _| {
+            session.benchmark(mode, batch, seconds).map(Benchmark::from).map_err(from_engine)
+        })
+    }
+
+    /// Stops the training and evaluation asked for until now, within a step.
+    #[napi(catch_unwind)]
+    pub fn abort(&self) {
+        self.driver.abort();
+    }
+
+    /// Aborts, frees the session's memory and ends its threads.
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
+        self.driver.close(env)
+    }
+}
+
+impl TryFrom<SessionOptions> for fovea_engine::SessionOptions {
+    type Error = Error;
+
+    fn try_from(SessionOptions { seed, threads, isa, precision, .. }: SessionOptions) -> Result<Self> {
+        let precision = match precision.as_deref() {
+            None | Some("fast") => Precision::Fast,
+            Some("strict") => Precision::Strict,
+            Some(other) => {
+                return Err(invalid_argument(
+                    "precision",
+                    "\"fast\" or \"strict\"",
+                    format_args!("\"{other}\""),
+                ));
+            }
+        };
+        let isa = isa.map_or_else(Isa::detect, |name| Isa::from_name(&name));
+        Ok(Self {
+            threads: threads.map(|threads| count("threads", threads)).transpose()?,
+            seed: whole("seed", seed, 0)?,
+            isa: Some(isa.map_err(|error| from_engine(error.into()))?),
+            precision,
+        })
+    }
+}
+
+impl From<&fovea_engine::ParameterInfo> for ParameterInfo {
+    fn from(parameter: &fovea_engine::ParameterInfo) -> Self {
+        let shape = parameter.shape.iter().map(|&length| length as f64).collect();
+        Self { name: parameter.name.clone(), shape }
+    }
+}
+
+impl From<fovea_engine::Benchmark> for Benchmark {
+    fn from(benchmark: fovea_engine::Benchmark) -> Self {
+        Self {
+            median_ms: benchmark.median_ms,
+            min_ms: benchmark.min_ms,
+            max_ms: benchmark.max_ms,
+            steps: benchmark.steps as f64,
+            images_per_second: benchmark.images_per_second,
+            gflops: benchmark.gflops,
+        }
+    }
+}
+
+fn mode(name: &str) -> Result<Mode> {
+    let modes = [Mode::Train, Mode::Infer, Mode::Evaluate];
+    modes.into_iter().find(|mode| mode.name() == name).ok_or_else(|| {
+        invalid_argument("mode", "\"train\", \"infer\" or \"evaluate\"", format_args!("\"{name}\""))
+    })
+}

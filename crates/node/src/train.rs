@@ -1,0 +1,144 @@
+//! A run of training steps: batches from the prefetcher, steps by the engine, numbers collected.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fovea_data::{Dataset, Prefetcher, Sampler, SamplerOptions};
+use fovea_engine::{Session, SgdOptions};
+use napi::bindgen_prelude::{Float32Array, Float64Array, Uint32Array};
+use napi_derive::napi;
+
+use crate::driver::Abort;
+use crate::error::{Error, Result, from_data, from_engine, invalid_argument};
+use crate::evaluate::check_images;
+use crate::options::{count, whole};
+
+/// How gradients become updates.
+#[napi(object)]
+pub struct OptimizerOptions {
+    /// `"sgd"`.
+    pub kind: String,
+    /// Share of the previous update that is kept, from 0 to below 1.
+    pub momentum: f64,
+    /// Whether the gradient is looked up ahead, as Nesterov does.
+    pub nesterov: bool,
+    /// Share of each parameter that is added to its gradient, at least 0.
+    pub weight_decay: f64,
+    /// Share of each target that is spread evenly over all classes, from 0 to below 1.
+    pub label_smoothing: f64,
+}
+
+/// A run of training steps.
+#[napi(object)]
+pub struct TrainRequest {
+    /// Images a step.
+    pub batch_size: f64,
+    /// The first step of this run, counted from the beginning of training, the first one being 0.
+    pub first_step: f64,
+    /// One a step: their number is the number of steps.
+    pub learning_rates: Float64Array,
+    /// How gradients become updates.
+    pub optimizer: OptimizerOptions,
+    /// A new order of the images every epoch.
+    pub shuffle: bool,
+    /// Leaves out the last batch of an epoch when it is smaller.
+    pub drop_last: bool,
+    /// Key of the shuffled order.
+    pub seed: f64,
+}
+
+/// What a run of training steps brought; one entry a step that was done.
+#[napi(object)]
+pub struct TrainResult {
+    /// Mean over the batch, before the update.
+    pub losses: Float32Array,
+    /// Images of the batch that were classified correctly.
+    pub correct: Uint32Array,
+    /// Images of the batch.
+    pub images: Uint32Array,
+    /// Wall-clock time of the whole run of steps.
+    pub seconds: f64,
+    /// `"done"` or `"aborted"`.
+    #[napi(ts_type = "'done' | 'aborted'")]
+    pub stopped: String,
+}
+
+/// A [`TrainRequest`] that has been checked.
+pub struct TrainRun {
+    data: Arc<Dataset>,
+    sampler: Sampler,
+    steps: Range<u64>,
+    learning_rates: Vec<f32>,
+    options: SgdOptions,
+}
+
+impl TrainRun {
+    /// Checks every number of a request.
+    pub fn new(data: Arc<Dataset>, request: TrainRequest) -> Result<Self> {
+        let sampler = SamplerOptions {
+            batch_size: count("batchSize", request.batch_size)?,
+            shuffle: request.shuffle,
+            drop_last: request.drop_last,
+            seed: whole("seed", request.seed, 0)?,
+        };
+        let sampler = Sampler::new(data.len(), sampler).map_err(from_data)?;
+        let first = whole("firstStep", request.first_step, 0)?;
+        let learning_rates: Vec<f32> = request.learning_rates.iter().map(|&rate| rate as f32).collect();
+        if let Some(rate) = learning_rates.iter().find(|rate| !rate.is_finite() || **rate < 0.0) {
+            return Err(invalid_argument("learningRate", "a number of at least 0", rate));
+        }
+        let steps = first..first + learning_rates.len() as u64;
+        Ok(Self { data, sampler, steps, learning_rates, options: request.optimizer.try_into()? })
+    }
+
+    /// Trains until the last step, an abort or an error.
+    pub fn run(self, session: &mut Session, abort: &Abort) -> Result<TrainResult> {
+        check_images(session, &self.data)?;
+        let began = Instant::now();
+        let count = self.learning_rates.len();
+        let mut losses = Vec::with_capacity(count);
+        let mut correct = Vec::with_capacity(count);
+        let mut images = Vec::with_capacity(count);
+        let mut options = self.options;
+        let mut batches = Prefetcher::new(self.data, self.sampler, self.steps).map_err(from_data)?;
+        for learning_rate in self.learning_rates {
+            if abort.is_asked() {
+                break;
+            }
+            let Some(batch) = batches.next_batch().map_err(from_data)? else { break };
+            options.learning_rate = learning_rate;
+            let step = session.train_step(&batch.images, &batch.labels, &options).map_err(from_engine)?;
+            losses.push(step.loss);
+            correct.push(step.correct);
+            images.push(batch.len() as u32);
+        }
+        let stopped = if losses.len() == count { "done" } else { "aborted" };
+        Ok(TrainResult {
+            losses: losses.into(),
+            correct: correct.into(),
+            images: images.into(),
+            seconds: began.elapsed().as_secs_f64(),
+            stopped: stopped.to_owned(),
+        })
+    }
+}
+
+impl TryFrom<OptimizerOptions> for SgdOptions {
+    type Error = Error;
+
+    /// The learning rate comes later, one a step; the engine checks the numbers.
+    fn try_from(options: OptimizerOptions) -> Result<Self> {
+        let OptimizerOptions { kind, momentum, nesterov, weight_decay, label_smoothing } = options;
+        if kind != "sgd" {
+            return Err(invalid_argument("optimizer", "\"sgd\"", format_args!("\"{kind}\"")));
+        }
+        Ok(Self {
+            learning_rate: 0.0,
+            momentum: momentum as f32,
+            weight_decay: weight_decay as f32,
+            nesterov,
+            label_smoothing: label_smoothing as f32,
+        })
+    }
+}
