@@ -34,7 +34,11 @@ export function parseDataSource(text: string): DataSource {
 
 /** Paths of a description made absolute, so that it means the same from another working directory. */
 export function absoluteDataSource(text: string, resolve: (path: string) => string): string {
-  if (text.includes(",")) return text.split(",").map(resolve).join(",");
+  if (text.includes(","))
+    return text
+      .split(",")
+      .map((path) => resolve(path))
+      .join(",");
   const colon = text.indexOf(":");
   return colon < 0 ? text : `${text.slice(0, colon)}:${resolve(text.slice(colon + 1))}`;
 }

@@ -195,7 +195,8 @@ class Fit {
       learningRateAt(this.#optimizer.learningRate, step + index, this.#length),
     );
     const result = await this.#trainSteps(learningRates);
-    await callbacks?.onSteps?.(this.#record(result, learningRates, (performance.now() - began) / 1000));
+    const metrics = this.#record(result, learningRates, (performance.now() - began) / 1000);
+    await callbacks?.onSteps?.(metrics);
     if (this.#state.step > step && this.#state.step % saveEvery === 0 && !this.#atEpochEnd) await this.#save();
   }
 

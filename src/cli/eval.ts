@@ -1,0 +1,76 @@
+import type { Command } from "commander";
+import { checkDataset } from "../training/check-dataset.js";
+import { loadModel, modelHelp, noteUntrained } from "./model-argument.js";
+import {
+  batchOption,
+  dataOption,
+  jsonOption,
+  parseData,
+  precisionOption,
+  type SharedOptions,
+  threadsOption,
+  weightsOption,
+} from "./options.js";
+import { percent, printResult, whole } from "./output.js";
+
+interface EvalOptions extends SharedOptions {
+  readonly data: string;
+  readonly batch: number;
+  readonly weights?: string;
+}
+
+interface EvalResult {
+  readonly accuracy: number;
+  readonly top5: number;
+  readonly loss: number;
+  readonly images: number;
+  /** Rows are labels, columns what the network said. */
+  readonly confusion: readonly (readonly number[])[];
+}
+
+export function addEval(program: Command): void {
+  program
+    .command("eval")
+    .description("Measure loss, accuracy and confusion on test images.")
+    .argument("<model>", modelHelp)
+    .addOption(dataOption().makeOptionMandatory())
+    .addOption(weightsOption())
+    .addOption(batchOption(256))
+    .addOption(threadsOption())
+    .addOption(precisionOption())
+    .addOption(jsonOption())
+    .action(evaluate);
+}
+
+async function evaluate(text: string, { data, batch, json, ...options }: EvalOptions): Promise<void> {
+  const loaded = await loadModel(text, options);
+  const { model } = loaded;
+  try {
+    const dataset = await parseData(data).test();
+    checkDataset(model, dataset);
+    const { confusion, accuracy, top5, loss, images } = await model.evaluate(dataset, { batchSize: batch });
+    const classes = Math.sqrt(confusion.length);
+    const rows = Array.from({ length: classes }, (_, row) => [
+      ...confusion.subarray(row * classes, (row + 1) * classes),
+    ]);
+    printResult(json, { accuracy, top5, loss, images, confusion: rows }, format);
+    noteUntrained(loaded);
+  } finally {
+    await model.close();
+  }
+}
+
+function format({ accuracy, top5, loss, images, confusion }: EvalResult): string {
+  const lines = [
+    `accuracy  ${percent(accuracy)}   (${whole(accuracy * images)} of ${whole(images)} images)`,
+    `top 5     ${percent(top5)}`,
+    `loss      ${loss.toFixed(4)}`,
+  ];
+  const mistakes = confusion
+    .flatMap((row, label) => row.map((count, said) => ({ label, said, count })))
+    .filter(({ label, said, count }) => label !== said && count > 0)
+    .sort((a, b) => b.count - a.count)
+    .slice(0, 5)
+    .map(({ label, said, count }) => `${label} taken for ${said} (${count})`);
+  return [...lines, ...(mistakes.length === 0 ? [] : [`mistakes  ${mistakes.join(", ")}`])].join("\n");
+}

@@ -1,0 +1,95 @@
+import { InvalidArgumentError, Option } from "commander";
+import { type DataSource, parseDataSource } from "../data/source.js";
+import { FoveaError } from "../errors.js";
+
+/**
+ * The options that several commands share, and what their texts must be.
+ *
+ * A parser throws commander's InvalidArgumentError, which becomes one line that names the option, and exit code 2.
+ */
+
+export interface SharedOptions {
+  readonly threads?: number;
+  readonly seed?: number;
+  readonly precision?: "fast" | "strict";
+  readonly json?: boolean;
+}
+
+export const jsonOption = (): Option => new Option("--json", "print one JSON object and nothing else");
+
+export const threadsOption = (): Option =>
+  new Option("--threads <n>", "threads that compute (default: all that this process may use)").argParser(
+    positiveInteger,
+  );
+
+export const seedOption = (): Option =>
+  new Option("--seed <n>", "key of initial weights and order (default: 0)").argParser(wholeNumber);
+
+export const precisionOption = (): Option =>
+  new Option("--precision <kind>", "fast algorithms or direct summation only (default: fast)").choices([
+    "fast",
+    "strict",
+  ]);
+
+export const modeOption = (): Option =>
+  new Option("--mode <mode>", "the step to look at").choices(["train", "infer"]).default("train");
+
+export const weightsOption = (): Option =>
+  new Option("--weights <file>", "safetensors file (default: those of a run directory, else initial ones)");
+
+export const batchOption = (images: number): Option =>
+  new Option("--batch <n>", "images computed at once").argParser(positiveInteger).default(images);
+
+export const dataOption = (): Option =>
+  new Option("--data <data>", "mnist, mnist:DIRECTORY, fashion-mnist:DIRECTORY or images.npy,labels.npy").argParser(
+    (text) => {
+      parseData(text);
+      return text;
+    },
+  );
+
+/** DATA, understood; a wrong form is a usage error. */
+export function parseData(text: string): DataSource {
+  try {
+    return parseDataSource(text);
+  } catch (error) {
+    throw error instanceof FoveaError ? new InvalidArgumentError(error.message) : error;
+  }
+}
+
+export function positiveInteger(text: string): number {
+  return parsed(text, "a positive whole number", (value) => Number.isSafeInteger(value) && value > 0);
+}
+
+export function wholeNumber(text: string): number {
+  return parsed(text, "a whole number of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
+}
+
+export function positiveNumber(text: string): number {
+  return parsed(text, "a positive number", (value) => Number.isFinite(value) && value > 0);
+}
+
+export function nonNegativeNumber(text: string): number {
+  return parsed(text, "a number of at least 0", (value) => Number.isFinite(value) && value >= 0);
+}
+
+/** A number from 0 to below 1. */
+export function fraction(text: string): number {
+  return parsed(text, "a number from 0 to below 1", (value) => value >= 0 && value < 1);
+}
+
+/** `HxWxC`, as in `28x28x1`. */
+export function imageShape(text: string): [number, number, number] {
+  const match = /^(\d+)x(\d+)x(\d+)$/.exec(text);
+  const [height, width, channels] = (match?.slice(1) ?? []).map(Number);
+  if (!height || !width || !channels) {
+    throw new InvalidArgumentError(`Expected HEIGHTxWIDTHxCHANNELS, as in 28x28x1, but received "${text}".`);
+  }
+  return [height, width, channels];
+}
+
+function parsed(text: string, expected: string, valid: (value: number) => boolean): number {
+  const value = text.trim() === "" ? Number.NaN : Number(text);
+  if (!valid(value)) throw new InvalidArgumentError(`Expected ${expected} but received "${text}".`);
+  return value;
+}

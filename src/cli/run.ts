@@ -1,0 +1,82 @@
+import { type Command, Option } from "commander";
+import { FoveaError } from "../errors.js";
+import { type NpyArray, readNpy, writeNpy } from "../native.js";
+import { loadModel, modelHelp, noteUntrained } from "./model-argument.js";
+import {
+  batchOption,
+  jsonOption,
+  precisionOption,
+  type SharedOptions,
+  seedOption,
+  threadsOption,
+  weightsOption,
+} from "./options.js";
+import { printResult } from "./output.js";
+
+interface RunOptions extends SharedOptions {
+  readonly input: string;
+  readonly output: string;
+  readonly batch: number;
+  readonly weights?: string;
+}
+
+export function addRun(program: Command): void {
+  program
+    .command("run")
+    .description("Compute a network's output for the images in a NumPy file.")
+    .argument("<model>", modelHelp)
+    .addOption(
+      new Option("--input <x.npy>", "N x H x W x C: u8, scaled to 0..1, or f32 as it is").makeOptionMandatory(),
+    )
+    .addOption(new Option("--output <y.npy>", "where to write the last layer's values, f32").makeOptionMandatory())
+    .addOption(weightsOption())
+    .addOption(batchOption(64))
+    .addOption(threadsOption())
+    .addOption(seedOption())
+    .addOption(precisionOption())
+    .addOption(jsonOption())
+    .action(run);
+}
+
+async function run(text: string, { input, output, batch, json, ...options }: RunOptions): Promise<void> {
+  const loaded = await loadModel(text, options);
+  const { model } = loaded;
+  try {
+    const array = await readNpy(input);
+    const [count = 0, ...image] = array.shape;
+    if (array.shape.length !== 4 || count === 0 || image.join() !== model.inputShape.join()) {
+      const expected = `[images, ${model.inputShape.join(", ")}]`;
+      throw new FoveaError(
+        "INVALID_DATA",
+        `Expected an array of ${expected} for ${loaded.name} but ${input} has the shape [${array.shape.join(", ")}].`,
+      );
+    }
+    const images = pixels(input, array);
+    const size = images.length / count;
+    const began = performance.now();
+    const values = new Float32Array(count * model.session.outputSize);
+    for (let first = 0; first < count; first += batch) {
+      const here = Math.min(batch, count - first);
+      const scores = await model.session.predict(images.subarray(first * size, (first + here) * size), here);
+      values.set(scores, first * model.session.outputSize);
+    }
+    const milliseconds = performance.now() - began;
+    const shape = [count, ...model.outputShape];
+    await writeNpy(output, values, shape);
+    printResult(
+      json,
+      { output, shape, milliseconds },
+      () => `${output}: [${shape.join(", ")}], computed in ${milliseconds.toFixed(1)} ms`,
+    );
+    noteUntrained(loaded);
+  } finally {
+    await model.close();
+  }
+}
+
+/** The images as training sees them: bytes scaled to 0..1, floats as they are. */
+function pixels(path: string, { data, dtype }: NpyArray): Float32Array {
+  if (data instanceof Float32Array) return data;
+  if (data instanceof Uint8Array) return Float32Array.from(data, (value) => value / 255);
+  throw new FoveaError("INVALID_DATA", `Expected uint8 or float32 values but ${path} holds ${dtype}.`);
+}

@@ -1,0 +1,229 @@
+import { type Command, Option } from "commander";
+import { FoveaError, hasCode } from "../errors.js";
+import { Model } from "../model/model.js";
+import type { Dataset } from "../native.js";
+import { lineProgress, type Progress, silentProgress, terminalProgress } from "../report/progress.js";
+import { summarize } from "../report/summary.js";
+import { checkDataset } from "../training/check-dataset.js";
+import { type FitOptions, type FitResult, type FitState, fit, initialState, runLength } from "../training/fit.js";
+import type { RunConfig } from "../training/run-config.js";
+import { RunDirectory } from "../training/run-directory.js";
+import type { RunLength } from "../training/schedules.js";
+import { Interrupt } from "./interrupt.js";
+import { modelHelp } from "./model-argument.js";
+import {
+  dataOption,
+  fraction,
+  jsonOption,
+  nonNegativeNumber,
+  parseData,
+  positiveInteger,
+  positiveNumber,
+  precisionOption,
+  seedOption,
+  threadsOption,
+  wholeNumber,
+} from "./options.js";
+import { count, peakMemoryBytes, percent, printResult, UsageError, whole } from "./output.js";
+import {
+  learningRateHelp,
+  type NewRun,
+  newRun,
+  parseScheduleShape,
+  resumedConfig,
+  type TrainOptions,
+} from "./train-config.js";
+
+export function addTrain(program: Command): void {
+  program
+    .command("train")
+    .description("Train a network and write a run directory.")
+    .argument("[model]", `${modelHelp}; not needed with --resume`)
+    .addOption(dataOption())
+    .addOption(new Option("--out <run>", "directory to write; new or empty"))
+    .addOption(new Option("--resume <run>", "go on with a run from its last checkpoint, with its own options"))
+    .addOption(new Option("--epochs <n>", "passes over the data, in all (default: 10)").argParser(positiveInteger))
+    .addOption(
+      new Option("--steps <n>", "batches, in all; instead of --epochs").argParser(positiveInteger).conflicts("epochs"),
+    )
+    .addOption(new Option("--batch <n>", "images a step (default: 64)").argParser(positiveInteger))
+    .addOption(new Option("--optimizer <name>", "what turns gradients into weights (default: sgd)").choices(["sgd"]))
+    .addOption(new Option("--lr <rate>", learningRateHelp).argParser(positiveNumber))
+    .addOption(new Option("--momentum <m>", "from 0 to below 1 (default: 0.9)").argParser(fraction))
+    .addOption(new Option("--nesterov", "use Nesterov's momentum"))
+    .addOption(
+      new Option("--weight-decay <d>", "L2 penalty of every parameter (default: 0)").argParser(nonNegativeNumber),
+    )
+    .addOption(
+      new Option("--schedule <kind>", "constant, cosine, or step:EPOCHS[:FACTOR] (default: constant)").argParser(
+        parseScheduleShape,
+      ),
+    )
+    .addOption(new Option("--warmup <steps>", "rise to the learning rate linearly (default: 0)").argParser(wholeNumber))
+    .addOption(new Option("--label-smoothing <s>", "share spread over all classes (default: 0)").argParser(fraction))
+    .addOption(new Option("--no-shuffle", "keep the order of the images"))
+    .addOption(new Option("--no-augment", "train on the images as they are, which is the default"))
+    .addOption(new Option("--weights <file>", "initial weights, as safetensors"))
+    .addOption(new Option("--save-every <steps>", "save inside an epoch too").argParser(positiveInteger))
+    .addOption(threadsOption())
+    .addOption(seedOption())
+    .addOption(precisionOption())
+    .addOption(jsonOption())
+    .action(train);
+}
+
+async function train(text: string | undefined, options: TrainOptions): Promise<void> {
+  const prepared =
+    options.resume === undefined ? await newRun(text, options) : await earlierRun(text, options.resume, options);
+  const { config } = prepared;
+  const model = new Model(config.graph, { seed: config.seed, precision: config.precision, threads: options.threads });
+  try {
+    const data = await readData(config, model);
+    if (prepared.weights !== undefined) await model.load(prepared.weights);
+    // Compiles the training plan, so that a network that cannot be trained is told before anything is written.
+    await model.session.explain("train", Math.min(config.batchSize, data.train.length), false);
+    const { run, state } = "out" in prepared ? await begin(prepared, model) : await goOn(prepared, model, data.train);
+    await runTraining(run, state, model, data, options.json);
+  } finally {
+    await model.close();
+  }
+}
+
+/** A run that goes on, and what it is to go on with. */
+interface EarlierRun {
+  readonly config: RunConfig;
+  readonly run: RunDirectory;
+  readonly weights?: undefined;
+}
+
+async function earlierRun(text: string | undefined, path: string, options: TrainOptions): Promise<EarlierRun> {
+  const run = await RunDirectory.open(path);
+  return { run, config: resumedConfig(path, run.config, text, options) };
+}
+
+interface Data {
+  readonly train: Dataset;
+  readonly validation: Dataset | undefined;
+}
+
+async function readData({ data }: RunConfig, model: Model): Promise<Data> {
+  const source = parseData(data);
+  const train = await source.train();
+  const validation = await source.validation();
+  checkDataset(model, train);
+  if (validation) checkDataset(model, validation);
+  return { train, validation };
+}
+
+interface Stage {
+  readonly run: RunDirectory;
+  readonly state: FitState;
+}
+
+/** Writes step 0 as a checkpoint: from then on there is always one to go back to, and the disk is known to hold it. */
+async function begin({ out, config }: NewRun, { session }: Model): Promise<Stage> {
+  const run = await RunDirectory.create(out, config);
+  await run.save(session, initialState);
+  return { run, state: initialState };
+}
+
+async function goOn({ run, config }: EarlierRun, { session }: Model, train: Dataset): Promise<Stage> {
+  const state = await run.restore(session);
+  const { steps, stepsPerEpoch } = runLength(train.length, lengthOf(config));
+  if (steps < state.step) {
+    throw new UsageError(
+      `Expected a length of at least the ${state.step} steps that ${run.path} has done but received ${steps}.`,
+    );
+  }
+  return { run: await run.rewind(state.step, stepsPerEpoch, config), state };
+}
+
+function lengthOf({ epochs, steps, batchSize }: RunConfig): Pick<FitOptions, "epochs" | "steps" | "batchSize"> {
+  return { epochs: epochs ?? undefined, steps: steps ?? undefined, batchSize };
+}
+
+async function runTraining(run: RunDirectory, state: FitState, model: Model, data: Data, json = false): Promise<void> {
+  const { optimizer, labelSmoothing, shuffle, seed, saveEvery } = run.config;
+  const progress = chooseProgress(json);
+  const interrupt = new Interrupt(() => progress.stop());
+  let saved = state.step;
+  try {
+    const result = await fit(model.session, data.train, {
+      ...lengthOf(run.config),
+      ...{ optimizer, labelSmoothing, shuffle, seed, saveEvery: saveEvery ?? undefined },
+      validation: data.validation,
+      signal: interrupt.signal,
+      resume: state,
+      callbacks: {
+        onStart(length) {
+          if (!json) process.stdout.write(`${heading(run.config, model, data, length)}\n`);
+          progress.start(length, state.step);
+        },
+        async onSteps(steps) {
+          await run.append(steps);
+          progress.steps(steps);
+        },
+        async onEpoch(epoch) {
+          await run.append([epoch]);
+          progress.epoch(epoch);
+        },
+        async onSave(state) {
+          await run.save(model.session, state);
+          saved = state.step;
+        },
+      },
+    });
+    progress.stop();
+    report(run, result, json);
+    if (result.stopped === "aborted") process.exitCode = interrupt.exitCode;
+  } catch (error) {
+    if (!hasCode(error, "NOT_FINITE")) throw error;
+    throw new FoveaError("NOT_FINITE", `${error.message} The checkpoint of step ${saved} in ${run.path} is kept.`);
+  } finally {
+    progress.stop();
+    interrupt.dispose();
+  }
+}
+
+function chooseProgress(json: boolean): Progress {
+  const write = (line: string): void => void process.stdout.write(`${line}\n`);
+  if (process.stderr.isTTY && (json || process.stdout.isTTY)) {
+    return terminalProgress(process.stderr, json ? () => {} : write);
+  }
+  return json ? silentProgress : lineProgress(write);
+}
+
+function heading(config: RunConfig, { session }: Model, { train, validation }: Data, length: RunLength): string {
+  const { parameters } = summarize(config.graph);
+  const images = `${whole(train.length)} images${validation ? `, ${whole(validation.length)} to validate` : ""}`;
+  const { steps, stepsPerEpoch } = length;
+  const epochs =
+    steps % stepsPerEpoch === 0 ? `${whole(steps / stepsPerEpoch)} x ${whole(stepsPerEpoch)}` : whole(steps);
+  return `${config.model} (${whole(parameters)} parameters) on ${config.data}: ${images}; ${epochs} steps; ${count(session.threads, "thread")}, ${session.isa}`;
+}
+
+function report(run: RunDirectory, result: FitResult, json: boolean): void {
+  const { steps, epochs, trainLoss, validationAccuracy, seconds, imagesPerSecond, stopped } = result;
+  printResult(
+    json,
+    {
+      run: run.path,
+      steps,
+      epochs,
+      trainLoss,
+      validationAccuracy,
+      seconds,
+      imagesPerSecond,
+      peakMemoryBytes: peakMemoryBytes(),
+    },
+    () => {
+      const accuracy = validationAccuracy === null ? [] : [`validation accuracy ${percent(validationAccuracy)}`];
+      const loss = trainLoss === null ? [] : [`training loss ${trainLoss.toFixed(4)}`];
+      const pace = [`${seconds.toFixed(1)} s`, `${whole(imagesPerSecond)} images/s`];
+      const facts = [...accuracy, ...loss, ...(imagesPerSecond > 0 ? pace : [])].join(", ");
+      return stopped === "done"
+        ? `${run.path}: ${facts || "nothing to do"} (${whole(steps)} steps)`
+        : `${run.path}: stopped and saved at step ${whole(steps)}; go on with \`fovea train --resume ${run.path}\``;
+    },
+  );
+}

