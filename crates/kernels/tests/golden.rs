@@ -1,0 +1,188 @@
+//! The kernels against PyTorch, on the golden files, for every instruction set of this machine.
+
+#![allow(clippy::unwrap_used)] // clippy knows test functions, not the helpers beside them
+
+use std::collections::BTreeMap;
+
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::loss::SoftmaxCrossEntropy;
+use fovea_kernels::optimizer::Sgd;
+use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
+use fovea_kernels::softmax::softmax;
+use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4};
+use fovea_reference::check::{relative_error, widen};
+use fovea_reference::{self as reference, Golden, Pooling};
+
+/// Of the largest value: a dozen roundings of f32 (6e-8 each); the longest sums here have some hundred products.
+const TOLERANCE: f64 = 1e-6;
+
+fn on_every_isa(test: impl Fn(Context)) {
+    let pool = Pool::new(2);
+    Isa::available().into_iter().for_each(|isa| test(Context { isa, pool: &pool }));
+}
+
+#[track_caller]
+fn assert_equal(context: Context, what: &str, actual: &[f32], golden: &[f32]) {
+    let error = relative_error(actual, &widen(golden));
+    let isa = context.isa.name();
+    assert!(error <= TOLERANCE, "Expected {what} as PyTorch has it but {isa} differs by {error:.1e}.");
+}
+
+fn view(values: &[f32], shape: [usize; 4]) -> View4<'_> {
+    View4::new(values, shape, shape[3]).unwrap()
+}
+
+/// What a kernel writes into memory full of NaN: nothing may be left or added to.
+fn written(shape: [usize; 4], write: impl FnOnce(ViewMut4)) -> Vec<f32> {
+    let mut values = vec![f32::NAN; shape.iter().product()];
+    write(ViewMut4::new(&mut values, shape, shape[3]).unwrap());
+    values
+}
+
+/// Scratch memory aligned to 8 bytes, full of NaN: a kernel reads only what it wrote before.
+struct Scratch(Vec<f32>);
+
+impl Scratch {
+    fn new(length: usize) -> Self {
+        Self(vec![f32::NAN; length + 1])
+    }
+
+    fn aligned(&mut self) -> &mut [f32] {
+        let skip = self.0.as_ptr().align_offset(8);
+        &mut self.0[skip..]
+    }
+}
+
+fn batched(batch: usize, [height, width, channels]: [usize; 3]) -> [usize; 4] {
+    [batch, height, width, channels]
+}
+
+#[test]
+fn convolutions_and_their_gradients_equal_pytorch() {
+    let golden = Golden::open("conv2d");
+    let cases: BTreeMap<String, reference::Conv2d> = golden.cases();
+    on_every_isa(|context| {
+        cases.iter().for_each(|(name, case)| convolution_equals_pytorch(context, &golden, name, case));
+    });
+}
+
+fn convolution_equals_pytorch(context: Context, golden: &Golden, name: &str, case: &reference::Conv2d) {
+    let &reference::Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups } = case;
+    let shape = Conv2dShape { input, filters, kernel, stride, padding, dilation, groups };
+    let convolution = Conv2d::new(shape, context.isa).unwrap();
+    let (input, output) = (batched(batch, input), batched(batch, convolution.output()));
+    let of = |tensor: &str| format!("{name}.{tensor}");
+    let [x, dy] = ["x", "dy"].map(|tensor| golden.nhwc(&of(tensor)));
+    let scratch = |pass| Scratch::new(convolution.scratch_len(pass, batch, context.pool.threads()));
+
+    let mut weight = vec![0.0; convolution.weight_len()];
+    convolution.pack_weight(golden.values(&of("w")), &mut weight);
+    let y = written(output, |y| {
+        let bias = Some(golden.values(&of("b")));
+        let mut scratch = scratch(Pass::Forward);
+        convolution.forward(context, view(&x, input), &weight, bias, Activation::None, y, scratch.aligned());
+    });
+    assert_equal(context, &of("y"), &y, &golden.nhwc(&of("y")));
+
+    let mut gradient_weight = vec![f32::NAN; convolution.gradient_weight_len()];
+    convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
+    let dx = written(input, |dx| {
+        let mut scratch = scratch(Pass::BackwardInput);
+        convolution.backward_input(context, view(&dy, output), &gradient_weight, dx, scratch.aligned());
+    });
+    assert_equal(context, &of("dx"), &dx, &golden.nhwc(&of("dx")));
+
+    let (mut dweight, mut dbias) = (vec![f32::NAN; weight.len()], vec![f32::NAN; filters]);
+    let mut scratch = scratch(Pass::BackwardWeight);
+    let [x, dy] = [view(&x, input), view(&dy, output)];
+    convolution.backward_weight(context, x, dy, &mut dweight, Some(&mut dbias), scratch.aligned());
+    let mut dw = vec![f32::NAN; shape.parameters()];
+    convolution.unpack_weight(&dweight, &mut dw);
+    assert_equal(context, &of("dw"), &dw, golden.values(&of("dw")));
+    assert_equal(context, &of("db"), &dbias, golden.values(&of("db")));
+}
+
+#[test]
+fn pooling_and_its_gradient_equal_pytorch() {
+    let golden = Golden::open("pool2d");
+    let cases: BTreeMap<String, Pooling> = golden.cases();
+    on_every_isa(|context| {
+        cases.iter().for_each(|(name, case)| pooling_equals_pytorch(context, &golden, name, case));
+    });
+}
+
+fn pooling_equals_pytorch(context: Context, golden: &Golden, name: &str, case: &Pooling) {
+    let (Pooling::Max(reference::MaxPool2d(window))
+    | Pooling::Average(reference::AvgPool2d { pool: window, .. })) = case;
+    let &reference::Pool2d { batch, input, size, stride, padding, ceil_mode } = window;
+    let shape = Pool2dShape { input, size, stride, padding, ceil_mode };
+    let (input, output) = (batched(batch, input), batched(batch, shape.output().unwrap()));
+    let [x, y, dy, dx] = ["x", "y", "dy", "dx"].map(|tensor| golden.nhwc(&format!("{name}.{tensor}")));
+    let (x, dy) = (view(&x, input), view(&dy, output));
+    let (actual_y, actual_dx) = match case {
+        Pooling::Max(_) => {
+            let pool = MaxPool2d::new(shape).unwrap();
+            let mut argmax = vec![u8::MAX; output.iter().product()];
+            let y = written(output, |y| pool.forward(context, x, Activation::None, y, Some(&mut argmax)));
+            (y, written(input, |dx| pool.backward(context, dy, &argmax, None, dx)))
+        }
+        Pooling::Average(average) => {
+            let pool = AvgPool2d::new(shape, average.count_include_pad).unwrap();
+            let y = written(output, |y| pool.forward(context, x, y));
+            (y, written(input, |dx| pool.backward(context, dy, dx)))
+        }
+    };
+    assert_equal(context, &format!("{name}.y"), &actual_y, &y);
+    assert_equal(context, &format!("{name}.dx"), &actual_dx, &dx);
+}
+
+#[test]
+fn softmax_cross_entropy_equals_pytorch() {
+    let golden = Golden::open("softmax_cross_entropy");
+    let cases: BTreeMap<String, BTreeMap<String, f32>> = golden.cases();
+    on_every_isa(|context| {
+        for (name, options) in &cases {
+            let of = |tensor: &str| format!("{name}.{tensor}");
+            let &[batch, classes] = golden.shape(&of("logits")) else { panic!("{name}") };
+            let shape = [batch, 1, 1, classes];
+            let logits = view(golden.values(&of("logits")), shape);
+            let labels = golden.integers(&of("labels"));
+            let probabilities = written(shape, |y| softmax(context, logits, y));
+            assert_equal(context, &of("softmax"), &probabilities, golden.values(&of("softmax")));
+
+            let loss = SoftmaxCrossEntropy { label_smoothing: options["label_smoothing"], weight: 1.0 };
+            let mut sum = 0.0;
+            let dlogits = written(shape, |dlogits| {
+                sum = loss.forward(context, logits, &labels, Some(dlogits)).sum;
+            });
+            assert_equal(context, &of("dlogits"), &dlogits, golden.values(&of("dlogits")));
+            let expected: f32 = golden.values(&of("losses")).iter().sum();
+            assert_equal(context, &of("losses"), &[sum as f32], &[expected]);
+        }
+    });
+}
+
+#[test]
+fn sgd_equals_pytorch_over_five_steps() {
+    let golden = Golden::open("sgd");
+    let cases: BTreeMap<String, reference::Sgd> = golden.cases();
+    on_every_isa(|context| {
+        for (name, case) in &cases {
+            let sgd = Sgd {
+                learning_rate: case.learning_rate as f32,
+                momentum: case.momentum as f32,
+                weight_decay: case.weight_decay as f32,
+                nesterov: case.nesterov,
+            };
+            let gradients = format!("{name}.gradients");
+            let length = golden.shape(&gradients)[1];
+            let mut rows = golden.values(&format!("{name}.parameters")).chunks_exact(length);
+            let mut parameter = rows.next().unwrap().to_vec();
+            let mut velocity = vec![0.0; length];
+            for (gradient, expected) in golden.values(&gradients).chunks_exact(length).zip(rows) {
+                sgd.step(context, &mut parameter, gradient, &mut velocity);
+                assert_equal(context, name, &parameter, expected);
+            }
+        }
+    });
+}
