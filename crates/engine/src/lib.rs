@@ -12,9 +12,9 @@
 //! | `fuse` | shortens it |
 //! | `autodiff` | appends the backward instructions |
 //! | `plan` | gives every value its place in the arena |
-//! | `execute` | runs the instructions |
+//! | `execute` | runs the instructions; the only unsafe code |
 //! | `session` | trains, evaluates and predicts with a plan for each mode and batch size |
-//! | `parameters`, `checkpoint` | first values, PyTorch's layout, files |
+//! | `buffer`, `parameters`, `checkpoint` | aligned memory; first values, PyTorch's layout, files |
 //! | `explain` | shows a plan and times it |
 //!
 //! To add a layer: its hyperparameters as a variant of [`Op`] (`graph`), its shape (`shapes`), its kernel (`network`), its

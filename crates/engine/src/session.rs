@@ -474,6 +474,13 @@ mod tests {
     use fovea_reference::check::uniform;
 
     #[test]
+    fn a_session_may_move_to_another_thread() {
+        fn is_send<T: Send>() {}
+        is_send::<Session>();
+        is_send::<EngineError>();
+    }
+
+    #[test]
     fn no_instruction_reads_what_none_has_written_before() {
         // Memory that held garbage before a step must not show in its results.
         for (seed, isa) in (0..12).flat_map(|seed| Isa::available().into_iter().map(move |isa| (seed, isa))) {
