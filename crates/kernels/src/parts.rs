@@ -33,9 +33,10 @@ impl Parts {
         self.count
     }
 
-    /// The items of a part.
+    /// The items of a part; no two parts differ by more than one.
     pub(crate) fn range(self, part: usize) -> Range<usize> {
-        let bound = |part: usize| (self.items as u128 * part as u128 / self.count as u128) as usize;
+        let (each, longer) = (self.items / self.count, self.items % self.count);
+        let bound = |part: usize| part * each + part.min(longer);
         bound(part)..bound(part + 1)
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 
-use super::{Geometry, Pool2dError, Pool2dShape, Visitor, Window};
+use super::{Geometry, Pool2dError, Pool2dShape, Visitor, Windows};
 use crate::elementwise::zero;
 use crate::simd::Simd;
 use crate::{Context, View4, ViewMut4};
@@ -68,14 +68,14 @@ impl AvgPool2d {
     }
 }
 
-/// 1 / divisor of a window.
+/// 1 / divisor of each of the windows.
 #[inline(always)]
-fn share(window: &Window, count_include_pad: bool) -> f32 {
-    let inside = window.rows.len() * window.columns.len();
-    1.0 / if count_include_pad { window.with_padding } else { inside } as f32
+fn share(windows: &Windows, count_include_pad: bool) -> f32 {
+    let inside = windows.rows.len() * windows.columns.len();
+    1.0 / if count_include_pad { windows.with_padding } else { inside } as f32
 }
 
-/// The forward pass at a window.
+/// The forward pass at some windows.
 #[derive(Clone, Copy)]
 struct Mean<'a> {
     x: View4<'a>,
@@ -85,33 +85,43 @@ struct Mean<'a> {
 
 impl Visitor for Mean<'_> {
     #[inline(always)]
-    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
-        let Window { rows, columns, .. } = window;
+    unsafe fn visit<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        windows: &Windows,
+        channel: usize,
+        count: usize,
+    ) {
+        let Windows { rows, columns, .. } = windows;
         let (pixel, line) = (self.x.ld(), self.x.w() * self.x.ld());
-        let x = self.x.pixel(window.x).wrapping_add(channel);
-        let y = self.y.pixel(window.y).wrapping_add(channel);
-        let share = simd.splat(share(window, self.count_include_pad));
-        let mut sum = [simd.zero(); B];
-        // SAFETY: the caller vouches that the window's taps inside the image and these channels are in bounds of x, and
-        // its pixel in bounds of y; no other part has that row of y.
-        unsafe {
-            for row in 0..rows.len() {
-                for column in 0..columns.len() {
-                    let x = x.add(row * line + column * pixel);
-                    for b in 0..B {
-                        sum[b] = simd.add(sum[b], simd.load_up_to(x.add(b * S::LANES), count));
+        let mut x = self.x.pixel(windows.x).wrapping_add(channel);
+        let mut y = self.y.pixel(windows.y).wrapping_add(channel);
+        let share = simd.splat(share(windows, self.count_include_pad));
+        for _ in 0..windows.count {
+            let mut sum = [simd.zero(); B];
+            // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in bounds of x,
+            // and their pixels in bounds of y; no other part has that row of y.
+            unsafe {
+                for row in 0..rows.len() {
+                    for column in 0..columns.len() {
+                        let x = x.add(row * line + column * pixel);
+                        for b in 0..B {
+                            sum[b] = simd.add(sum[b], simd.load_up_to(x.add(b * S::LANES), count));
+                        }
                     }
                 }
+                for b in 0..B {
+                    simd.store_up_to(y.add(b * S::LANES), simd.mul(sum[b], share), count);
+                }
             }
-            for b in 0..B {
-                simd.store_up_to(y.add(b * S::LANES), simd.mul(sum[b], share), count);
-            }
+            x = x.wrapping_add(windows.stride * pixel);
+            y = y.wrapping_add(self.y.ld());
         }
     }
 }
 
-/// The backward pass at a window. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
-/// to what is there.
+/// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once, otherwise it
+/// adds to what is there.
 #[derive(Clone, Copy)]
 struct Spread<'a, const TILES: bool> {
     dy: View4<'a>,
@@ -121,32 +131,42 @@ struct Spread<'a, const TILES: bool> {
 
 impl<const TILES: bool> Visitor for Spread<'_, TILES> {
     #[inline(always)]
-    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
-        let Window { rows, columns, .. } = window;
+    unsafe fn visit<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        windows: &Windows,
+        channel: usize,
+        count: usize,
+    ) {
+        let Windows { rows, columns, .. } = windows;
         let (pixel, line) = (self.dx.ld(), self.dx.w() * self.dx.ld());
-        let dx = self.dx.pixel(window.x).wrapping_add(channel);
-        let dy = self.dy.pixel(window.y).wrapping_add(channel);
-        let share = simd.splat(share(window, self.count_include_pad));
-        let mut gradient = [simd.zero(); B];
-        // SAFETY: the caller vouches that the window's pixel is in bounds of dy, and its taps inside the image and these
-        // channels in bounds of dx; no other part has that image.
-        unsafe {
-            for b in 0..B {
-                gradient[b] = simd.mul(simd.load_up_to(dy.add(b * S::LANES), count), share);
-            }
-            for row in 0..rows.len() {
-                for column in 0..columns.len() {
-                    let dx = dx.add(row * line + column * pixel);
-                    for b in 0..B {
-                        let dx = dx.add(b * S::LANES);
-                        let mut sum = gradient[b];
-                        if !TILES {
-                            sum = simd.add(simd.load_up_to(dx, count), sum);
+        let mut dx = self.dx.pixel(windows.x).wrapping_add(channel);
+        let mut dy = self.dy.pixel(windows.y).wrapping_add(channel);
+        let share = simd.splat(share(windows, self.count_include_pad));
+        for _ in 0..windows.count {
+            let mut gradient = [simd.zero(); B];
+            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, and their taps inside the image
+            // and these channels in bounds of dx; no other part has that image.
+            unsafe {
+                for b in 0..B {
+                    gradient[b] = simd.mul(simd.load_up_to(dy.add(b * S::LANES), count), share);
+                }
+                for row in 0..rows.len() {
+                    for column in 0..columns.len() {
+                        let dx = dx.add(row * line + column * pixel);
+                        for b in 0..B {
+                            let dx = dx.add(b * S::LANES);
+                            let mut sum = gradient[b];
+                            if !TILES {
+                                sum = simd.add(simd.load_up_to(dx, count), sum);
+                            }
+                            simd.store_up_to(dx, sum, count);
                         }
-                        simd.store_up_to(dx, sum, count);
                     }
                 }
             }
+            dx = dx.wrapping_add(windows.stride * pixel);
+            dy = dy.wrapping_add(self.dy.ld());
         }
     }
 }

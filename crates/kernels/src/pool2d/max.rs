@@ -6,7 +6,7 @@
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`, argmax as y, dense, in `u8`.
 
-use super::{Geometry, MOST_TAPS, Pool2dError, Pool2dShape, Visitor, Window};
+use super::{Geometry, MOST_TAPS, Pool2dError, Pool2dShape, Visitor, Windows};
 use crate::elementwise::zero;
 use crate::simd::Simd;
 use crate::threads::Shareable;
@@ -98,7 +98,7 @@ impl MaxPool2d {
     }
 }
 
-/// The forward pass at a window; writes `argmax` if `KEEP`.
+/// The forward pass at some windows; writes `argmax` if `KEEP`.
 #[derive(Clone, Copy)]
 struct Reduce<'a, const KEEP: bool> {
     x: View4<'a>,
@@ -110,48 +110,57 @@ struct Reduce<'a, const KEEP: bool> {
 
 impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
     #[inline(always)]
-    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
-        let Window { rows, columns, .. } = window;
+    unsafe fn visit<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        windows: &Windows,
+        channel: usize,
+        count: usize,
+    ) {
+        let Windows { rows, columns, width, .. } = windows;
         let (pixel, line) = (self.x.ld(), self.x.w() * self.x.ld());
-        let x = self.x.pixel(window.x).wrapping_add(channel);
-        let y = self.y.pixel(window.y).wrapping_add(channel);
-        let first = rows.start * window.width + columns.start;
-        let mut best = [simd.zero(); B];
-        let mut winner = [simd.splat(first as f32); B];
-        // SAFETY: the caller vouches that the window's taps inside the image and these channels are in bounds of x, its
-        // pixel of y in bounds of y and, since argmax is as long as y has values, of argmax; no other part has that row.
-        unsafe {
-            for b in 0..B {
-                best[b] = simd.load_up_to(x.add(b * S::LANES), count);
-            }
-            for row in rows.clone() {
-                for column in columns.clone() {
-                    let tap = row * window.width + column;
-                    if tap == first {
-                        continue;
+        let mut x = self.x.pixel(windows.x).wrapping_add(channel);
+        let mut y = self.y.pixel(windows.y).wrapping_add(channel);
+        let mut argmax = self.argmax.pointer().wrapping_add(windows.y * self.y.c() + channel);
+        let first = rows.start * width + columns.start;
+        for _ in 0..windows.count {
+            let mut best = [simd.zero(); B];
+            let mut winner = [simd.splat(first as f32); B];
+            // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in bounds of x,
+            // their pixels of y in bounds of y and, since argmax is as long as y has values, of argmax; no other part
+            // has that row of them.
+            unsafe {
+                for b in 0..B {
+                    best[b] = simd.load_up_to(x.add(b * S::LANES), count);
+                }
+                for row in rows.clone() {
+                    let loaded = usize::from(row == rows.start);
+                    for column in columns.start + loaded..columns.end {
+                        let position = simd.splat((row * width + column) as f32);
+                        let x = x.add((row - rows.start) * line + (column - columns.start) * pixel);
+                        for b in 0..B {
+                            let value = simd.load_up_to(x.add(b * S::LANES), count);
+                            winner[b] = simd.select_greater_or_nan(value, best[b], position, winner[b]);
+                            best[b] = simd.select_greater_or_nan(value, best[b], value, best[b]);
+                        }
                     }
-                    let position = simd.splat(tap as f32);
-                    let x = x.add((row - rows.start) * line + (column - columns.start) * pixel);
-                    for b in 0..B {
-                        let value = simd.load_up_to(x.add(b * S::LANES), count);
-                        winner[b] = simd.select_greater_or_nan(value, best[b], position, winner[b]);
-                        best[b] = simd.select_greater_or_nan(value, best[b], value, best[b]);
+                }
+                for b in 0..B {
+                    let value = simd.max(simd.splat(self.lowest), best[b]);
+                    simd.store_up_to(y.add(b * S::LANES), value, count);
+                    if KEEP {
+                        simd.store_bytes(argmax.add(b * S::LANES), winner[b], count);
                     }
                 }
             }
-            for b in 0..B {
-                let value = simd.max(simd.splat(self.lowest), best[b]);
-                simd.store_up_to(y.add(b * S::LANES), value, count);
-                if KEEP {
-                    let position = window.y * self.y.c() + channel + b * S::LANES;
-                    simd.store_bytes(self.argmax.pointer().add(position), winner[b], count);
-                }
-            }
+            x = x.wrapping_add(windows.stride * pixel);
+            y = y.wrapping_add(self.y.ld());
+            argmax = argmax.wrapping_add(self.y.c());
         }
     }
 }
 
-/// The backward pass at a window. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
+/// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
 /// to what is there.
 #[derive(Clone, Copy)]
 struct Scatter<'a, const TILES: bool> {
@@ -163,38 +172,53 @@ struct Scatter<'a, const TILES: bool> {
 
 impl<const TILES: bool> Visitor for Scatter<'_, TILES> {
     #[inline(always)]
-    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize) {
-        let Window { rows, columns, .. } = window;
+    unsafe fn visit<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        windows: &Windows,
+        channel: usize,
+        count: usize,
+    ) {
+        let Windows { rows, columns, width, .. } = windows;
         let (pixel, line) = (self.dx.ld(), self.dx.w() * self.dx.ld());
-        let dx = self.dx.pixel(window.x).wrapping_add(channel);
-        let dy = self.dy.pixel(window.y).wrapping_add(channel);
-        let argmax = self.argmax.as_ptr().wrapping_add(window.y * self.dy.c() + channel);
-        let (mut gradient, mut winner) = ([simd.zero(); B], [simd.zero(); B]);
-        // SAFETY: the caller vouches that the window's pixel is in bounds of dy, y and argmax, its taps inside the image
-        // and these channels in bounds of dx; no other part has that image.
-        unsafe {
-            for b in 0..B {
-                gradient[b] = simd.load_up_to(dy.add(b * S::LANES), count);
-                winner[b] = simd.load_bytes(argmax.add(b * S::LANES), count);
-                if let Some(y) = self.y {
-                    let y = simd.load_up_to(y.pixel(window.y).add(channel + b * S::LANES), count);
-                    gradient[b] = simd.select_greater(y, simd.zero(), gradient[b], simd.zero());
+        let mut dx = self.dx.pixel(windows.x).wrapping_add(channel);
+        let mut dy = self.dy.pixel(windows.y).wrapping_add(channel);
+        let mut argmax = self.argmax.as_ptr().wrapping_add(windows.y * self.dy.c() + channel);
+        // Without a ReLU dy stands in for y, unread.
+        let y = self.y.unwrap_or(self.dy);
+        let mut y_pixel = y.pixel(windows.y).wrapping_add(channel);
+        for _ in 0..windows.count {
+            let (mut gradient, mut winner) = ([simd.zero(); B], [simd.zero(); B]);
+            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, y and argmax, their taps inside
+            // the image and these channels in bounds of dx; no other part has that image.
+            unsafe {
+                for b in 0..B {
+                    gradient[b] = simd.load_up_to(dy.add(b * S::LANES), count);
+                    winner[b] = simd.load_bytes(argmax.add(b * S::LANES), count);
+                    if self.y.is_some() {
+                        let y = simd.load_up_to(y_pixel.add(b * S::LANES), count);
+                        gradient[b] = simd.select_greater(y, simd.zero(), gradient[b], simd.zero());
+                    }
                 }
-            }
-            for row in rows.clone() {
-                for column in columns.clone() {
-                    let position = simd.splat((row * window.width + column) as f32);
-                    let dx = dx.add((row - rows.start) * line + (column - columns.start) * pixel);
-                    for b in 0..B {
-                        let dx = dx.add(b * S::LANES);
-                        let mut share = simd.select_equal(winner[b], position, gradient[b], simd.zero());
-                        if !TILES {
-                            share = simd.add(simd.load_up_to(dx, count), share);
+                for row in rows.clone() {
+                    for column in columns.clone() {
+                        let position = simd.splat((row * width + column) as f32);
+                        let dx = dx.add((row - rows.start) * line + (column - columns.start) * pixel);
+                        for b in 0..B {
+                            let dx = dx.add(b * S::LANES);
+                            let mut share = simd.select_equal(winner[b], position, gradient[b], simd.zero());
+                            if !TILES {
+                                share = simd.add(simd.load_up_to(dx, count), share);
+                            }
+                            simd.store_up_to(dx, share, count);
                         }
-                        simd.store_up_to(dx, share, count);
                     }
                 }
             }
+            dx = dx.wrapping_add(windows.stride * pixel);
+            dy = dy.wrapping_add(self.dy.ld());
+            argmax = argmax.wrapping_add(self.dy.c());
+            y_pixel = y_pixel.wrapping_add(y.ld());
         }
     }
 }

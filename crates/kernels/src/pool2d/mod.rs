@@ -5,9 +5,9 @@
 //! | maximum | `max` | keeps, beside each maximum, the position of the winner in its window; backward scatters by it |
 //! | average | `average` | sums each window; backward spreads over it |
 //!
-//! Both walk over the output pixels in order and look at one window at a time, all its channels side by side in
-//! vectors. Windows of 2 x 2 and 3 x 3 taps that lie inside the image, nearly all in practice, have their loops
-//! unrolled; any other size, and windows cut by the image's border, go through the same code with loops.
+//! Both walk over the output rows in order and look at a run of windows at a time: all that lie inside the image, or one
+//! that its border cuts. Channels stand side by side in vectors. Whole windows of 2 x 2 and 3 x 3 taps, nearly all in
+//! practice, have their loops unrolled; other sizes, and cut windows, go through the same code with loops.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 
@@ -226,7 +226,7 @@ impl Geometry {
         Parts::new(n * self.vertical.output / rows, row.saturating_mul(rows))
     }
 
-    /// Shows `visitor` every window of the output rows `rows`, counted over all images, in order.
+    /// Shows `visitor` every window of the output rows `rows`, counted over all images, row by row.
     fn walk(&self, isa: Isa, rows: Range<usize>, visitor: impl Visitor) {
         let geometry = self;
         match self.shape.size {
@@ -237,15 +237,19 @@ impl Geometry {
     }
 }
 
-/// The part of a window that lies inside the image.
-struct Window {
-    /// Pixel of x under the first tap, and pixel of y, each counted over all images.
+/// Neighbouring windows of an output row that have the same taps inside the image.
+struct Windows {
+    /// How many.
+    count: usize,
+    /// Pixel of x under the first tap of the first, and its pixel of y, each counted over all images.
     x: usize,
     y: usize,
+    /// Pixels of x from one to the next.
+    stride: usize,
     /// Taps inside the image.
     rows: Range<usize>,
     columns: Range<usize>,
-    /// Columns of the whole window.
+    /// Columns of a whole window.
     width: usize,
     /// Taps inside image and padding.
     with_padding: usize,
@@ -253,13 +257,13 @@ struct Window {
 
 /// What pooling does at a window.
 trait Visitor {
-    /// Handles `B` neighbouring vectors of channels, from `channel` on; the only one of `B = 1` may be partial,
-    /// `count` channels. Implementations are `#[inline(always)]`.
+    /// Handles `B` neighbouring vectors of channels, from `channel` on, of each window; the only one of `B = 1` may be
+    /// partial, `count` channels. Implementations are `#[inline(always)]`.
     ///
     /// # Safety
-    /// The window is one of the geometry that the visitor's views were checked against, and the channels are some of
+    /// The windows are some of the geometry that the visitor's views were checked against, and the channels are some of
     /// theirs.
-    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, window: &Window, channel: usize, count: usize);
+    unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, windows: &Windows, channel: usize, count: usize);
 }
 
 /// The walk over the windows of some output rows. `H` and `W` are the window's size where it is worth code of its
@@ -278,45 +282,61 @@ impl<V: Visitor, const H: usize, const W: usize> Kernel for Walk<'_, V, H, W> {
         let Geometry { vertical, horizontal, .. } = self.geometry;
         let interior = horizontal.interior();
         for row in self.rows.clone() {
-            let (image, row_in_image) = (row / vertical.output, row % vertical.output);
-            let rows = vertical.taps(row_in_image);
-            let line = (image * vertical.input + vertical.first(row_in_image)) * horizontal.input;
-            let rows_with_padding = vertical.taps_with_padding(row_in_image);
-            let unrolled = if rows.len() == H { interior.clone() } else { 0..0 };
-            for column in 0..horizontal.output {
-                let y = row * horizontal.output + column;
-                let x = line + horizontal.first(column);
-                if unrolled.contains(&column) {
-                    let (width, with_padding) = (W, H * W);
-                    self.channels(simd, &Window { x, y, rows: 0..H, columns: 0..W, width, with_padding });
+            for column in 0..interior.start {
+                self.channels(simd, &self.windows(row, column, 1));
+            }
+            if !interior.is_empty() {
+                let windows = self.windows(row, interior.start, interior.len());
+                if H > 0 && vertical.taps(row % vertical.output).len() == H {
+                    let (rows, columns) = (0..H, 0..W);
+                    self.channels(simd, &Windows { rows, columns, width: W, with_padding: H * W, ..windows });
                 } else {
-                    let (columns, width) = (horizontal.taps(column), horizontal.size);
-                    let with_padding = rows_with_padding * horizontal.taps_with_padding(column);
-                    self.channels(simd, &Window { x, y, rows: rows.clone(), columns, width, with_padding });
+                    self.channels(simd, &windows);
                 }
+            }
+            for column in interior.end..horizontal.output {
+                self.channels(simd, &self.windows(row, column, 1));
             }
         }
     }
 }
 
 impl<V: Visitor, const H: usize, const W: usize> Walk<'_, V, H, W> {
-    /// All channels of a window: four vectors at a time, whose chains of dependent operations overlap, then one.
+    /// `count` windows from a column of an output row on, the row counted over all images.
     #[inline(always)]
-    fn channels<S: Simd>(&self, simd: S, window: &Window) {
+    fn windows(&self, row: usize, column: usize, count: usize) -> Windows {
+        let Geometry { vertical, horizontal, .. } = self.geometry;
+        let (image, row_in_image) = (row / vertical.output, row % vertical.output);
+        let line = image * vertical.input + vertical.first(row_in_image);
+        Windows {
+            count,
+            x: line * horizontal.input + horizontal.first(column),
+            y: row * horizontal.output + column,
+            stride: horizontal.stride,
+            rows: vertical.taps(row_in_image),
+            columns: horizontal.taps(column),
+            width: horizontal.size,
+            with_padding: vertical.taps_with_padding(row_in_image) * horizontal.taps_with_padding(column),
+        }
+    }
+
+    /// All channels of some windows: four vectors at a time, whose chains of dependent operations overlap, then one.
+    #[inline(always)]
+    fn channels<S: Simd>(&self, simd: S, windows: &Windows) {
         let channels = self.geometry.shape.input[2];
         let mut channel = 0;
-        // SAFETY: the window comes from the walk over the geometry, and no channel at or beyond `channels` is visited.
+        // SAFETY: the windows come from the walk over the geometry, and no channel at or beyond `channels` is visited.
         unsafe {
             while channel + 4 * S::LANES <= channels {
-                self.visitor.visit::<S, 4>(simd, window, channel, S::LANES);
+                self.visitor.visit::<S, 4>(simd, windows, channel, S::LANES);
                 channel += 4 * S::LANES;
             }
             while channel + S::LANES <= channels {
-                self.visitor.visit::<S, 1>(simd, window, channel, S::LANES);
+                self.visitor.visit::<S, 1>(simd, windows, channel, S::LANES);
                 channel += S::LANES;
             }
             if channel < channels {
-                self.visitor.visit::<S, 1>(simd, window, channel, channels - channel);
+                self.visitor.visit::<S, 1>(simd, windows, channel, channels - channel);
             }
         }
     }

@@ -48,17 +48,20 @@ fn polynomial<S: Simd>(simd: S, x: S::Vector, coefficients: [f32; 5]) -> S::Vect
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let (lowest, highest) = (simd.splat(LOWEST), simd.splat(HIGHEST));
-    let clamped = simd.min(highest, simd.max(lowest, x));
-    // e^x = 2^n e^r with |r| <= ln 2 / 2
-    let rounding = simd.splat(ROUNDING);
-    let n = simd.mul_add(clamped, simd.splat(std::f32::consts::LOG2_E), rounding);
-    let n = simd.sub(n, rounding);
-    let r = simd.mul_add(n, simd.splat(-LN_2[0]), clamped);
-    let r = simd.mul_add(n, simd.splat(-LN_2[1]), r);
-    let tail = simd.mul_add(polynomial(simd, r, EXP), simd.mul(r, r), r);
-    let y = simd.scale(simd.add(tail, simd.splat(1.0)), n);
+    let y = exp_in_range(simd, simd.min(highest, simd.max(lowest, x)));
     let y = simd.select_greater(lowest, x, simd.zero(), y);
     simd.select_greater(x, highest, simd.splat(f32::INFINITY), y)
+}
+
+/// e^x for x in -87.33..=88.72283 or NaN: 2^n e^r with |r| <= ln 2 / 2.
+#[inline(always)]
+fn exp_in_range<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    let rounding = simd.splat(ROUNDING);
+    let n = simd.sub(simd.mul_add(x, simd.splat(std::f32::consts::LOG2_E), rounding), rounding);
+    let r = simd.mul_add(n, simd.splat(-LN_2[0]), x);
+    let r = simd.mul_add(n, simd.splat(-LN_2[1]), r);
+    let tail = simd.mul_add(polynomial(simd, r, EXP), simd.mul(r, r), r);
+    simd.scale(simd.add(tail, simd.splat(1.0)), n)
 }
 
 /// tanh(x), exactly ±1 where it rounds to it; NaN for NaN.
@@ -69,7 +72,7 @@ pub fn tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let near = simd.mul_add(simd.mul(x, square), polynomial(simd, square, TANH), x);
     // tanh |x| = 1 - 2 / (e^2|x| + 1), whose cancellation is harmless where it is above a half
     let magnitude = simd.max(simd.sub(zero, x), x);
-    let power = exp(simd, simd.mul(two, simd.min(simd.splat(SATURATED), magnitude)));
+    let power = exp_in_range(simd, simd.mul(two, simd.min(simd.splat(SATURATED), magnitude)));
     let far = simd.sub(one, simd.div(two, simd.add(power, one)));
     let far = simd.select_greater(zero, x, simd.sub(zero, far), far);
     simd.select_greater(simd.splat(SMALL), magnitude, near, far)
