@@ -124,9 +124,15 @@ fn main() -> Outcome {
         pooling(context, 64, [10, 10, 16], 2, 2)?;
         pooling(context, 16, [112, 112, 64], 3, 2)?;
         pooling(context, 16, [7, 7, 512], 7, 1)?;
-        [64 * 10 * 10 * 16, 64 * 28 * 28 * 6, 16 * 56 * 56 * 64].map(|length| elementwise(context, length));
-        [10, 1000].map(|classes| cross_entropy(context, 64, classes));
-        [61_706, 11_689_512].map(|length| sgd(context, length));
+        for length in [64 * 10 * 10 * 16, 64 * 28 * 28 * 6, 16 * 56 * 56 * 64] {
+            elementwise(context, length);
+        }
+        for classes in [10, 1000] {
+            cross_entropy(context, 64, classes);
+        }
+        for length in [61_706, 11_689_512] {
+            sgd(context, length);
+        }
     }
     Ok(())
 }
