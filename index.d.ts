@@ -116,7 +116,7 @@ export interface Benchmark {
  * Says what this machine has, which instruction set is chosen, and whether every kernel computes
  * what it should on every instruction set the machine has.
  *
- * @returns the report as JSON: `{ok, version, cpuFeatures, isa, threads}`
+ * @returns the report as JSON: `{ok, version, cpuFeatures, isa, threads, checks}`
  */
 export declare function doctor(): Promise<string>
 

@@ -19,8 +19,14 @@ else compile();
 /** Builds for this machine; napi also writes the addon's declarations. */
 function compile() {
   const directory = join(root, "build", "napi");
-  const options = ["build", "--release", "--manifest-path", "crates/node/Cargo.toml", "--output-dir", "build/napi"];
-  runNode("node_modules/@napi-rs/cli/dist/cli.js", [...options, "--no-js", "--dts", "index.d.ts"]);
+  const options = ["--release", "--manifest-path", "crates/node/Cargo.toml", "--output-dir", "build/napi"];
+  // napi sets this variable in its first build only, and cargo would build the addon again because it changed.
+  const steady = ["value='1'", "force=true"].flatMap((entry) => [
+    "--config",
+    `env.NAPI_FORCE_BUILD_FOVEA_NODE.${entry}`,
+  ]);
+  const napi = "node_modules/@napi-rs/cli/dist/cli.js";
+  runNode(napi, ["build", ...options, "--no-js", "--dts", "index.d.ts", "--", ...steady]);
   replace(join(directory, "index.d.ts"), join(root, "index.d.ts"));
   replace(join(directory, "fovea.node"), addon);
 }
