@@ -60,13 +60,13 @@ export function renderRunReport(report: RunReport): string {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>${stylesheet}</style>
 </head>
 <body>
 <main>
-<h1>${escape(title)}</h1>
-<dl>${facts.map(([name, value]) => `<div><dt>${escape(name)}</dt><dd>${escape(value)}</dd></div>`).join("")}</dl>
+<h1>${escapeHtml(title)}</h1>
+<dl>${facts.map(([name, value]) => `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`).join("")}</dl>
 ${section("Loss", losses, lastStep, (value) => String(Number(value.toPrecision(3))))}
 ${section("Accuracy", accuracies, lastStep, percent)}
 ${epochTable(report)}
@@ -158,7 +158,7 @@ function percent(value: number): string {
   return `${Number((100 * value).toFixed(2))} %`;
 }
 
-function escape(text: string): string {
+function escapeHtml(text: string): string {
   return text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
