@@ -156,7 +156,7 @@ async function runTraining(run: RunDirectory, state: FitState, model: Model, dat
       resume: state,
       callbacks: {
         onStart(length) {
-          if (!json) process.stdout.write(`${heading(run.config, model, data, length)}\n`);
+          if (!json) process.stdout.write(`${heading(run.config, model, data, length, state.step)}\n`);
           progress.start(length, state.step);
         },
         async onSteps(steps) {
@@ -193,13 +193,19 @@ function chooseProgress(json: boolean): Progress {
   return json ? silentProgress : lineProgress(write);
 }
 
-function heading(config: RunConfig, { session }: Model, { train, validation }: Data, length: RunLength): string {
-  const { parameters } = summarize(config.graph);
-  const images = `${whole(train.length)} images${validation ? `, ${whole(validation.length)} to validate` : ""}`;
+function heading(config: RunConfig, { session }: Model, data: Data, length: RunLength, step: number): string {
   const { steps, stepsPerEpoch } = length;
-  const epochs =
-    steps % stepsPerEpoch === 0 ? `${whole(steps / stepsPerEpoch)} x ${whole(stepsPerEpoch)}` : whole(steps);
-  return `${config.model} (${whole(parameters)} parameters) on ${config.data}: ${images}; ${epochs} steps; ${count(session.threads, "thread")}, ${session.isa}`;
+  const { parameters } = summarize(config.graph);
+  const validation = data.validation ? `, ${whole(data.validation.length)} to validate` : "";
+  const epochs = steps / stepsPerEpoch;
+  const size = Number.isInteger(epochs)
+    ? `${count(epochs, "epoch")} of ${whole(stepsPerEpoch)} steps`
+    : count(steps, "step");
+  const from = step === 0 ? "" : ` from step ${whole(step)}`;
+  return [
+    `${config.model} (${whole(parameters)} parameters) on ${config.data}: ${count(data.train.length, "image")}${validation}`,
+    `${size}${from}, batch ${config.batchSize}, ${count(session.threads, "thread")}, ${session.isa}`,
+  ].join("\n");
 }
 
 function report(run: RunDirectory, result: FitResult, json: boolean): void {

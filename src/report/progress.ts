@@ -87,6 +87,7 @@ class Running {
   step = 0;
   /** Averaged over about the last fifty steps. */
   loss = Number.NaN;
+  /** Averaged over about the last ten chunks. */
   imagesPerSecond = 0;
   #began = performance.now();
   #firstStep = 0;
@@ -111,11 +112,12 @@ class Running {
   }
 
   add(steps: readonly StepMetrics[]): void {
-    for (const { step, loss, imagesPerSecond } of steps) {
+    for (const { step, loss } of steps) {
       this.step = step;
       this.loss = Number.isNaN(this.loss) ? loss : 0.98 * this.loss + 0.02 * loss;
-      this.imagesPerSecond = imagesPerSecond;
     }
+    const rate = steps.at(-1)?.imagesPerSecond ?? this.imagesPerSecond;
+    this.imagesPerSecond = this.imagesPerSecond === 0 ? rate : 0.9 * this.imagesPerSecond + 0.1 * rate;
   }
 }
 

@@ -123,8 +123,8 @@ test("without a terminal there is a line an epoch, and no escape sequence", asyn
   expect(exitCode).toBe(0);
   expect(stderr).toBe("");
   const lines = stdout.trimEnd().split("\n");
-  expect(lines).toHaveLength(4);
-  expect(lines[1]).toMatch(/^epoch 1\/2 {2}loss \d\.\d{4} {2}validation \d+\.\d\d % \(loss \d\.\d{4}\) {2}\d+\.\d s$/);
+  expect(lines).toHaveLength(5);
+  expect(lines[2]).toMatch(/^epoch 1\/2 {2}loss \d\.\d{4} {2}validation \d+\.\d\d % \(loss \d\.\d{4}\) {2}\d+\.\d s$/);
   expect(stdout).not.toContain("\u001b");
 });
 
