@@ -88,9 +88,9 @@ export declare class Session {
   loadCheckpoint(path: string): Promise<string>
   /** The plan of a mode (`"train"`, `"infer"` or `"evaluate"`) and batch size, as JSON; with `run`, also its times. */
   explain(mode: string, batch: number, run: boolean): Promise<string>
-  /** Times steps of a synthetic batch for about so many seconds. */
+  /** Times steps of a synthetic batch for about so many seconds, or until `abort`. */
   benchmark(mode: string, batch: number, seconds: number): Promise<Benchmark>
-  /** Stops the training and evaluation asked for until now, within a step. */
+  /** Stops the training, evaluation and benchmark asked for until now, within a step. */
   abort(): void
   /** Aborts, frees the session's memory and ends its threads. */
   close(): Promise<void>

@@ -43,6 +43,13 @@ const endings = {
     await pause(50);
     process.exit(0);
   },
+  /** The process exits while it measures for ten minutes. */
+  async measure() {
+    const session = new Session({ graph, seed: 1, threads: 2 });
+    session.benchmark("train", 64, 600);
+    await pause(50);
+    process.exit(0);
+  },
   /** Whoever started this worker terminates it. */
   async wait() {
     start(forever);

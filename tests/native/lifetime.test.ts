@@ -34,6 +34,7 @@ describe("a process", () => {
     ["close", 0],
     ["leave", 0],
     ["exit", 0],
+    ["measure", 0],
     ["collect", 0],
     ["throw", 1],
   ])("that trains and ends by %s has the exit code %i", async (ending, code) => {

@@ -132,6 +132,25 @@ describe("an abort", () => {
     expect((await later).images).toBe(640);
     await session.close();
   });
+
+  test("ends a benchmark early, with the steps it timed", async () => {
+    const session = lenet();
+    const benchmark = session.benchmark("train", 8, 600);
+    session.abort();
+    expect((await benchmark).steps).toBeGreaterThan(0);
+    await session.close();
+  });
+
+  test("leaves predictions alone, which only closing ends", async () => {
+    const session = lenet();
+    const images = new Float32Array(20_000 * 784);
+    const prediction = session.predict(images, 20_000);
+    session.abort();
+    expect(await prediction).toHaveLength(200_000);
+    const ended = failure(() => session.predict(images, 20_000));
+    await session.close();
+    expect((await ended).code).toBe("CLOSED");
+  });
 });
 
 describe("an error", () => {

@@ -63,8 +63,10 @@ describe("the published package", () => {
 
   test("finds its binary in prebuilds and everything in order", async () => {
     const report = JSON.parse(await inApp("npx", "--no-install", "fovea", "doctor", "--json"));
+    const { version } = JSON.parse(await readFile(join(installed, "package.json"), "utf8"));
     expect(report).toMatchObject({
       ok: true,
+      version,
       binary: expect.stringContaining(join("node_modules", "fovea", "prebuilds")),
     });
   });

@@ -144,10 +144,17 @@ impl Session {
         Ok(description)
     }
 
-    /// Times steps of a synthetic batch for about `seconds`; compiling and the first steps are not timed.
+    /// Times steps of a synthetic batch for about `seconds`, or until `stop` says so; compiling and the first steps are
+    /// not timed, at least one step is.
     ///
     /// Parameters and optimizer state stay as they are. Errors: whatever prevents the step, seconds out of range.
-    pub fn benchmark(&mut self, mode: Mode, batch: usize, seconds: f64) -> Result<Benchmark> {
+    pub fn benchmark(
+        &mut self,
+        mode: Mode,
+        batch: usize,
+        seconds: f64,
+        stop: impl Fn() -> bool,
+    ) -> Result<Benchmark> {
         if !(0.0..=MAX_SECONDS).contains(&seconds) {
             return Err(EngineError::argument("seconds", format!("0 to {MAX_SECONDS}"), seconds));
         }
@@ -164,7 +171,7 @@ impl Session {
         let mut times = self.keeping_state(|session| {
             (0..WARM_UP).try_for_each(|_| step(session))?;
             let (begin, mut times) = (Instant::now(), Vec::new());
-            while times.is_empty() || begin.elapsed().as_secs_f64() < seconds {
+            while times.is_empty() || begin.elapsed().as_secs_f64() < seconds && !stop() {
                 let start = Instant::now();
                 step(session)?;
                 times.push(milliseconds(start.elapsed()));

@@ -39,7 +39,7 @@ fn running_and_benchmarking_leave_the_session_as_it_was() {
         assert!(plan.milliseconds.unwrap() > 0.0 && plan.peak_gflops.unwrap() > 0.0);
         assert!(plan.rows.iter().all(|row| row.percent_of_peak.is_some() == (row.flops > 0)));
         assert!(plan.to_string().lines().count() == plan.rows.len() + 3);
-        let benchmark = disturbed.benchmark(mode, 4, 0.01).unwrap();
+        let benchmark = disturbed.benchmark(mode, 4, 0.01, || false).unwrap();
         assert!(benchmark.steps > 0 && benchmark.min_ms <= benchmark.median_ms);
         assert!(benchmark.median_ms <= benchmark.max_ms && benchmark.gflops > 0.0);
     }
@@ -50,7 +50,7 @@ fn running_and_benchmarking_leave_the_session_as_it_was() {
 fn a_benchmark_before_the_first_step_leaves_no_velocity_behind() {
     let mut trained = fastest(&lenet5());
     let mut disturbed = fastest(&lenet5());
-    disturbed.benchmark(Mode::Train, 8, 0.0).unwrap();
+    disturbed.benchmark(Mode::Train, 8, 3600.0, || true).unwrap();
     let (images, labels) = batch(&trained, 8, 10, 4);
     for session in [&mut trained, &mut disturbed] {
         session.train_step(&images, &labels, &SgdOptions::default()).unwrap();

@@ -160,7 +160,7 @@ fn options_out_of_range_and_wrong_lengths_are_refused_before_anything_runs() {
     assert!(session.evaluate_batch(&images, &labels, &mut [0; 3]).is_err());
     assert!(session.predict(&images, 4, &mut [0.0; 39]).is_err());
     assert!(session.predict(&images, usize::MAX, &mut []).is_err());
-    assert!(session.benchmark(fovea_engine::Mode::Infer, 1, f64::NAN).is_err());
+    assert!(session.benchmark(fovea_engine::Mode::Infer, 1, f64::NAN, || false).is_err());
     assert!(session.explain(fovea_engine::Mode::Infer, usize::MAX, false).is_err());
     assert_eq!((bits(&session), session.step()), (before, 0));
     let graph = || Graph::from_json(&lenet5()).unwrap();

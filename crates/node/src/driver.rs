@@ -5,7 +5,7 @@
 //! which stops within a step.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
@@ -21,8 +21,7 @@ use crate::error::{Code, Error, Result, from_panic, rejection};
 pub struct Driver {
     /// None once closed.
     commands: Option<Sender<Command>>,
-    /// Counts the calls of [`Driver::abort`].
-    aborts: Arc<AtomicU64>,
+    stop: Arc<Stop>,
     facts: Arc<OnceLock<std::result::Result<Facts, Failure>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -46,21 +45,34 @@ type State = std::result::Result<Session, Failure>;
 
 /// An error that every later command is answered with.
 #[derive(Clone)]
-struct Failure {
+pub struct Failure {
     code: Code,
     message: String,
 }
 
-/// Tells a running command whether it is to stop.
+/// What the JavaScript thread tells running commands.
+#[derive(Default)]
+struct Stop {
+    /// Counts the calls of [`Driver::abort`].
+    aborts: AtomicU64,
+    closing: AtomicBool,
+}
+
+/// Tells a running command whether it is to stop; long work asks between steps.
 pub struct Abort {
-    aborts: Arc<AtomicU64>,
-    when_sent: u64,
+    stop: Arc<Stop>,
+    aborts_when_sent: u64,
 }
 
 impl Abort {
-    /// Whether [`Driver::abort`] was called since the command was sent; long work asks between steps.
+    /// Whether [`Driver::abort`] was called since the command was sent, or the session is being closed.
     pub fn is_asked(&self) -> bool {
-        self.aborts.load(Ordering::Relaxed) != self.when_sent
+        self.stop.aborts.load(Ordering::Relaxed) != self.aborts_when_sent
+    }
+
+    /// Whether the session is being closed.
+    pub fn is_closing(&self) -> bool {
+        self.stop.closing.load(Ordering::Relaxed)
     }
 }
 
@@ -79,7 +91,7 @@ impl Driver {
                 format!("Expected the system to start a thread but it refused: {error}."),
             )
         })?;
-        Ok(Self { commands: Some(commands), aborts: Arc::default(), facts, thread: Some(thread) })
+        Ok(Self { commands: Some(commands), stop: Arc::default(), facts, thread: Some(thread) })
     }
 
     /// Facts about the session; waits until it is made.
@@ -94,7 +106,8 @@ impl Driver {
         env: &'env Env,
         work: impl FnOnce(&mut Session, &Abort) -> Result<T> + Send + 'static,
     ) -> Result<Object<'env>> {
-        let abort = Abort { aborts: self.aborts.clone(), when_sent: self.aborts.load(Ordering::Relaxed) };
+        let aborts_when_sent = self.stop.aborts.load(Ordering::Relaxed);
+        let abort = Abort { stop: self.stop.clone(), aborts_when_sent };
         self.submit(env, move |state| match state {
             Err(failure) => Err(failure.clone().into()),
             Ok(session) => {
@@ -109,18 +122,23 @@ impl Driver {
 
     /// Stops the commands sent so far at their next step; those sent later run.
     pub fn abort(&self) {
-        self.aborts.fetch_add(1, Ordering::Relaxed);
+        self.stop.aborts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Aborts, frees the session and takes no more commands; the promise resolves when that is done.
     pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
-        self.abort();
+        self.stop_all();
         let promise = self.submit(env, |state| {
             *state = Err(Failure::closed());
             Ok(())
         });
         self.commands = None;
         promise
+    }
+
+    fn stop_all(&self) {
+        self.stop.closing.store(true, Ordering::Relaxed);
+        self.abort();
     }
 
     fn submit<'env, T: ToNapiValue + Send + 'static>(
@@ -149,7 +167,7 @@ impl Driver {
 impl Drop for Driver {
     /// Runs on the JavaScript thread when the session is collected and when Node ends, and leaves no thread behind.
     fn drop(&mut self) {
-        self.abort();
+        self.stop_all();
         self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // it catches its panics
@@ -183,7 +201,8 @@ impl From<&Session> for Facts {
 }
 
 impl Failure {
-    fn closed() -> Self {
+    /// The session was closed.
+    pub fn closed() -> Self {
         Self { code: Code::Closed, message: "Expected an open session but it was closed.".to_owned() }
     }
 }

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{Float32Array, Object};
 use napi_derive::napi;
 
 use crate::dataset::Dataset;
-use crate::driver::{Driver, Facts};
+use crate::driver::{Abort, Driver, Facts, Failure};
 use crate::error::{Code, Error, Result, from_engine, invalid_argument};
 use crate::evaluate::evaluate;
 use crate::options::{count, whole, zeros};
@@ -133,14 +133,8 @@ impl Session {
     pub fn predict<'env>(&self, env: &'env Env, images: Float32Array, count: f64) -> Result<Object<'env>> {
         let count = whole("count", count, 0)? as usize;
         let images = images.to_vec(); // JavaScript may change its array meanwhile
-        self.driver.send(env, move |session, _| {
-            // What the engine would refuse needs no memory for its output.
-            let fits = count.checked_mul(session.image_len()) == Some(images.len());
-            let mut output =
-                zeros(if fits { count.saturating_mul(session.output_len()) } else { 0 }, "the output")?;
-            session.predict(&images, count, &mut output).map_err(from_engine)?;
-            Ok(Float32Array::from(output))
-        })
+        self.driver
+            .send(env, move |session, abort| predict(session, &images, count, abort).map(Float32Array::from))
     }
 
     /// Writes the parameters as safetensors, in PyTorch's names and layouts; resolves with the file's size in bytes.
@@ -193,7 +187,7 @@ impl Session {
         })
     }
 
-    /// Times steps of a synthetic batch for about so many seconds.
+    /// Times steps of a synthetic batch for about so many seconds, or until `abort`.
     #[napi(catch_unwind, ts_return_type = "Promise<Benchmark>")]
     pub fn benchmark<'env>(
         &self,
@@ -203,12 +197,13 @@ impl Session {
         seconds: f64,
     ) -> Result<Object<'env>> {
         let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
-        self.driver.send(env, move |session, _| {
-            session.benchmark(mode, batch, seconds).map(Benchmark::from).map_err(from_engine)
+        self.driver.send(env, move |session, abort| {
+            let stop = || abort.is_asked();
+            session.benchmark(mode, batch, seconds, stop).map(Benchmark::from).map_err(from_engine)
         })
     }
 
-    /// Stops the training and evaluation asked for until now, within a step.
+    /// Stops the training, evaluation and benchmark asked for until now, within a step.
     #[napi(catch_unwind)]
     pub fn abort(&self) {
         self.driver.abort();
@@ -264,6 +259,26 @@ impl From<fovea_engine::Benchmark> for Benchmark {
             gflops: benchmark.gflops,
         }
     }
+}
+
+/// Images after which a closed session stops predicting; a multiple of what the engine runs at once.
+const PREDICT_IMAGES: usize = 256;
+
+fn predict(session: &mut Engine, images: &[f32], count: usize, abort: &Abort) -> Result<Vec<f32>> {
+    let (image_len, output_len) = (session.image_len(), session.output_len());
+    if count.checked_mul(image_len) != Some(images.len()) {
+        // The engine says so; it needs no memory for an output that it refuses to compute.
+        session.predict(images, count, &mut []).map_err(from_engine)?;
+    }
+    let mut output = zeros(count.saturating_mul(output_len), "the output")?;
+    let parts = images.chunks(PREDICT_IMAGES * image_len).zip(output.chunks_mut(PREDICT_IMAGES * output_len));
+    for (images, output) in parts {
+        if abort.is_closing() {
+            return Err(Failure::closed().into());
+        }
+        session.predict(images, images.len() / image_len, output).map_err(from_engine)?;
+    }
+    Ok(output)
 }
 
 fn mode(name: &str) -> Result<Mode> {
