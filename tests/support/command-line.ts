@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+/** The compiled command line. */
+export const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** What a command left behind. */
 export interface Outcome {
@@ -10,9 +11,13 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Starts the real command line in a process of its own. */
-export function start(args: readonly string[], cwd?: string): { child: ChildProcess; outcome: Promise<Outcome> } {
-  const child = spawn(process.execPath, [main, ...args], { cwd, stdio: ["ignore", "pipe", "pipe"] });
+/** Starts a program. */
+export function startProgram(
+  program: string,
+  args: readonly string[],
+  cwd?: string,
+): { child: ChildProcess; outcome: Promise<Outcome> } {
+  const child = spawn(program, args, { cwd, stdio: ["ignore", "pipe", "pipe"] });
   const outcome = new Promise<Outcome>((resolve, reject) => {
     let stdout = "";
     let stderr = "";
@@ -26,6 +31,11 @@ export function start(args: readonly string[], cwd?: string): { child: ChildProc
     child.on("close", (exitCode) => resolve({ exitCode, stdout, stderr }));
   });
   return { child, outcome };
+}
+
+/** Starts the real command line in a process of its own. */
+export function start(args: readonly string[], cwd?: string): { child: ChildProcess; outcome: Promise<Outcome> } {
+  return startProgram(process.execPath, [main, ...args], cwd);
 }
 
 /** Runs a command to its end. */
