@@ -5,7 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 
-use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass, winograd::Winograd};
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
 use std::time::Instant;
 
@@ -48,6 +48,13 @@ fn main() {
             }
             print!(" |");
         }
+        for pass in [Pass::Forward, Pass::BackwardInput] {
+            for pool in &pools {
+                if let Some((ratio, microseconds)) = measure_winograd(case, pass, Context { isa, pool }) {
+                    print!("  {ratio:4.2}x ({microseconds:8.1})");
+                }
+            }
+        }
         println!();
     }
 }
@@ -78,7 +85,7 @@ fn measure(
     let skip = scratch.as_ptr().align_offset(64);
     let scratch = &mut scratch[skip..];
     let (xs, ys) = ([batch, h, w, c], [batch, oh, ow, k]);
-    let mut once = || match pass {
+    let once = || match pass {
         Pass::Forward => {
             let (x, y) = (View4::new(&x, xs, c).unwrap(), ViewMut4::new(&mut y, ys, k).unwrap());
             convolution.forward(context, x, &weight, Some(&bias), Activation::Relu, y, scratch);
@@ -93,6 +100,58 @@ fn measure(
             convolution.backward_weight(context, x, dy, &mut weight, Some(&mut bias), scratch);
         }
     };
+    let flops = 2.0 * shape.mult_adds() as f64 * batch as f64;
+    let (rate, microseconds) = best(context, flops, once);
+    (rate * 100.0, microseconds)
+}
+
+/// Effective speed over peak, and microseconds, of a pass by Winograd's algorithm, its weights transformed each time.
+fn measure_winograd(
+    &(_, batch, input, filters, kernel, stride, padding): &Case,
+    pass: Pass,
+    context: Context,
+) -> Option<(f64, f64)> {
+    let shape = Conv2dShape {
+        input,
+        filters,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 4],
+        dilation: [1; 2],
+        groups: 1,
+    };
+    let convolution = Conv2d::new(shape, context.isa).unwrap();
+    let winograd = Winograd::choose(&convolution, pass, batch)?;
+    let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
+    let (from, to) = if pass == Pass::Forward {
+        ([batch, h, w, c], [batch, oh, ow, k])
+    } else {
+        ([batch, oh, ow, k], [batch, h, w, c])
+    };
+    let values = |count: usize| (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect::<Vec<f32>>();
+    let (x, mut y) = (values(from.iter().product()), values(to.iter().product()));
+    let weight = values(if pass == Pass::Forward {
+        convolution.weight_len()
+    } else {
+        convolution.gradient_weight_len()
+    });
+    let mut transformed = values(winograd.weight_len());
+    let mut scratch = vec![0.0; winograd.scratch_len(context) + 16];
+    let skip = scratch.as_ptr().align_offset(64);
+    let scratch = &mut scratch[skip..];
+    let with_weights = std::env::var("NO_WEIGHTS").is_err();
+    let once = || {
+        if with_weights {
+            winograd.transform_weight(context, &weight, &mut transformed);
+        }
+        let (x, y) = (View4::new(&x, from, from[3]).unwrap(), ViewMut4::new(&mut y, to, to[3]).unwrap());
+        winograd.run(context, x, &transformed, None, Activation::Relu, y, scratch);
+    };
+    Some(best(context, 2.0 * shape.mult_adds() as f64 * batch as f64, once))
+}
+
+/// Speed over peak, and microseconds: the best of about 50 ms.
+fn best(context: Context, flops: f64, mut once: impl FnMut()) -> (f64, f64) {
     once();
     let (mut best, mut peak, start) = (f64::INFINITY, 0.0f64, Instant::now());
     while start.elapsed().as_millis() < 60 || best.is_infinite() {
@@ -103,6 +162,5 @@ fn measure(
             best = best.min(begin.elapsed().as_secs_f64());
         }
     }
-    let flops = 2.0 * shape.mult_adds() as f64 * batch as f64;
-    (flops / best / 1e9 / peak * 100.0, best * 1e6)
+    (flops / best / 1e9 / peak, best * 1e6)
 }

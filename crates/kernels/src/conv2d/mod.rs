@@ -19,6 +19,7 @@ mod layout;
 mod scatter;
 mod tile;
 mod weight_gradient;
+pub mod winograd;
 
 #[cfg(test)]
 mod tests;

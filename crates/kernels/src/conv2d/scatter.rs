@@ -34,7 +34,7 @@ pub(super) fn choose(shape: &Conv2dShape, [oh, ow, _]: [usize; 3], isa: Isa) -> 
 }
 
 /// Longer kernel rows have channels enough to fill the lanes of `gather`.
-const LONGEST_ROW: usize = 256;
+const LONGEST_ROW: usize = 128;
 
 /// Vector multiply-adds worth a part.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 15;

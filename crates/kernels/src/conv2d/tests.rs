@@ -290,3 +290,75 @@ fn impossible_geometries_are_one_sentence_each() {
         "The sizes are too large for memory."
     );
 }
+
+/// Maps whose sides are multiples of four and not, one with fewer channels out than in, padding of all kinds.
+fn winograd_cases() -> Vec<(usize, Conv2dShape)> {
+    let padded = |padding: [usize; 4], input, filters| Conv2dShape { padding, ..shape(input, filters, 3) };
+    vec![
+        (2, padded([1; 4], [16, 16, 64], 64)),
+        (8, padded([1; 4], [7, 7, 80], 64)),
+        (5, padded([0; 4], [11, 14, 64], 112)),
+        (9, padded([2, 1, 0, 2], [5, 9, 96], 80)),
+    ]
+}
+
+/// A millionth part of the largest output for each of the two or three roundings that the transforms add.
+const WINOGRAD_TOLERANCE: f64 = 6e-6;
+
+#[test]
+fn winograd_equals_the_reference_forward_and_for_the_input_gradient() {
+    for (batch, shape) in winograd_cases() {
+        let inputs = Inputs::new(batch, &shape);
+        let Conv2dShape { input, filters, kernel, stride, padding, dilation, groups } = shape;
+        let naive = reference::Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
+        let [x, w, b, dy] = [&inputs.x, &inputs.w, &inputs.b, &inputs.dy].map(|values| widen(values));
+        let expected = [naive.forward(&x, &w, Some(&b)), naive.backward_input(&dy, &w)];
+        for isa in Isa::available() {
+            let mut before = None;
+            for threads in [1, 3] {
+                let results = run_winograd(isa, threads, batch, shape, &inputs);
+                for (actual, expected) in results.iter().zip(&expected) {
+                    let error = relative_error(actual, expected);
+                    assert!(error < WINOGRAD_TOLERANCE, "{shape:?} on {}: error {error:e}", isa.name());
+                }
+                let bits =
+                    results.map(|values| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+                assert_eq!(*before.get_or_insert(bits.clone()), bits, "{threads} threads");
+            }
+        }
+    }
+}
+
+/// y and dx.
+fn run_winograd(
+    isa: Isa,
+    threads: usize,
+    batch: usize,
+    shape: Conv2dShape,
+    inputs: &Inputs,
+) -> [Vec<f32>; 2] {
+    let pool = Pool::new(threads);
+    let context = Context { isa, pool: &pool };
+    let convolution = Conv2d::new(shape, isa).unwrap();
+    let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
+    let mut weight = vec![f32::NAN; convolution.weight_len()];
+    convolution.pack_weight(&inputs.w, &mut weight);
+    let mut gradient_weight = vec![f32::NAN; convolution.gradient_weight_len()];
+    convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
+    let gap = 16;
+    let sides = [
+        (Pass::Forward, &weight, &inputs.x, [h, w, c], Some(inputs.b.as_slice()), [oh, ow, k]),
+        (Pass::BackwardInput, &gradient_weight, &inputs.dy, [oh, ow, k], None, [h, w, c]),
+    ];
+    sides.map(|(pass, weight, x, [h, w, c], bias, [oh, ow, k])| {
+        let winograd = winograd::Winograd::choose(&convolution, pass, 1000).unwrap();
+        let mut transformed = vec![f32::NAN; winograd.weight_len()];
+        winograd.transform_weight(context, weight, &mut transformed);
+        let x = Buffer::new(x, [batch, h, w, c], gap);
+        let mut y = Buffer::new(&vec![f32::NAN; batch * oh * ow * k], [batch, oh, ow, k], gap);
+        let mut memory = vec![f32::NAN; winograd.scratch_len(context) + 2];
+        let memory = aligned(&mut memory);
+        winograd.run(context, x.view(), &transformed, bias, Activation::None, y.view_mut(), memory);
+        y.values()
+    })
+}

@@ -1,0 +1,497 @@
+//! Winograd's F(4x4, 3x3): sixteen outputs of a 3 x 3 convolution for 36 multiplications instead of 144.
+//!
+//! A tile of 4 x 4 outputs reads 6 x 6 inputs d. With U = G g G' of the weights and V = B' d B of the input, each of the 36
+//! frequencies is a matrix product M = V U over the channels, and A' M A are the outputs (Winograd 1980; Lavin and Gray
+//! 2015, arXiv:1509.09308). The interpolation points 0, +-3/4, +-3/2 and infinity cost as much as the customary 0, +-1,
+//! +-2 and leave a third of their rounding error: 1 to 3 millionths of the largest output.
+//!
+//! The work is cut into blocks of tiles whose V and M stay in the second-level cache: a block is transformed, multiplied,
+//! and transformed back by the same thread. The input gradient is the same with flipped, transposed weights.
+//!
+//! Shapes: x `[n, h, w, c]`, U `[frequency][panel][c][width]`, y `[n, h', w', k]`; c and k are multiples of 16.
+
+use super::layout::Panels;
+use super::tile::{self, Addresses, ProductJob};
+use super::{Conv2d, Conv2dShape, InputGradient, Pass};
+use crate::simd::{Kernel, Simd};
+use crate::threads::Shareable;
+use crate::{Activation, Context, View4, ViewMut4};
+
+/// Output rows and columns of a tile.
+const OUTPUTS: usize = 4;
+
+/// Input rows and columns of a tile.
+const INPUTS: usize = 6;
+
+/// Matrix products.
+const FREQUENCIES: usize = INPUTS * INPUTS;
+
+/// Interpolation points +-P and +-Q, besides 0 and infinity, and their squares.
+const P: f32 = 0.75;
+const Q: f32 = 1.5;
+const P2: f32 = P * P;
+const Q2: f32 = Q * Q;
+
+/// Channels below which transforming costs more than multiplying.
+const FEWEST_CHANNELS: usize = 64;
+
+/// Tiles below which the 36 products are too thin.
+const FEWEST_TILES: usize = 32;
+
+/// Floats between the frequencies of V and M, so that their lines fall into different sets of the cache.
+const GAP: usize = 16;
+
+/// Floats of a part of the weights' transform.
+const WEIGHTS_A_PART: usize = 1 << 12;
+
+/// A pass of a convolution as Winograd's algorithm computes it.
+#[derive(Clone, Debug)]
+pub struct Winograd {
+    pass: Pass,
+    panels: Panels,
+    /// Input and output channels of this pass.
+    channels: [usize; 2],
+    input: [usize; 2],
+    output: [usize; 2],
+    /// Zeros before the first row and column.
+    origin: [usize; 2],
+}
+
+impl Winograd {
+    /// The pass in this form, if it has one and if it pays for a batch: 3 x 3 kernels of stride 1 with 64 or more
+    /// channels on both sides, forward or input gradient, at 32 or more tiles.
+    pub fn choose(convolution: &Conv2d, pass: Pass, batch: usize) -> Option<Self> {
+        let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
+            convolution.shape;
+        let [oh, ow, _] = convolution.output;
+        let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1;
+        let whole = |channels: usize| channels >= FEWEST_CHANNELS && channels.is_multiple_of(16);
+        if !fits || !whole(c) || !whole(filters) || padding.iter().any(|&side| side > 2) {
+            return None;
+        }
+        let [top, _, _, left] = padding;
+        let winograd = match pass {
+            Pass::Forward => Self {
+                pass,
+                panels: convolution.panels,
+                channels: [c, filters],
+                input: [h, w],
+                output: [oh, ow],
+                origin: [top, left],
+            },
+            Pass::BackwardInput if convolution.input_gradient == InputGradient::Gather => Self {
+                pass,
+                panels: convolution.gradient_panels,
+                channels: [filters, c],
+                input: [oh, ow],
+                output: [h, w],
+                origin: [2 - top, 2 - left],
+            },
+            _ => return None,
+        };
+        (winograd.tiles(batch) >= FEWEST_TILES).then_some(winograd)
+    }
+
+    /// Rows and columns of tiles.
+    fn grid(&self) -> [usize; 2] {
+        self.output.map(|size| size.div_ceil(OUTPUTS))
+    }
+
+    fn tiles(&self, batch: usize) -> usize {
+        let [rows, columns] = self.grid();
+        batch * rows * columns
+    }
+
+    /// Floats of the transformed weights.
+    pub fn weight_len(&self) -> usize {
+        FREQUENCIES * self.frequency_len()
+    }
+
+    /// Floats of one frequency's panels.
+    fn frequency_len(&self) -> usize {
+        self.panels.count * self.channels[0] * self.panels.width
+    }
+
+    /// U from the weights: for the forward pass the convolution's own, for the input gradient the packed ones.
+    ///
+    /// # Panics
+    /// When a slice has another length than the convolution's and [`Self::weight_len`].
+    pub fn transform_weight(&self, context: Context, weight: &[f32], transformed: &mut [f32]) {
+        assert_eq!((weight.len(), transformed.len()), (self.panels.len(), self.weight_len()));
+        let (width, channels) = (self.panels.width, self.channels[0]);
+        let rows = self.panels.count * channels;
+        let rows_a_part = WEIGHTS_A_PART.div_ceil(width);
+        let transformed = Shareable::new(transformed);
+        context.pool.run(rows.div_ceil(rows_a_part), |_, part| {
+            context.isa.run(TransformWeight {
+                weight,
+                transformed,
+                rows: [part * rows_a_part, ((part + 1) * rows_a_part).min(rows)],
+                width,
+                channels,
+                frequency_len: self.frequency_len(),
+                flip: self.pass == Pass::BackwardInput,
+            });
+        });
+    }
+
+    /// Tiles of a block: a few register tiles, more where the weights are large, since each block reads all of them.
+    fn tiles_a_block(&self, rows: usize) -> usize {
+        let blocks = match self.channels[0].max(self.channels[1]) {
+            ..128 => 1,
+            128..256 => 2,
+            _ => 3,
+        };
+        blocks * rows
+    }
+
+    /// Floats of a thread's V, M and tables.
+    fn scratch_pieces(&self, isa: crate::Isa) -> [usize; 4] {
+        let rows = tile::rows(isa, self.panels.width / isa.lanes());
+        let tiles = self.tiles_a_block(rows);
+        let pointers = |count: usize| (count * size_of::<usize>() / size_of::<f32>()).next_multiple_of(16);
+        [
+            FREQUENCIES * (tiles * self.channels[0] + GAP),
+            FREQUENCIES * (tiles * self.panels.count * self.panels.width + GAP),
+            2 * pointers(tiles),
+            self.channels[0],
+        ]
+    }
+
+    /// Floats of scratch memory, for any batch.
+    pub fn scratch_len(&self, context: Context) -> usize {
+        context.pool.threads() * self.scratch_pieces(context.isa).iter().sum::<usize>()
+    }
+
+    /// y = activation(convolution of x + bias), or dx from dy.
+    ///
+    /// # Panics
+    /// When a shape or length is not the pass's, or the scratch memory too short or not aligned to 8 bytes.
+    #[allow(clippy::too_many_arguments)] // the tensors of a pass
+    pub fn run(
+        &self,
+        context: Context,
+        x: View4,
+        transformed: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        y: ViewMut4,
+        scratch: &mut [f32],
+    ) {
+        let ([h, w], [oh, ow], [c, k]) = (self.input, self.output, self.channels);
+        assert_eq!((x.shape(), y.shape()), ([x.n(), h, w, c], [x.n(), oh, ow, k]));
+        assert_eq!(transformed.len(), self.weight_len());
+        assert!(bias.is_none_or(|bias| bias.len() == k));
+        let pieces = self.scratch_pieces(context.isa);
+        let a_thread = pieces.iter().sum::<usize>();
+        assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
+        assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+        let rows = tile::rows(context.isa, self.panels.width / context.isa.lanes());
+        let (tiles, total) = (self.tiles_a_block(rows), self.tiles(x.n()));
+        let scratch = Shareable::new(scratch);
+        context.pool.run(total.div_ceil(tiles), |thread, part| {
+            // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
+            let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
+            let (v, rest) = scratch.split_at_mut(pieces[0]);
+            let (m, rest) = rest.split_at_mut(pieces[1]);
+            let (tables, zeros) = rest.split_at_mut(pieces[2]);
+            let (inputs, outputs) = tables.split_at_mut(pieces[2] / 2);
+            zeros.fill(0.0);
+            context.isa.run(Block {
+                winograd: self,
+                x,
+                transformed,
+                bias,
+                relu: activation == Activation::Relu,
+                y: &y,
+                first: part * tiles,
+                count: (total - part * tiles).min(tiles),
+                v: v.as_mut_ptr(),
+                v_step: tiles * c + GAP,
+                m: m.as_mut_ptr(),
+                m_step: tiles * self.panels.count * self.panels.width + GAP,
+                inputs: inputs.as_mut_ptr().cast(),
+                outputs: outputs.as_mut_ptr().cast(),
+                zeros: zeros.as_ptr(),
+            });
+        });
+    }
+}
+
+/// One row of B' d: from six inputs to six frequencies.
+#[inline(always)]
+fn input_line<S: Simd>(simd: S, d: [S::Vector; INPUTS]) -> [S::Vector; INPUTS] {
+    let scaled = |factor: f32, x: S::Vector, y: S::Vector| simd.mul_add(simd.splat(factor), x, y);
+    let (even_q, odd_q) = (scaled(-Q2, d[2], d[4]), scaled(-Q2, d[1], d[3]));
+    let (even_p, odd_p) = (scaled(-P2, d[2], d[4]), scaled(-P2, d[1], d[3]));
+    [
+        scaled(P2 * Q2, d[0], scaled(-(P2 + Q2), d[2], d[4])),
+        scaled(P, odd_q, even_q),
+        scaled(-P, odd_q, even_q),
+        scaled(Q, odd_p, even_p),
+        scaled(-Q, odd_p, even_p),
+        scaled(P2 * Q2, d[1], scaled(-(P2 + Q2), d[3], d[5])),
+    ]
+}
+
+/// One row of A' m: from six frequencies to four outputs.
+#[inline(always)]
+fn output_line<S: Simd>(simd: S, m: [S::Vector; INPUTS]) -> [S::Vector; OUTPUTS] {
+    let scaled = |factor: f32, x: S::Vector, y: S::Vector| simd.mul_add(simd.splat(factor), x, y);
+    let times = |factor: f32, x: S::Vector| simd.mul(simd.splat(factor), x);
+    let (even_p, odd_p) = (simd.add(m[1], m[2]), simd.sub(m[1], m[2]));
+    let (even_q, odd_q) = (simd.add(m[3], m[4]), simd.sub(m[3], m[4]));
+    [
+        simd.add(simd.add(m[0], even_p), even_q),
+        scaled(Q, odd_q, times(P, odd_p)),
+        scaled(Q2, even_q, times(P2, even_p)),
+        scaled(Q * Q2, odd_q, scaled(P * P2, odd_p, m[5])),
+    ]
+}
+
+/// One row of G g: from three weights to six frequencies.
+#[inline(always)]
+fn weight_line<S: Simd>(simd: S, g: [S::Vector; 3]) -> [S::Vector; INPUTS] {
+    const AT_P: f32 = 1.0 / (2.0 * P2 * (P2 - Q2));
+    const AT_Q: f32 = 1.0 / (2.0 * Q2 * (Q2 - P2));
+    let times = |factor: f32, x: S::Vector| simd.mul(simd.splat(factor), x);
+    let even = |scale: f32, square: f32| times(scale, simd.mul_add(simd.splat(square), g[2], g[0]));
+    let (even_p, odd_p) = (even(AT_P, P2), times(AT_P * P, g[1]));
+    let (even_q, odd_q) = (even(AT_Q, Q2), times(AT_Q * Q, g[1]));
+    [
+        times(1.0 / (P2 * Q2), g[0]),
+        simd.add(even_p, odd_p),
+        simd.sub(even_p, odd_p),
+        simd.add(even_q, odd_q),
+        simd.sub(even_q, odd_q),
+        g[2],
+    ]
+}
+
+/// U of some rows (panel, channel) of the weights.
+struct TransformWeight<'a> {
+    weight: &'a [f32],
+    transformed: Shareable<f32>,
+    rows: [usize; 2],
+    width: usize,
+    channels: usize,
+    frequency_len: usize,
+    /// The input gradient's weights are read in reverse.
+    flip: bool,
+}
+
+impl Kernel for TransformWeight<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { weight, transformed, rows, width, channels, frequency_len, flip } = self;
+        for row in rows[0]..rows[1] {
+            let (panel, channel) = (row / channels, row % channels);
+            for lane in (0..width).step_by(S::LANES) {
+                let at = |tap: usize| (panel * 9 + tap) * channels * width + channel * width + lane;
+                let mut g = [[simd.zero(); 3]; 3];
+                for tap in 0..9 {
+                    let from = at(if flip { 8 - tap } else { tap });
+                    // SAFETY: a panel has nine taps of `channels` rows of `width` floats.
+                    g[tap / 3][tap % 3] = unsafe { simd.load(weight.as_ptr().add(from)) };
+                }
+                let columns = [0, 1, 2].map(|j| weight_line(simd, [g[0][j], g[1][j], g[2][j]]));
+                for i in 0..INPUTS {
+                    let line = weight_line(simd, [columns[0][i], columns[1][i], columns[2][i]]);
+                    for j in 0..INPUTS {
+                        let to = (i * INPUTS + j) * frequency_len + row * width + lane;
+                        // SAFETY: a frequency has `width` floats for each row, and each row belongs to one part.
+                        unsafe { simd.store(transformed.pointer().add(to), line[j]) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A block of tiles: transformed, multiplied, transformed back.
+struct Block<'a> {
+    winograd: &'a Winograd,
+    x: View4<'a>,
+    transformed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    relu: bool,
+    y: &'a ViewMut4<'a>,
+    /// The first tile, and how many.
+    first: usize,
+    count: usize,
+    /// V, `[frequency][tile][channel]`, and the floats from one frequency to the next.
+    v: *mut f32,
+    v_step: usize,
+    /// M, `[frequency][tile][output channel]`.
+    m: *mut f32,
+    m_step: usize,
+    /// Tables with room for a pointer a tile.
+    inputs: *mut *const f32,
+    outputs: *mut *mut f32,
+    /// As many as channels.
+    zeros: *const f32,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for place in 0..self.count {
+            simd.enter(TransformInput { block: &self, place });
+        }
+        match self.winograd.panels.width / S::LANES {
+            1 => self.multiply::<S, 1>(simd),
+            2 => self.multiply::<S, 2>(simd),
+            _ => self.multiply::<S, 3>(simd),
+        }
+        for place in 0..self.count {
+            simd.enter(TransformOutput { block: &self, place });
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Image, row and column of the tile at a place of the block.
+    #[inline(always)]
+    fn tile(&self, place: usize) -> [usize; 3] {
+        let [rows, columns] = self.winograd.grid();
+        let tile = self.first + place;
+        [tile / (rows * columns), tile / columns % rows * OUTPUTS, tile % columns * OUTPUTS]
+    }
+
+    /// M = V U for every frequency.
+    #[inline(always)]
+    fn multiply<S: Simd, const NV: usize>(&self, simd: S) {
+        let Winograd { panels, channels: [c, _], .. } = self.winograd;
+        let (rows, k) = (tile::rows_for(S::REGISTERS, NV), panels.count * panels.width);
+        for place in 0..self.count.next_multiple_of(rows) {
+            let place_or_last = place.min(self.count - 1);
+            // SAFETY: the tables have room for a block's tiles, a multiple of `rows`.
+            unsafe {
+                *self.inputs.add(place) = self.v.wrapping_add(place_or_last * c);
+                *self.outputs.add(place) = self.m.wrapping_add(place_or_last * k);
+            }
+        }
+        for frequency in 0..FREQUENCIES {
+            let offset = (frequency * self.v_step) as isize;
+            for panel in 0..panels.count {
+                let weight = (frequency * panels.count + panel) * c * panels.width;
+                for place in (0..self.count).step_by(rows) {
+                    let job = ProductJob {
+                        pixels: self.inputs.wrapping_add(place),
+                        addresses: Addresses::Offsets(&offset),
+                        pitch: rows,
+                        taps: 1,
+                        run: *c,
+                        weight: self.transformed.as_ptr().wrapping_add(weight),
+                        outputs: self.outputs.wrapping_add(place),
+                        output_step: 0,
+                        column: frequency * self.m_step + panel * panels.width,
+                        pixel_count: (self.count - place).min(rows),
+                        channel_count: panels.width,
+                        bias: std::ptr::null(),
+                        relu: false,
+                    };
+                    // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
+                    // panel of every tile.
+                    unsafe { tile::product::<S, NV>(simd, job) };
+                }
+            }
+        }
+    }
+}
+
+/// V of one tile.
+struct TransformInput<'a> {
+    block: &'a Block<'a>,
+    place: usize,
+}
+
+impl Kernel for TransformInput<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let block = self.block;
+        let ([h, w], origin, c) = (block.winograd.input, block.winograd.origin, block.winograd.channels[0]);
+        let [image, row, column] = block.tile(self.place);
+        let mut pixels = [[block.zeros; INPUTS]; INPUTS];
+        for i in 0..INPUTS {
+            for j in 0..INPUTS {
+                // A position before the first is a huge number.
+                let at = [(row + i).wrapping_sub(origin[0]), (column + j).wrapping_sub(origin[1])];
+                if at[0] < h && at[1] < w {
+                    pixels[i][j] = block.x.pixel((image * h + at[0]) * w + at[1]);
+                }
+            }
+        }
+        let to = block.v.wrapping_add(self.place * c);
+        for channel in (0..c).step_by(S::LANES) {
+            let mut columns = [[simd.zero(); INPUTS]; INPUTS];
+            for j in 0..INPUTS {
+                // SAFETY: each pointer is to a pixel of x or to zeros, both of `c` floats, a multiple of LANES.
+                let d = [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(pixels[i][j].add(channel)) });
+                columns[j] = input_line(simd, d);
+            }
+            for i in 0..INPUTS {
+                let line = input_line(simd, [0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
+                for j in 0..INPUTS {
+                    // SAFETY: V has `c` floats for each tile of each frequency.
+                    unsafe { simd.store(to.add((i * INPUTS + j) * block.v_step + channel), line[j]) };
+                }
+            }
+        }
+    }
+}
+
+/// The outputs of one tile from M.
+struct TransformOutput<'a> {
+    block: &'a Block<'a>,
+    place: usize,
+}
+
+impl Kernel for TransformOutput<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let block = self.block;
+        let Winograd { panels, output: [oh, ow], channels: [_, k], .. } = *block.winograd;
+        let [image, row, column] = block.tile(self.place);
+        let (rows, columns) = ((oh - row).min(OUTPUTS), (ow - column).min(OUTPUTS));
+        let from = block.m.cast_const().wrapping_add(self.place * panels.count * panels.width);
+        for channel in (0..k).step_by(S::LANES) {
+            let bias = match block.bias {
+                // SAFETY: the bias has k floats, a multiple of LANES.
+                Some(bias) => unsafe { simd.load(bias.as_ptr().add(channel)) },
+                None => simd.zero(),
+            };
+            let mut lines = [[simd.zero(); OUTPUTS]; INPUTS];
+            for j in 0..INPUTS {
+                let at = |i: usize| (i * INPUTS + j) * block.m_step + channel;
+                // SAFETY: M has k floats for each tile of each frequency.
+                lines[j] =
+                    output_line(simd, [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(from.add(at(i))) }));
+            }
+            for i in 0..OUTPUTS {
+                if i >= rows {
+                    break;
+                }
+                let line = output_line(simd, [0, 1, 2, 3, 4, 5].map(|j| lines[j][i]));
+                for j in 0..OUTPUTS {
+                    if j >= columns {
+                        break;
+                    }
+                    let value = simd.add(line[j], bias);
+                    let value = if block.relu { simd.max(simd.zero(), value) } else { value };
+                    let to = block.y.pixel((image * oh + row + i) * ow + column + j);
+                    // SAFETY: the pixel lies in y, and each tile belongs to one part.
+                    unsafe { simd.store(to.add(channel), value) };
+                }
+            }
+        }
+    }
+}
