@@ -8,7 +8,7 @@
 //! Gradients belong to memory, not to shapes: a flatten shares its input's memory, so its gradient is a view as well.
 
 use crate::error::{GraphError, Result};
-use crate::program::{Access, Extent, Instruction, Kind, Program, ValueId};
+use crate::program::{Access, Algorithm, Extent, Instruction, Kind, Program, ValueId};
 use fovea_kernels::Activation;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Backward {
                 // The loss knows its gradient: it writes both at once, in the forward pass.
                 *dlogits = self.contribute(*logits, |_, _| {});
             }
-            Instruction::Convolution { layer, x, y, activation } => {
+            Instruction::Convolution { layer, x, y, activation, .. } => {
                 let Some(mut dy) = self.gradient(*y) else { return };
                 if *activation == Activation::Relu {
                     let dz = self.new_gradient(*y);
@@ -79,7 +79,8 @@ impl Backward {
                     let extent = Extent::Fixed(layer.kernel.gradient_weight_len());
                     let packed = backward.program.value(&layer.name, Kind::GradientWeight, extent);
                     backward.emit(Instruction::PackGradientWeight { layer: Arc::clone(&layer), packed });
-                    backward.emit(Instruction::ConvolutionBackwardInput { layer, dy, packed, dx });
+                    let algorithm = Algorithm::Direct;
+                    backward.emit(Instruction::ConvolutionBackwardInput { layer, dy, packed, dx, algorithm });
                 });
             }
             Instruction::MaxPool { layer, x, y, argmax, activation } => {
@@ -113,6 +114,7 @@ impl Backward {
             | Instruction::ConvolutionBackwardWeight { .. }
             | Instruction::PackGradientWeight { .. }
             | Instruction::ConvolutionBackwardInput { .. }
+            | Instruction::TransformWeight { .. }
             | Instruction::MaxPoolBackward { .. }
             | Instruction::AvgPoolBackward { .. }
             | Instruction::ReluBackward { .. }
@@ -174,12 +176,14 @@ mod tests {
     use crate::network::Network;
     use crate::plan::{Plan, PlanOptions};
     use crate::program::Mode;
+    use crate::session::Precision;
     use crate::testing::{chain, conv, dense, graph, lenet5, max_pool, node, op};
     use fovea_kernels::Isa;
 
     fn backward(definition: &str) -> Vec<&'static str> {
         let network = Network::new(Graph::from_json(definition).unwrap(), Isa::available()[0]).unwrap();
-        let options = PlanOptions { mode: Mode::Train, batch: 2, threads: 1, fuse: true };
+        let options =
+            PlanOptions { mode: Mode::Train, batch: 2, threads: 1, fuse: true, precision: Precision::Fast };
         let program = Plan::compile(&network, options).unwrap().program;
         program.instructions[program.backward..].iter().map(|instruction| instruction.name()).collect()
     }

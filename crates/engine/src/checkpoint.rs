@@ -45,7 +45,7 @@ impl Session {
         let by_name: HashMap<&str, &[f32]> =
             tensors.iter().map(|tensor| (tensor.name, tensor.values)).collect();
         let read = |name: &str| Ok(by_name.get(name).copied().unwrap_or_default());
-        self.parameters = import(&self.network, "", read)?;
+        self.set_parameters(import(&self.network, "", read)?);
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl Session {
         let file = SafeTensors::open(path)?;
         let names = file.names().iter().map(String::as_str).filter(|name| !name.starts_with(OPTIMIZER));
         check(&self.network, &[""], shapes(&file, names)?.into_iter())?;
-        self.parameters = import(&self.network, "", |name| values(&file, name))?;
+        self.set_parameters(import(&self.network, "", |name| values(&file, name))?);
         Ok(())
     }
 
@@ -100,7 +100,8 @@ impl Session {
         let parameters = import(&self.network, "", |name| values(&file, name))?;
         let velocities = import(&self.network, VELOCITY, |name| values(&file, name))?;
         self.prepare_training()?;
-        (self.parameters, self.velocities, self.step, self.seed) = (parameters, velocities, step, seed);
+        self.set_parameters(parameters);
+        (self.velocities, self.step, self.seed) = (velocities, step, seed);
         Ok(metadata)
     }
 }

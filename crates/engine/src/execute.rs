@@ -6,10 +6,11 @@
 
 use crate::network::ConvolutionLayer;
 use crate::plan::{Place, Plan};
-use crate::program::{Instruction, ValueId};
+use crate::program::{Algorithm, Instruction, ValueId};
+use crate::session::Kept;
 use fovea_kernels::loss::{Loss, SoftmaxCrossEntropy};
 use fovea_kernels::optimizer::Sgd;
-use fovea_kernels::{Context, View4, ViewMut4, activation, elementwise, softmax};
+use fovea_kernels::{Activation, Context, View4, ViewMut4, activation, elementwise, softmax};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,8 @@ pub(crate) struct Step<'a> {
     pub images: &'a [f32],
     /// A class for each image; empty when there is no loss.
     pub labels: &'a [u32],
+    /// The layers' weights as [`Algorithm::WinogradKept`] reads them, by the layers' index.
+    pub kept: &'a [Kept],
     /// All parameters, and buffers of the same layout; the latter are empty outside training.
     pub parameters: &'a mut [f32],
     pub gradients: &'a mut [f32],
@@ -65,10 +68,26 @@ pub(crate) fn execute(
 fn run(memory: &Memory, index: usize, step: &mut Step) {
     let context = step.context;
     match memory.plan.program.instructions[index] {
-        Instruction::Convolution { ref layer, x, y, activation } => {
+        Instruction::Convolution { ref layer, x, y, activation, ref algorithm } => {
             let (weight, bias) = parameters(layer, step.parameters);
             let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
-            layer.kernel.forward(context, x, weight, bias, activation, y, scratch);
+            match algorithm {
+                Algorithm::Direct => layer.kernel.forward(context, x, weight, bias, activation, y, scratch),
+                Algorithm::Winograd(winograd, weight) => {
+                    winograd.run(context, x, memory.floats(*weight), bias, activation, y, scratch);
+                }
+                Algorithm::WinogradKept(winograd) => {
+                    let weight = step.kept[layer.index].weight.as_slice();
+                    winograd.run(context, x, weight, bias, activation, y, scratch);
+                }
+            }
+        }
+        Instruction::TransformWeight { ref layer, ref winograd, packed, transformed } => {
+            let weight = match packed {
+                Some(packed) => memory.floats(packed),
+                None => parameters(layer, step.parameters).0,
+            };
+            winograd.transform_weight(context, weight, memory.floats_mut(transformed));
         }
         Instruction::ConvolutionBackwardWeight { ref layer, x, dy } => {
             let (dweight, dbias) = parameters_mut(layer, step.gradients);
@@ -79,9 +98,18 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
             let (weight, _) = parameters(layer, step.parameters);
             layer.kernel.pack_gradient_weight(context, weight, memory.floats_mut(packed));
         }
-        Instruction::ConvolutionBackwardInput { ref layer, dy, packed, dx } => {
+        Instruction::ConvolutionBackwardInput { ref layer, dy, packed, dx, ref algorithm } => {
             let (dy, dx, scratch) = (memory.view(dy), memory.view_mut(dx), memory.scratch(index));
-            layer.kernel.backward_input(context, dy, memory.floats(packed), dx, scratch);
+            match algorithm {
+                Algorithm::Winograd(winograd, weight) => {
+                    let weight = memory.floats(*weight);
+                    winograd.run(context, dy, weight, None, Activation::None, dx, scratch);
+                }
+                // A session keeps no weights for gradients: they change with every step.
+                Algorithm::Direct | Algorithm::WinogradKept(_) => {
+                    layer.kernel.backward_input(context, dy, memory.floats(packed), dx, scratch);
+                }
+            }
         }
         Instruction::MaxPool { ref layer, x, y, argmax, activation } => {
             let argmax = argmax.map(|argmax| memory.bytes_mut(argmax));

@@ -3,7 +3,7 @@
 use crate::error::{EngineError, Result};
 use crate::network::{ConvolutionLayer, LINE};
 use crate::plan::Plan;
-use crate::program::{Access, Instruction, Mode};
+use crate::program::{Access, Algorithm, Instruction, Mode};
 use crate::session::{Session, SgdOptions};
 use crate::shapes::weight_shape;
 use fovea_kernels::conv2d::Pass;
@@ -248,7 +248,10 @@ impl Session {
         let (mut algorithm, mut flops) = (String::new(), 0);
         let name = match convolution(instruction) {
             Some((layer, pass)) => {
-                algorithm = pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass));
+                algorithm = match instruction.algorithm().and_then(Algorithm::winograd) {
+                    Some(winograd) => winograd.algorithm(),
+                    None => pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass)),
+                };
                 flops = pass.map_or(0, |_| 2 * layer.mult_adds * plan.batch as u64);
                 let weight = weight_shape(layer.kernel.shape()).to_vec();
                 match pass {
@@ -288,7 +291,9 @@ fn convolution(instruction: &Instruction) -> Option<(&ConvolutionLayer, Option<P
         Instruction::Convolution { layer, .. } => Some((layer, Some(Pass::Forward))),
         Instruction::ConvolutionBackwardInput { layer, .. } => Some((layer, Some(Pass::BackwardInput))),
         Instruction::ConvolutionBackwardWeight { layer, .. } => Some((layer, Some(Pass::BackwardWeight))),
-        Instruction::PackGradientWeight { layer, .. } => Some((layer, None)),
+        Instruction::PackGradientWeight { layer, .. } | Instruction::TransformWeight { layer, .. } => {
+            Some((layer, None))
+        }
         _ => None,
     }
 }

@@ -99,6 +99,7 @@ mod tests {
     use crate::network::Network;
     use crate::plan::{Plan, PlanOptions};
     use crate::program::Mode;
+    use crate::session::Precision;
     use crate::session::{Session, SessionOptions, SgdOptions};
     use crate::testing::{chain, conv, dense, lenet5, max_pool, op, random_graph};
     use fovea_kernels::Isa;
@@ -106,7 +107,11 @@ mod tests {
 
     fn instructions(graph: &str, mode: Mode, fuse: bool) -> Vec<&'static str> {
         let network = Network::new(Graph::from_json(graph).unwrap(), Isa::available()[0]).unwrap();
-        let plan = Plan::compile(&network, PlanOptions { mode, batch: 2, threads: 1, fuse }).unwrap();
+        let plan = Plan::compile(
+            &network,
+            PlanOptions { mode, batch: 2, threads: 1, fuse, precision: Precision::Fast },
+        )
+        .unwrap();
         plan.program.instructions.iter().map(|instruction| instruction.name()).collect()
     }
 

@@ -35,6 +35,7 @@ mod network;
 mod parameters;
 mod plan;
 mod program;
+mod select;
 mod session;
 mod shapes;
 #[cfg(test)]

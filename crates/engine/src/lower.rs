@@ -5,7 +5,7 @@
 use crate::error::{GraphError, Result};
 use crate::graph::{Source, needed};
 use crate::network::{Layer, Network};
-use crate::program::{Extent, Instruction, Kind, Mode, Program, ValueId};
+use crate::program::{Algorithm, Extent, Instruction, Kind, Mode, Program, ValueId};
 use fovea_kernels::Activation;
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ pub(crate) fn lower(network: &Network, mode: Mode) -> Result<Program> {
         let activation = Activation::None;
         program.instructions.extend(match layer {
             Layer::Convolution(layer) => {
-                Some(Instruction::Convolution { layer: Arc::clone(layer), x, y, activation })
+                let algorithm = Algorithm::Direct;
+                Some(Instruction::Convolution { layer: Arc::clone(layer), x, y, activation, algorithm })
             }
             Layer::MaxPool(layer) => {
                 Some(Instruction::MaxPool { layer: Arc::clone(layer), x, y, argmax: None, activation })

@@ -46,6 +46,8 @@ pub(crate) enum Layer {
 /// A convolution or dense layer: kernel and places of its parameters.
 pub(crate) struct ConvolutionLayer {
     pub name: String,
+    /// Its node's position in the graph.
+    pub index: usize,
     pub kernel: Conv2d,
     pub mult_adds: u64,
     /// Place of the weight, in the kernel's layout.
@@ -119,7 +121,8 @@ impl Network {
                 let bias = bias.then(|| self.place(shape.filters));
                 let mult_adds = shape.mult_adds();
                 let dense = op == "dense";
-                let layer = Arc::new(ConvolutionLayer { name, kernel, mult_adds, weight, bias, dense });
+                let layer =
+                    Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, dense });
                 let flattened = flattened.filter(|_| dense);
                 self.convolution_parameters(&layer, init, flattened);
                 Layer::Convolution(layer)

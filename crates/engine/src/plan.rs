@@ -9,10 +9,14 @@ use crate::autodiff::differentiate;
 use crate::error::Result;
 use crate::fuse::fuse;
 use crate::lower::lower;
-use crate::network::{LINE, Network};
-use crate::program::{Access, Extent, Instruction, Kind, Mode, Program, ValueId};
+use crate::network::{ConvolutionLayer, LINE, Network};
+use crate::program::{Access, Algorithm, Extent, Instruction, Kind, Mode, Program, ValueId};
+use crate::select::select;
+use crate::session::Precision;
 use fovea_kernels::conv2d::Pass;
+use fovea_kernels::conv2d::winograd::Winograd;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What [`execute`](crate::execute) runs.
 pub(crate) struct Plan {
@@ -55,6 +59,7 @@ pub(crate) struct PlanOptions {
     pub threads: usize,
     /// False keeps every node an instruction of its own, for tests.
     pub fuse: bool,
+    pub precision: Precision,
 }
 
 /// A stretch of memory with a lifetime, both ends included.
@@ -66,7 +71,7 @@ struct Block {
 }
 
 impl Plan {
-    /// Lowers, fuses and differentiates the network, and lays out the memory.
+    /// Lowers, fuses and differentiates the network, chooses algorithms, and lays out the memory.
     ///
     /// Errors: a network that cannot be trained or evaluated, when the mode is that.
     pub fn compile(network: &Network, options: PlanOptions) -> Result<Self> {
@@ -77,6 +82,9 @@ impl Plan {
         }
         if mode == Mode::Train {
             program = differentiate(program, &network.graph.name)?;
+        }
+        if options.precision == Precision::Fast {
+            select(&mut program, mode, batch);
         }
         let (owners, mut blocks) = storage(&program, batch);
         let values = blocks.len();
@@ -120,6 +128,16 @@ impl Plan {
             Place::Images => 0..0,
             Place::Arena(offset) => offset..offset + floats(&self.program, value, self.batch),
         }
+    }
+
+    /// The layers whose transformed weights the session keeps for this plan.
+    pub fn kept(&self) -> impl Iterator<Item = (&Arc<ConvolutionLayer>, &Winograd)> {
+        self.program.instructions.iter().filter_map(|instruction| match instruction {
+            Instruction::Convolution { layer, algorithm: Algorithm::WinogradKept(winograd), .. } => {
+                Some((layer, winograd.as_ref()))
+            }
+            _ => None,
+        })
     }
 
     /// Elements of a value.
@@ -179,6 +197,9 @@ impl Plan {
 
 /// Floats of a scratch buffer.
 fn scratch_len(instruction: &Instruction, batch: usize, threads: usize) -> usize {
+    if let Some(winograd) = instruction.algorithm().and_then(Algorithm::winograd) {
+        return winograd.scratch_len(threads);
+    }
     let (layer, pass) = match instruction {
         Instruction::Convolution { layer, .. } => (layer, Pass::Forward),
         Instruction::ConvolutionBackwardInput { layer, .. } => (layer, Pass::BackwardInput),
@@ -280,8 +301,13 @@ mod tests {
         for seed in 0..60 {
             let isa = Isa::available()[seed as usize % Isa::available().len()];
             for mode in [Mode::Infer, Mode::Evaluate, Mode::Train] {
-                let options =
-                    PlanOptions { mode, batch: 1 + seed as usize % 5, threads: 2, fuse: seed % 3 > 0 };
+                let options = PlanOptions {
+                    mode,
+                    batch: 1 + seed as usize % 5,
+                    threads: 2,
+                    fuse: seed % 3 > 0,
+                    precision: Precision::Fast,
+                };
                 let plan = compile(&random_graph(seed), isa, options);
                 assert_eq!(plan.conflict(), None, "seed {seed}, {}", mode.name());
             }
@@ -290,7 +316,8 @@ mod tests {
 
     #[test]
     fn a_value_moved_onto_another_is_noticed() {
-        let options = PlanOptions { mode: Mode::Train, batch: 4, threads: 2, fuse: true };
+        let options =
+            PlanOptions { mode: Mode::Train, batch: 4, threads: 2, fuse: true, precision: Precision::Fast };
         let mut noticed = 0;
         let plan = compile(&lenet5(), Isa::available()[0], options);
         for index in 0..plan.slots.len() {
@@ -328,7 +355,8 @@ mod tests {
 
     #[test]
     fn training_lenet5_takes_less_memory_than_its_values_one_beside_the_other() {
-        let options = PlanOptions { mode: Mode::Train, batch: 64, threads: 2, fuse: true };
+        let options =
+            PlanOptions { mode: Mode::Train, batch: 64, threads: 2, fuse: true, precision: Precision::Fast };
         let plan = compile(&lenet5(), Isa::available()[0], options);
         let values = (0..plan.program.values.len()).map(ValueId::new);
         let owners = values.filter(|&value| plan.program.root(value) == value);

@@ -1,7 +1,7 @@
 //! The intermediate representation: values, and the instructions that read and write them.
 //!
 //! [`lower`](crate::lower) writes a forward program, [`fuse`](crate::fuse) shortens it, [`autodiff`](crate::autodiff)
-//! appends the backward instructions, [`plan`](crate::plan) gives every value its place in memory and
+//! appends the backward instructions, [`select`](crate::select) chooses algorithms, [`plan`](crate::plan) gives every value its place in memory and
 //! [`execute`](crate::execute) runs the instructions in order. A program does not know the batch size.
 //!
 //! What a new instruction needs stands in this file: the variant, its name and its operands; then an arm in
@@ -9,6 +9,7 @@
 
 use crate::network::ConvolutionLayer;
 use fovea_kernels::Activation;
+use fovea_kernels::conv2d::winograd::Winograd;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d};
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub(crate) enum Kind {
     Argmax,
     /// A layer's weight as its input gradient wants it.
     GradientWeight,
+    /// A layer's weight, or its gradient weight, as Winograd's algorithm wants it.
+    TransformedWeight,
 }
 
 /// Size of a value.
@@ -83,6 +86,18 @@ pub(crate) struct Value {
     pub view_of: Option<ValueId>,
 }
 
+/// How a convolution is computed.
+#[derive(Clone, Default)]
+pub(crate) enum Algorithm {
+    /// Direct summation.
+    #[default]
+    Direct,
+    /// Winograd's, with the transformed weight that the step wrote.
+    Winograd(Arc<Winograd>, ValueId),
+    /// Winograd's, with the transformed weight that the session keeps while its parameters stay the same.
+    WinogradKept(Arc<Winograd>),
+}
+
 /// One call of a kernel. In a name, `d` stands before the gradient of what follows.
 #[derive(Clone)]
 pub(crate) enum Instruction {
@@ -92,6 +107,7 @@ pub(crate) enum Instruction {
         x: ValueId,
         y: ValueId,
         activation: Activation,
+        algorithm: Algorithm,
     },
     /// The gradients of weight and bias.
     ConvolutionBackwardWeight {
@@ -110,6 +126,14 @@ pub(crate) enum Instruction {
         dy: ValueId,
         packed: ValueId,
         dx: ValueId,
+        algorithm: Algorithm,
+    },
+    /// The weight, or its packed form, in the frequencies that the next convolution multiplies.
+    TransformWeight {
+        layer: Arc<ConvolutionLayer>,
+        winograd: Arc<Winograd>,
+        packed: Option<ValueId>,
+        transformed: ValueId,
     },
     /// y = activation(largest of each window of x); argmax only where a backward pass follows.
     MaxPool {
@@ -183,6 +207,24 @@ pub(crate) enum Instruction {
     Update,
 }
 
+impl Algorithm {
+    /// The transformed weight among the program's values.
+    pub fn weight(&self) -> Option<ValueId> {
+        match *self {
+            Self::Winograd(_, weight) => Some(weight),
+            Self::Direct | Self::WinogradKept(_) => None,
+        }
+    }
+
+    /// Winograd's algorithm, wherever its weight is.
+    pub fn winograd(&self) -> Option<&Arc<Winograd>> {
+        match self {
+            Self::Winograd(winograd, _) | Self::WinogradKept(winograd) => Some(winograd),
+            Self::Direct => None,
+        }
+    }
+}
+
 /// How an instruction touches an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -203,6 +245,7 @@ impl Instruction {
             Self::ConvolutionBackwardWeight { .. } => "convBackwardWeight",
             Self::PackGradientWeight { .. } => "packGradientWeight",
             Self::ConvolutionBackwardInput { .. } => "convBackwardInput",
+            Self::TransformWeight { .. } => "transformWeight",
             Self::MaxPool { .. } => "maxPool",
             Self::MaxPoolBackward { .. } => "maxPoolBackward",
             Self::AvgPool { .. } => "avgPool",
@@ -219,12 +262,26 @@ impl Instruction {
         }
     }
 
+    /// How it computes, if it is a convolution that has a choice.
+    pub fn algorithm(&self) -> Option<&Algorithm> {
+        match self {
+            Self::Convolution { algorithm, .. } | Self::ConvolutionBackwardInput { algorithm, .. } => {
+                Some(algorithm)
+            }
+            _ => None,
+        }
+    }
+
     /// Calls `visit` for every value it touches: those read first, the principal one of each kind before the others.
     pub fn operands(&self, mut visit: impl FnMut(Access, ValueId)) {
         use Access::{Read, ReadWrite, Write};
         match *self {
-            Self::Convolution { x, y, .. }
-            | Self::AvgPool { x, y, .. }
+            Self::Convolution { x, y, ref algorithm, .. } => {
+                visit(Read, x);
+                algorithm.weight().into_iter().for_each(|weight| visit(Read, weight));
+                visit(Write, y);
+            }
+            Self::AvgPool { x, y, .. }
             | Self::Relu { x, y }
             | Self::Tanh { x, y }
             | Self::Softmax { x, y } => {
@@ -236,10 +293,14 @@ impl Instruction {
                 visit(Read, dy);
             }
             Self::PackGradientWeight { packed, .. } => visit(Write, packed),
-            Self::ConvolutionBackwardInput { dy, packed, dx, .. } => {
+            Self::ConvolutionBackwardInput { dy, packed, dx, ref algorithm, .. } => {
                 visit(Read, dy);
-                visit(Read, packed);
+                visit(Read, algorithm.weight().unwrap_or(packed));
                 visit(Write, dx);
+            }
+            Self::TransformWeight { packed, transformed, .. } => {
+                packed.into_iter().for_each(|packed| visit(Read, packed));
+                visit(Write, transformed);
             }
             Self::MaxPool { x, y, argmax, .. } => {
                 visit(Read, x);

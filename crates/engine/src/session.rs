@@ -35,8 +35,8 @@ const PREDICT_IMAGES: usize = 256;
 /// How exactly convolutions are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Algorithms that need fewer multiplications are allowed where they pay; where none is implemented, as
-    /// [`Precision::Strict`].
+    /// Winograd's algorithm where it pays: 3 x 3 convolutions of stride 1 with 64 channels or more. Its rounding error is
+    /// about three times that of direct summation, a few millionths of the largest value.
     #[default]
     Fast,
     /// Direct summation only.
@@ -112,10 +112,22 @@ pub struct Session {
     pub(crate) gradients: Buffer,
     pub(crate) velocities: Buffer,
     arena: Buffer,
+    /// Weights that Winograd's algorithm reads outside training, one a node, empty where it is not used.
+    kept: Vec<Kept>,
+    /// Counts the changes of the parameters.
+    version: u64,
     plans: Vec<Plan>,
     losses: Vec<Loss>,
     /// False keeps every node an instruction of its own, for tests.
     pub(crate) fuse: bool,
+}
+
+/// A layer's weight as Winograd's algorithm reads it.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub weight: Buffer,
+    /// The version of the parameters that it was made from; 0 before the first.
+    version: u64,
 }
 
 /// A batch and what is done with it.
@@ -139,6 +151,7 @@ impl Session {
         let network = Network::new(graph, isa)?;
         let parameters = parameters::initialize(&network, seed)?;
         let losses = vec![Loss::default(); network.outputs.len()];
+        let kept = network.layers.iter().map(|_| Kept::default()).collect();
         Ok(Self {
             network,
             isa,
@@ -150,6 +163,8 @@ impl Session {
             gradients: Buffer::default(),
             velocities: Buffer::default(),
             arena: Buffer::default(),
+            kept,
+            version: 1,
             plans: Vec::new(),
             losses,
             fuse: true,
@@ -180,6 +195,7 @@ impl Session {
             return Err(self.not_finite("gradient", f64::NAN));
         }
         self.run(index, update, &batch, None);
+        self.version += 1;
         self.step += 1;
         Ok(StepResult { loss: loss as f32, correct: self.losses[0].correct })
     }
@@ -322,8 +338,15 @@ impl Session {
         if !(1..=MAX_BATCH).contains(&batch) {
             return Err(EngineError::argument("batchSize", format!("1 to {MAX_BATCH} images"), batch));
         }
-        let options = PlanOptions { mode, batch, threads: self.threads(), fuse: self.fuse };
+        let (threads, fuse, precision) = (self.threads(), self.fuse, self.precision);
+        let options = PlanOptions { mode, batch, threads, fuse, precision };
         let plan = Plan::compile(&self.network, options)?;
+        for (layer, winograd) in plan.kept() {
+            let weight = &mut self.kept[layer.index].weight;
+            if weight.len() < winograd.weight_len() {
+                *weight = Buffer::new(winograd.weight_len(), "the transformed weights")?;
+            }
+        }
         if mode == Mode::Train {
             self.prepare_training()?;
         }
@@ -336,6 +359,12 @@ impl Session {
         }
         self.plans.push(plan);
         Ok(self.plans.len() - 1)
+    }
+
+    /// Takes over parameters, laid out as the network says.
+    pub(crate) fn set_parameters(&mut self, parameters: Buffer) {
+        self.parameters = parameters;
+        self.version += 1;
     }
 
     /// Makes room for gradients and velocities.
@@ -361,10 +390,20 @@ impl Session {
         durations: Option<&mut [Duration]>,
     ) -> bool {
         let SgdOptions { learning_rate, momentum, weight_decay, nesterov, label_smoothing } = batch.options;
+        let context = Context { isa: self.isa, pool: &self.pool };
+        for (layer, winograd) in self.plans[plan].kept() {
+            let kept = &mut self.kept[layer.index];
+            if kept.version != self.version {
+                let weight = &self.parameters.as_slice()[layer.weight.clone()];
+                winograd.transform_weight(context, weight, kept.weight.as_mut_slice());
+                kept.version = self.version;
+            }
+        }
         let mut step = Step {
-            context: Context { isa: self.isa, pool: &self.pool },
+            context,
             images: batch.images,
             labels: batch.labels,
+            kept: &self.kept,
             parameters: self.parameters.as_mut_slice(),
             gradients: self.gradients.as_mut_slice(),
             velocities: self.velocities.as_mut_slice(),

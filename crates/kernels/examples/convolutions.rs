@@ -136,7 +136,7 @@ fn measure_winograd(
         convolution.gradient_weight_len()
     });
     let mut transformed = values(winograd.weight_len());
-    let mut scratch = vec![0.0; winograd.scratch_len(context) + 16];
+    let mut scratch = vec![0.0; winograd.scratch_len(context.pool.threads()) + 16];
     let skip = scratch.as_ptr().align_offset(64);
     let scratch = &mut scratch[skip..];
     let with_weights = std::env::var("NO_WEIGHTS").is_err();

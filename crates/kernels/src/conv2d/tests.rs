@@ -356,7 +356,7 @@ fn run_winograd(
         winograd.transform_weight(context, weight, &mut transformed);
         let x = Buffer::new(x, [batch, h, w, c], gap);
         let mut y = Buffer::new(&vec![f32::NAN; batch * oh * ow * k], [batch, oh, ow, k], gap);
-        let mut memory = vec![f32::NAN; winograd.scratch_len(context) + 2];
+        let mut memory = vec![f32::NAN; winograd.scratch_len(threads) + 2];
         let memory = aligned(&mut memory);
         winograd.run(context, x.view(), &transformed, bias, Activation::None, y.view_mut(), memory);
         y.values()

@@ -15,7 +15,7 @@ use super::tile::{self, Addresses, ProductJob};
 use super::{Conv2d, Conv2dShape, InputGradient, Pass};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
-use crate::{Activation, Context, View4, ViewMut4};
+use crate::{Activation, Context, Isa, View4, ViewMut4};
 
 /// Output rows and columns of a tile.
 const OUTPUTS: usize = 4;
@@ -47,6 +47,7 @@ const WEIGHTS_A_PART: usize = 1 << 12;
 /// A pass of a convolution as Winograd's algorithm computes it.
 #[derive(Clone, Debug)]
 pub struct Winograd {
+    isa: Isa,
     pass: Pass,
     panels: Panels,
     /// Input and output channels of this pass.
@@ -69,9 +70,10 @@ impl Winograd {
         if !fits || !whole(c) || !whole(filters) || padding.iter().any(|&side| side > 2) {
             return None;
         }
-        let [top, _, _, left] = padding;
+        let (isa, [top, _, _, left]) = (convolution.isa, padding);
         let winograd = match pass {
             Pass::Forward => Self {
+                isa,
                 pass,
                 panels: convolution.panels,
                 channels: [c, filters],
@@ -80,6 +82,7 @@ impl Winograd {
                 origin: [top, left],
             },
             Pass::BackwardInput if convolution.input_gradient == InputGradient::Gather => Self {
+                isa,
                 pass,
                 panels: convolution.gradient_panels,
                 channels: [filters, c],
@@ -136,19 +139,18 @@ impl Winograd {
     }
 
     /// Tiles of a block: a few register tiles, more where the weights are large, since each block reads all of them.
-    fn tiles_a_block(&self, rows: usize) -> usize {
-        let blocks = match self.channels[0].max(self.channels[1]) {
+    fn tiles_a_block(&self) -> usize {
+        let register_tiles = match self.channels[0].max(self.channels[1]) {
             ..128 => 1,
             128..256 => 2,
             _ => 3,
         };
-        blocks * rows
+        register_tiles * self.tile_rows()
     }
 
     /// Floats of a thread's V, M and tables.
-    fn scratch_pieces(&self, isa: crate::Isa) -> [usize; 4] {
-        let rows = tile::rows(isa, self.panels.width / isa.lanes());
-        let tiles = self.tiles_a_block(rows);
+    fn scratch_pieces(&self) -> [usize; 4] {
+        let tiles = self.tiles_a_block();
         let pointers = |count: usize| (count * size_of::<usize>() / size_of::<f32>()).next_multiple_of(16);
         [
             FREQUENCIES * (tiles * self.channels[0] + GAP),
@@ -159,8 +161,17 @@ impl Winograd {
     }
 
     /// Floats of scratch memory, for any batch.
-    pub fn scratch_len(&self, context: Context) -> usize {
-        context.pool.threads() * self.scratch_pieces(context.isa).iter().sum::<usize>()
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        threads * self.scratch_pieces().iter().sum::<usize>()
+    }
+
+    /// The algorithm and its register tile, for people: `Winograd F(4x4, 3x3) 14x32`.
+    pub fn algorithm(&self) -> String {
+        format!("Winograd F(4x4, 3x3) {}x{}", self.tile_rows(), self.panels.width)
+    }
+
+    fn tile_rows(&self) -> usize {
+        tile::rows(self.isa, self.panels.width / self.isa.lanes())
     }
 
     /// y = activation(convolution of x + bias), or dx from dy.
@@ -179,15 +190,15 @@ impl Winograd {
         scratch: &mut [f32],
     ) {
         let ([h, w], [oh, ow], [c, k]) = (self.input, self.output, self.channels);
+        assert_eq!(context.isa, self.isa, "weights are laid out for one instruction set");
         assert_eq!((x.shape(), y.shape()), ([x.n(), h, w, c], [x.n(), oh, ow, k]));
         assert_eq!(transformed.len(), self.weight_len());
         assert!(bias.is_none_or(|bias| bias.len() == k));
-        let pieces = self.scratch_pieces(context.isa);
+        let pieces = self.scratch_pieces();
         let a_thread = pieces.iter().sum::<usize>();
         assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
         assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
-        let rows = tile::rows(context.isa, self.panels.width / context.isa.lanes());
-        let (tiles, total) = (self.tiles_a_block(rows), self.tiles(x.n()));
+        let (tiles, total) = (self.tiles_a_block(), self.tiles(x.n()));
         let scratch = Shareable::new(scratch);
         context.pool.run(total.div_ceil(tiles), |thread, part| {
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
