@@ -7,11 +7,12 @@
 use crate::network::ConvolutionLayer;
 use crate::program::{Algorithm, Extent, Instruction, Kind, Mode, Program, ValueId};
 use fovea_kernels::conv2d::Pass;
-use fovea_kernels::conv2d::winograd::Winograd;
+use fovea_kernels::conv2d::winograd::{Weights, Winograd};
 use std::sync::Arc;
 
 /// Chooses for a program of `mode` and a batch of images.
 pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
+    let weights = if mode == Mode::Train { Weights::Change } else { Weights::Stay };
     let backward = program.backward;
     let instructions = std::mem::take(&mut program.instructions);
     for (index, mut instruction) in instructions.into_iter().enumerate() {
@@ -20,7 +21,9 @@ pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
         }
         match &mut instruction {
             Instruction::Convolution { layer, algorithm, .. } => {
-                if let Some(winograd) = Winograd::choose(&layer.kernel, Pass::Forward, batch).map(Arc::new) {
+                if let Some(winograd) =
+                    Winograd::choose(&layer.kernel, Pass::Forward, batch, weights).map(Arc::new)
+                {
                     *algorithm = match mode {
                         Mode::Train => transformed(program, Arc::clone(layer), winograd, None),
                         Mode::Infer | Mode::Evaluate => Algorithm::WinogradKept(winograd),
@@ -28,7 +31,8 @@ pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
                 }
             }
             Instruction::ConvolutionBackwardInput { layer, packed, algorithm, .. } => {
-                let chosen = Winograd::choose(&layer.kernel, Pass::BackwardInput, batch).map(Arc::new);
+                let chosen =
+                    Winograd::choose(&layer.kernel, Pass::BackwardInput, batch, weights).map(Arc::new);
                 if let Some(winograd) = chosen {
                     *algorithm = transformed(program, Arc::clone(layer), winograd, Some(*packed));
                 }

@@ -27,8 +27,8 @@ const GRAPH: &str = r#"{
   "outputs": [{"node": "dense1", "lossWeight": 1}]
 }"#;
 
-/// Images of a batch: with 4 x 3 tiles an image, more than the fewest that Winograd's algorithm is for.
-const IMAGES: usize = 8;
+/// Images of a batch: at six tiles an image and more, enough for Winograd's algorithm to be chosen.
+const IMAGES: usize = 24;
 
 fn session(precision: Precision, threads: usize, isa: Isa) -> Session {
     let options = SessionOptions { threads: Some(threads), seed: 7, isa: Some(isa), precision };

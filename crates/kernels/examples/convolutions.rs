@@ -5,7 +5,10 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 
-use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass, winograd::Winograd};
+use fovea_kernels::conv2d::{
+    Conv2d, Conv2dShape, Pass,
+    winograd::{Weights, Winograd},
+};
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
 use std::time::Instant;
 
@@ -121,7 +124,7 @@ fn measure_winograd(
         groups: 1,
     };
     let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let winograd = Winograd::choose(&convolution, pass, batch)?;
+    let winograd = Winograd::choose(&convolution, pass, batch, Weights::Stay)?;
     let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
     let (from, to) = if pass == Pass::Forward {
         ([batch, h, w, c], [batch, oh, ow, k])
@@ -139,11 +142,8 @@ fn measure_winograd(
     let mut scratch = vec![0.0; winograd.scratch_len(context.pool.threads()) + 16];
     let skip = scratch.as_ptr().align_offset(64);
     let scratch = &mut scratch[skip..];
-    let with_weights = std::env::var("NO_WEIGHTS").is_err();
     let once = || {
-        if with_weights {
-            winograd.transform_weight(context, &weight, &mut transformed);
-        }
+        winograd.transform_weight(context, &weight, &mut transformed);
         let (x, y) = (View4::new(&x, from, from[3]).unwrap(), ViewMut4::new(&mut y, to, to[3]).unwrap());
         winograd.run(context, x, &transformed, None, Activation::Relu, y, scratch);
     };

@@ -1,5 +1,6 @@
 //! Every pass on every instruction set of the machine, against the naive reference at awkward sizes.
 
+use super::winograd::{Weights, Winograd};
 use super::*;
 use crate::Pool;
 use fovea_reference as reference;
@@ -351,7 +352,7 @@ fn run_winograd(
         (Pass::BackwardInput, &gradient_weight, &inputs.dy, [oh, ow, k], None, [h, w, c]),
     ];
     sides.map(|(pass, weight, x, [h, w, c], bias, [oh, ow, k])| {
-        let winograd = winograd::Winograd::choose(&convolution, pass, 1000).unwrap();
+        let winograd = Winograd::choose(&convolution, pass, 1000, Weights::Change).unwrap();
         let mut transformed = vec![f32::NAN; winograd.weight_len()];
         winograd.transform_weight(context, weight, &mut transformed);
         let x = Buffer::new(x, [batch, h, w, c], gap);

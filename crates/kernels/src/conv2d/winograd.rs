@@ -35,8 +35,25 @@ const Q2: f32 = Q * Q;
 /// Channels below which transforming costs more than multiplying.
 const FEWEST_CHANNELS: usize = 64;
 
-/// Tiles below which the 36 products are too thin.
-const FEWEST_TILES: usize = 32;
+/// How often the weights change, and so are transformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Before each run, as in training.
+    Change,
+    /// Seldom, as in inference.
+    Stay,
+}
+
+impl Weights {
+    /// Tiles below which direct summation is faster. Reading a transformed weight costs about as much as multiplying it
+    /// with 40 tiles, writing it as much as 60.
+    fn fewest_tiles(self) -> usize {
+        match self {
+            Self::Change => 128,
+            Self::Stay => 48,
+        }
+    }
+}
 
 /// Floats between the frequencies of V and M, so that their lines fall into different sets of the cache.
 const GAP: usize = 16;
@@ -60,8 +77,8 @@ pub struct Winograd {
 
 impl Winograd {
     /// The pass in this form, if it has one and if it pays for a batch: 3 x 3 kernels of stride 1 with 64 or more
-    /// channels on both sides, forward or input gradient, at 32 or more tiles.
-    pub fn choose(convolution: &Conv2d, pass: Pass, batch: usize) -> Option<Self> {
+    /// channels on both sides, forward or input gradient, with tiles enough.
+    pub fn choose(convolution: &Conv2d, pass: Pass, batch: usize, weights: Weights) -> Option<Self> {
         let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
             convolution.shape;
         let [oh, ow, _] = convolution.output;
@@ -92,7 +109,7 @@ impl Winograd {
             },
             _ => return None,
         };
-        (winograd.tiles(batch) >= FEWEST_TILES).then_some(winograd)
+        (winograd.tiles(batch) >= weights.fewest_tiles()).then_some(winograd)
     }
 
     /// Rows and columns of tiles.
@@ -142,8 +159,8 @@ impl Winograd {
     fn tiles_a_block(&self) -> usize {
         let register_tiles = match self.channels[0].max(self.channels[1]) {
             ..128 => 1,
-            128..256 => 2,
-            _ => 3,
+            128..256 => 3,
+            _ => 2,
         };
         register_tiles * self.tile_rows()
     }
