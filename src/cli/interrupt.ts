@@ -30,7 +30,12 @@ export class Interrupt {
   readonly #stop = (signal: NodeJS.Signals): void => {
     this.exitCode = 128 + constants.signals[signal];
     this.#beforeMessage();
-    if (this.signal.aborted) process.exit(this.exitCode);
+    if (this.signal.aborted) {
+      // Without a listener the signal ends the process in the middle of a step; process.exit would wait for its end.
+      this.dispose();
+      process.kill(process.pid, signal);
+      return;
+    }
     printNote("stopping; the run is being saved (once more to quit at once)");
     this.#controller.abort();
   };

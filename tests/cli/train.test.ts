@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
 import { fovea, foveaJson, start } from "../support/command-line.js";
 import { temporaryDirectory } from "../support/directory.js";
@@ -149,6 +150,27 @@ describe("a run that is interrupted", () => {
     expect(metrics(signal).filter((line) => "step" in line)).toHaveLength(steps);
     const result = await foveaJson(["train", "--resume", path(signal), "--steps", String(steps + 1)]);
     expect(result).toMatchObject({ steps: steps + 1 });
+  });
+
+  test("by a second Ctrl-C ends at once, in the middle of a long step", async () => {
+    const library = pathToFileURL(join(import.meta.dirname, "../../dist/index.js")).href;
+    const wide = `import { input, model } from "${library}";
+      const same = { padding: "same" };
+      export default model(input(28, 28, 1), (x) =>
+        x.conv(256, 5, same).conv(256, 5, same).conv(256, 5, same).flatten().dense(10));`;
+    writeFileSync(path("wide.mjs"), wide);
+    const { child, outcome } = start(["train", path("wide.mjs"), "--data", data, "--out", path("twice")]);
+    while (!existsSync(join(path("twice"), "report.html"))) await delay(20);
+    await delay(500);
+    const noted = new Promise((resolve) => child.stderr?.once("data", resolve));
+    child.kill("SIGINT");
+    await noted;
+    const began = performance.now();
+    child.kill("SIGINT");
+    await outcome;
+    expect(child.signalCode).toBe("SIGINT");
+    expect(performance.now() - began).toBeLessThan(1000);
+    expect(existsSync(join(path("twice"), "metrics.jsonl"))).toBe(false);
   });
 
   test("by kill -9, again and again while it saves, ends with the weights of one that was not", async () => {
