@@ -16,6 +16,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Object, ToNapiValue};
 
 use crate::error::{Code, Error, Result, from_panic, rejection};
+use crate::train::Feed;
 
 /// The JavaScript side of a driver thread.
 pub struct Driver {
@@ -40,8 +41,27 @@ pub struct Facts {
 
 type Command = Box<dyn FnOnce(&mut State) + Send>;
 
-/// The session, or why there is none any more.
-type State = std::result::Result<Session, Failure>;
+/// What the thread works with, or why there is nothing any more.
+type State = std::result::Result<Worker, Failure>;
+
+/// What the driver thread owns.
+pub struct Worker {
+    session: Session,
+    feed: Option<Feed>,
+}
+
+impl Worker {
+    /// The session, for anything but training: what training had prepared is given up.
+    pub fn session(&mut self) -> &mut Session {
+        self.feed = None;
+        &mut self.session
+    }
+
+    /// The session, and the batches that the last run of steps had begun to prepare for the next.
+    pub fn training(&mut self) -> (&mut Session, &mut Option<Feed>) {
+        (&mut self.session, &mut self.feed)
+    }
+}
 
 /// An error that every later command is answered with.
 #[derive(Clone)]
@@ -104,19 +124,17 @@ impl Driver {
     pub fn send<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
-        work: impl FnOnce(&mut Session, &Abort) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Worker, &Abort) -> Result<T> + Send + 'static,
     ) -> Result<Object<'env>> {
         let aborts_when_sent = self.stop.aborts.load(Ordering::Relaxed);
         let abort = Abort { stop: self.stop.clone(), aborts_when_sent };
         self.submit(env, move |state| match state {
             Err(failure) => Err(failure.clone().into()),
-            Ok(session) => {
-                catch_unwind(AssertUnwindSafe(|| work(session, &abort))).unwrap_or_else(|payload| {
-                    let error = from_panic(&*payload);
-                    *state = Err(Failure::from(&error));
-                    Err(error)
-                })
-            }
+            Ok(worker) => catch_unwind(AssertUnwindSafe(|| work(worker, &abort))).unwrap_or_else(|payload| {
+                let error = from_panic(&*payload);
+                *state = Err(Failure::from(&error));
+                Err(error)
+            }),
         })
     }
 
@@ -182,8 +200,9 @@ fn drive(
     commands: &Receiver<Command>,
 ) {
     let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Err(from_panic(&*payload)));
-    let mut state = made.map_err(|error| Failure::from(&error));
-    facts.get_or_init(|| state.as_ref().map(Facts::from).map_err(Failure::clone));
+    let made = made.map_err(|error| Failure::from(&error));
+    facts.get_or_init(|| made.as_ref().map(Facts::from).map_err(Failure::clone));
+    let mut state = made.map(|session| Worker { session, feed: None });
     for command in commands {
         command(&mut state);
     }

@@ -114,7 +114,7 @@ impl Session {
         request: TrainRequest,
     ) -> Result<Object<'env>> {
         let run = TrainRun::new(dataset.data.clone(), request)?;
-        self.driver.send(env, |session, abort| run.run(session, abort))
+        self.driver.send(env, |worker, abort| run.run(worker, abort))
     }
 
     /// Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`.
@@ -122,7 +122,7 @@ impl Session {
     pub fn evaluate<'env>(&self, env: &'env Env, dataset: &Dataset, batch_size: f64) -> Result<Object<'env>> {
         let batch_size = count("batchSize", batch_size)?;
         let data = dataset.data.clone();
-        self.driver.send(env, move |session, abort| evaluate(session, data, batch_size, abort))
+        self.driver.send(env, move |worker, abort| evaluate(worker.session(), data, batch_size, abort))
     }
 
     /// The first output for any number of images.
@@ -133,15 +133,16 @@ impl Session {
     pub fn predict<'env>(&self, env: &'env Env, images: Float32Array, count: f64) -> Result<Object<'env>> {
         let count = whole("count", count, 0)? as usize;
         let images = images.to_vec(); // JavaScript may change its array meanwhile
-        self.driver
-            .send(env, move |session, abort| predict(session, &images, count, abort).map(Float32Array::from))
+        self.driver.send(env, move |worker, abort| {
+            predict(worker.session(), &images, count, abort).map(Float32Array::from)
+        })
     }
 
     /// Writes the parameters as safetensors, in PyTorch's names and layouts; resolves with the file's size in bytes.
     #[napi(catch_unwind, ts_return_type = "Promise<number>")]
     pub fn save_weights<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
-        self.driver.send(env, move |session, _| {
-            session.save_weights(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
+        self.driver.send(env, move |worker, _| {
+            worker.session().save_weights(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
         })
     }
 
@@ -150,8 +151,9 @@ impl Session {
     /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
     pub fn load_weights<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
-        self.driver
-            .send(env, move |session, _| session.load_weights_file(Path::new(&path)).map_err(from_engine))
+        self.driver.send(env, move |worker, _| {
+            worker.session().load_weights_file(Path::new(&path)).map_err(from_engine)
+        })
     }
 
     /// Writes what training needs to go on; `metadata` is the caller's. Resolves with the file's size in bytes.
@@ -162,8 +164,9 @@ impl Session {
         path: String,
         metadata: String,
     ) -> Result<Object<'env>> {
-        self.driver.send(env, move |session, _| {
-            session
+        self.driver.send(env, move |worker, _| {
+            worker
+                .session()
                 .save_checkpoint(Path::new(&path), &metadata)
                 .map(|bytes| bytes as f64)
                 .map_err(from_engine)
@@ -173,16 +176,17 @@ impl Session {
     /// Goes on from a checkpoint; resolves with the caller's metadata.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn load_checkpoint<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
-        self.driver
-            .send(env, move |session, _| session.load_checkpoint(Path::new(&path)).map_err(from_engine))
+        self.driver.send(env, move |worker, _| {
+            worker.session().load_checkpoint(Path::new(&path)).map_err(from_engine)
+        })
     }
 
     /// The plan of a mode (`"train"`, `"infer"` or `"evaluate"`) and batch size, as JSON; with `run`, also its times.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn explain<'env>(&self, env: &'env Env, mode: String, batch: f64, run: bool) -> Result<Object<'env>> {
         let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
-        self.driver.send(env, move |session, _| {
-            let plan = session.explain(mode, batch, run).map_err(from_engine)?;
+        self.driver.send(env, move |worker, _| {
+            let plan = worker.session().explain(mode, batch, run).map_err(from_engine)?;
             serde_json::to_string(&plan).map_err(|error| Error::new(Code::Internal, error.to_string()))
         })
     }
@@ -197,9 +201,9 @@ impl Session {
         seconds: f64,
     ) -> Result<Object<'env>> {
         let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
-        self.driver.send(env, move |session, abort| {
+        self.driver.send(env, move |worker, abort| {
             let stop = || abort.is_asked();
-            session.benchmark(mode, batch, seconds, stop).map(Benchmark::from).map_err(from_engine)
+            worker.session().benchmark(mode, batch, seconds, stop).map(Benchmark::from).map_err(from_engine)
         })
     }
 

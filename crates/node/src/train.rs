@@ -1,15 +1,14 @@
 //! A run of training steps: batches from the prefetcher, steps by the engine, numbers collected.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fovea_data::{Dataset, Prefetcher, Sampler, SamplerOptions};
-use fovea_engine::{Session, SgdOptions};
+use fovea_data::{Batch, DataError, Dataset, Prefetcher, Sampler, SamplerOptions};
+use fovea_engine::SgdOptions;
 use napi::bindgen_prelude::{Float32Array, Float64Array, Uint32Array};
 use napi_derive::napi;
 
-use crate::driver::Abort;
+use crate::driver::{Abort, Worker};
 use crate::error::{Error, Result, from_data, from_engine, invalid_argument};
 use crate::evaluate::check_images;
 use crate::options::{count, whole};
@@ -64,11 +63,40 @@ pub struct TrainResult {
     pub stopped: String,
 }
 
+/// Batches of consecutive steps, prepared ahead without an end. It is kept from one run of steps to the next, so that a
+/// run that goes on where the last one ended need not wait: finding the order of a shuffled epoch takes longer than a
+/// small network's step.
+pub struct Feed {
+    data: Arc<Dataset>,
+    sampler: Sampler,
+    next_step: u64,
+    batches: Prefetcher,
+}
+
+impl Feed {
+    fn new(data: Arc<Dataset>, sampler: Sampler, first_step: u64) -> Result<Self> {
+        let batches = Prefetcher::new(data.clone(), sampler, first_step..u64::MAX).map_err(from_data)?;
+        Ok(Self { data, sampler, next_step: first_step, batches })
+    }
+
+    /// Whether its next batch is the first of a run.
+    fn continues_with(&self, run: &TrainRun) -> bool {
+        Arc::ptr_eq(&self.data, &run.data) && self.sampler == run.sampler && self.next_step == run.first_step
+    }
+
+    fn next_batch(&mut self) -> Result<&Batch> {
+        let step = self.next_step;
+        self.next_step += 1;
+        let batch = self.batches.next_batch().map_err(from_data)?;
+        batch.ok_or_else(|| from_data(DataError::Stopped { step }))
+    }
+}
+
 /// A [`TrainRequest`] that has been checked.
 pub struct TrainRun {
     data: Arc<Dataset>,
     sampler: Sampler,
-    steps: Range<u64>,
+    first_step: u64,
     learning_rates: Vec<f32>,
     options: SgdOptions,
 }
@@ -83,36 +111,40 @@ impl TrainRun {
             seed: whole("seed", request.seed, 0)?,
         };
         let sampler = Sampler::new(data.len(), sampler).map_err(from_data)?;
-        let first = whole("firstStep", request.first_step, 0)?;
+        let first_step = whole("firstStep", request.first_step, 0)?;
         let learning_rates: Vec<f32> = request.learning_rates.iter().map(|&rate| rate as f32).collect();
         if let Some(rate) = learning_rates.iter().find(|rate| !rate.is_finite() || **rate < 0.0) {
             return Err(invalid_argument("learningRate", "a number of at least 0", rate));
         }
-        let steps = first..first + learning_rates.len() as u64;
-        Ok(Self { data, sampler, steps, learning_rates, options: request.optimizer.try_into()? })
+        Ok(Self { data, sampler, first_step, learning_rates, options: request.optimizer.try_into()? })
     }
 
     /// Trains until the last step, an abort or an error.
-    pub fn run(self, session: &mut Session, abort: &Abort) -> Result<TrainResult> {
+    pub fn run(self, worker: &mut Worker, abort: &Abort) -> Result<TrainResult> {
+        let (session, kept) = worker.training();
         check_images(session, &self.data)?;
         let began = Instant::now();
+        let mut feed = match kept.take().filter(|feed| feed.continues_with(&self)) {
+            Some(feed) => feed,
+            None => Feed::new(self.data, self.sampler, self.first_step)?,
+        };
         let count = self.learning_rates.len();
         let mut losses = Vec::with_capacity(count);
         let mut correct = Vec::with_capacity(count);
         let mut images = Vec::with_capacity(count);
         let mut options = self.options;
-        let mut batches = Prefetcher::new(self.data, self.sampler, self.steps).map_err(from_data)?;
         for learning_rate in self.learning_rates {
             if abort.is_asked() {
                 break;
             }
-            let Some(batch) = batches.next_batch().map_err(from_data)? else { break };
+            let batch = feed.next_batch()?;
             options.learning_rate = learning_rate;
             let step = session.train_step(&batch.images, &batch.labels, &options).map_err(from_engine)?;
             losses.push(step.loss);
             correct.push(step.correct);
             images.push(batch.len() as u32);
         }
+        *kept = Some(feed);
         let stopped = if losses.len() == count { "done" } else { "aborted" };
         Ok(TrainResult {
             losses: losses.into(),
