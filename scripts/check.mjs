@@ -21,7 +21,9 @@ step("Generated declarations are committed", () => {
   if (existsSync(join(root, ".git"))) run("git", ["diff", "--exit-code", "--", "index.d.ts"]);
 });
 step("TypeScript types", () => runNode("node_modules/typescript/bin/tsc", ["--noEmit"]));
-step("TypeScript format and lint", () => runNode("node_modules/@biomejs/biome/bin/biome", ["check", "--diagnostic-level=warn"]));
+step("TypeScript format and lint", () =>
+  runNode("node_modules/@biomejs/biome/bin/biome", ["check", "--diagnostic-level=warn"]),
+);
 step("Rust tests", () => run("cargo", ["test", "--workspace"]));
 step("TypeScript tests", () => runNode("node_modules/vitest/vitest.mjs", ["run"]));
 console.log(`\nEverything holds, ${seconds()} s.`);
