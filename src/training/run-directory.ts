@@ -1,5 +1,5 @@
 import { appendFile, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { FoveaError, hasCode } from "../errors.js";
 import type { Session } from "../native.js";
 import { type RunReport, renderRunReport } from "../report/run-report.js";
@@ -35,7 +35,7 @@ export class RunDirectory {
     const run = new RunDirectory(path, config);
     let files: string[];
     try {
-      await mkdir(path, { recursive: true });
+      await makeDirectory(path);
       files = await readdir(path);
       if (files.length === 0) await run.#writeConfig();
     } catch (error) {
@@ -62,9 +62,8 @@ export class RunDirectory {
     try {
       text = await readFile(join(path, "config.json"), "utf8");
     } catch (error) {
-      throw new FoveaError("IO", `Expected the directory of a run but ${path}/config.json ${reason(error)}.`, {
-        cause: error,
-      });
+      const found = hasCode(error, "ENOENT") ? `${path} has no config.json` : `${path}: ${reason(error)}`;
+      throw new FoveaError("IO", `Expected the directory of a run but ${found}.`, { cause: error });
     }
     const config = parse(text);
     if (!isRunConfig(config)) {
@@ -209,9 +208,21 @@ function isFitState(state: unknown): state is FitState {
   return hasNumbers(state, ["step", "lossSum", "images", "seconds"]);
 }
 
+/** With its parents, as `mkdir` says with `recursive`, which never ends where the system takes no directory, as in /proc. */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if (hasCode(error, "EEXIST")) return;
+    if (!hasCode(error, "ENOENT")) throw error;
+    await makeDirectory(dirname(path));
+    await mkdir(path);
+  }
+}
+
 /** What the operating system said, as the end of a sentence. */
 function reason(error: unknown): string {
-  if (hasCode(error, "ENOENT")) return "is not there";
+  if (hasCode(error, "ENOENT")) return "there is no such place";
   if (hasCode(error, "EACCES") || hasCode(error, "EPERM")) return "permission was denied";
   if (hasCode(error, "EEXIST") || hasCode(error, "ENOTDIR")) return "a file is in the way";
   if (hasCode(error, "EROFS")) return "the file system is read-only";

@@ -225,9 +225,15 @@ describe("what cannot be read or used ends with exit code 1 and one line that sa
     expect(exitCode).toBe(1);
   });
 
+  test.runIf(existsSync("/proc"))("a run directory where the system takes none", async () => {
+    const { exitCode, line } = await failure(["train", "lenet5", "--data", data, "--out", "/proc/fovea/run"]);
+    expect(line).toMatch(/^Expected to write the run to \/proc\/fovea\/run but there is no such place\.$/);
+    expect(exitCode).toBe(1);
+  });
+
   test("a run to go on with that is none", async () => {
     const { exitCode, line } = await failure(["train", "--resume", path("mnist")]);
-    expect(line).toMatch(/mnist.*config\.json.*not there/);
+    expect(line).toMatch(/Expected the directory of a run but .*mnist has no config\.json\./);
     expect(exitCode).toBe(1);
   });
 
