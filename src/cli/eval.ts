@@ -8,6 +8,7 @@ import {
   parseData,
   precisionOption,
   type SharedOptions,
+  seedOption,
   threadsOption,
   weightsOption,
 } from "./options.js";
@@ -37,6 +38,7 @@ export function addEval(program: Command): void {
     .addOption(weightsOption())
     .addOption(batchOption(256))
     .addOption(threadsOption())
+    .addOption(seedOption())
     .addOption(precisionOption())
     .addOption(jsonOption())
     .action(evaluate);

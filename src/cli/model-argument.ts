@@ -104,6 +104,9 @@ function moduleProblem(path: string, error: unknown): string {
   }
   const message = error instanceof Error ? error.message : String(error);
   if (hasCode(error, "ERR_MODULE_NOT_FOUND") && message.includes(`'${resolve(path)}'`)) return "there is no such file";
+  if (error instanceof SyntaxError && /import statement outside a module|Unexpected token 'export'/.test(message)) {
+    return 'Node takes it for CommonJS: put "type": "module" into its package.json, or name it .mjs or .mts';
+  }
   return `it failed: ${message.replace(/\.$/, "")}`;
 }
 

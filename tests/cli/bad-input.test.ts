@@ -198,6 +198,13 @@ describe("what cannot be read or used ends with exit code 1 and one line that sa
     expect(exitCode).toBe(1);
   });
 
+  test("a module that fails, with its own words", async () => {
+    writeFileSync(path("failing.mjs"), "throw new Error('no such luck.');");
+    const { exitCode, line } = await failure(["summary", path("failing.mjs")]);
+    expect(line).toMatch(/failing\.mjs but it failed: no such luck\.$/);
+    expect(exitCode).toBe(1);
+  });
+
   test("a module that is not there", async () => {
     const { exitCode, line } = await failure(["summary", path("absent.js")]);
     expect(line).toMatch(/absent\.js.*no such file/);
