@@ -38,6 +38,8 @@ export {
   type CosineSchedule,
   constant,
   cosine,
+  type InverseSchedule,
+  inverse,
   type Schedule,
   type StepSchedule,
   step,

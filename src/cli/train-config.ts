@@ -4,7 +4,8 @@ import { absoluteDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
 import { defaultLearningRate, type Optimizer, sgd } from "../training/optimizers.js";
 import type { RunConfig } from "../training/run-config.js";
-import { constant, cosine, type Schedule, step } from "../training/schedules.js";
+import { constant, cosine, inverse, type Schedule, step } from "../training/schedules.js";
+import { architectures } from "../zoo/index.js";
 import { resolveModel } from "./model-argument.js";
 import { positiveNumber, type SharedOptions } from "./options.js";
 import { UsageError } from "./output.js";
@@ -34,17 +35,23 @@ export interface TrainOptions extends SharedOptions {
 type ScheduleShape =
   | { readonly kind: "constant" }
   | { readonly kind: "cosine"; readonly final: number }
+  | { readonly kind: "inverse"; readonly decay: number }
   | { readonly kind: "step"; readonly every: number; readonly factor: number };
 
-/** Understands `constant`, `cosine` and `step:EPOCHS[:FACTOR]`. */
+/** Understands `constant`, `cosine`, `inverse:DECAY` and `step:EPOCHS[:FACTOR]`. */
 export function parseScheduleShape(text: string): ScheduleShape {
   const [kind, every, factor = "0.1", ...more] = text.split(":");
   if (text === "constant") return { kind: "constant" };
   if (text === "cosine") return { kind: "cosine", final: 0 };
+  if (kind === "inverse" && every !== undefined && text.split(":").length === 2) {
+    return { kind, decay: positiveNumber(every) };
+  }
   if (kind === "step" && every !== undefined && more.length === 0) {
     return { kind, every: positiveNumber(every), factor: positiveNumber(factor) };
   }
-  throw new InvalidArgumentError(`Expected constant, cosine or step:EPOCHS[:FACTOR] but received "${text}".`);
+  throw new InvalidArgumentError(
+    `Expected constant, cosine, inverse:DECAY or step:EPOCHS[:FACTOR] but received "${text}".`,
+  );
 }
 
 /** A new run: its configuration, where it goes, and the weights that it begins with if not with random ones. */
@@ -68,7 +75,7 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
     epochs: steps === undefined ? (options.epochs ?? 10) : null,
     steps: steps ?? null,
     batchSize: options.batch ?? 64,
-    optimizer: optimizer(options, sgd()),
+    optimizer: optimizer(options, choosesOptimizer(options) ? sgd() : (recipeOf(name) ?? sgd())),
     labelSmoothing: options.labelSmoothing ?? 0,
     shuffle: options.shuffle,
     seed: options.seed ?? 0,
@@ -116,6 +123,16 @@ export function resumedConfig(
   };
 }
 
+/** Whether anything was typed that a recipe decides: then the plain defaults fill the rest. */
+function choosesOptimizer({ optimizer, lr, momentum, nesterov, weightDecay, schedule }: TrainOptions): boolean {
+  return [optimizer, lr, momentum, nesterov, weightDecay, schedule].some((option) => option !== undefined);
+}
+
+/** What is known to train a zoo model well. */
+function recipeOf(model: string): Optimizer | undefined {
+  return architectures.find(({ name }) => name === model)?.recipe;
+}
+
 function optimizer(options: TrainOptions, own: Optimizer): Optimizer {
   try {
     return sgd({
@@ -138,10 +155,12 @@ function schedule({ lr, warmup, schedule }: TrainOptions, own: Schedule): Schedu
       return constant(rate, common);
     case "cosine":
       return cosine(rate, { ...common, final: shape.final });
+    case "inverse":
+      return inverse(rate, { ...common, decay: shape.decay });
     case "step":
       return step(rate, { ...common, every: shape.every, factor: shape.factor });
   }
 }
 
 /** Shown by --help. */
-export const learningRateHelp = `learning rate (default: ${defaultLearningRate})`;
+export const learningRateHelp = `learning rate (default: ${defaultLearningRate}, or the zoo model's recipe)`;

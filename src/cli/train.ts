@@ -55,9 +55,10 @@ export function addTrain(program: Command): void {
       new Option("--weight-decay <d>", "L2 penalty of every parameter (default: 0)").argParser(nonNegativeNumber),
     )
     .addOption(
-      new Option("--schedule <kind>", "constant, cosine, or step:EPOCHS[:FACTOR] (default: constant)").argParser(
-        parseScheduleShape,
-      ),
+      new Option(
+        "--schedule <kind>",
+        "constant, cosine, inverse:DECAY or step:EPOCHS[:FACTOR] (default: constant)",
+      ).argParser(parseScheduleShape),
     )
     .addOption(new Option("--warmup <steps>", "rise to the learning rate linearly (default: 0)").argParser(wholeNumber))
     .addOption(new Option("--label-smoothing <s>", "share spread over all classes (default: 0)").argParser(fraction))

@@ -6,7 +6,7 @@ import { invalidArgument } from "../errors.js";
  * A schedule is its own description: plain data that goes into a run's `config.json` and comes back from it, so a
  * resumed run continues on the same curve. [`learningRateAt`] turns it into a number.
  */
-export type Schedule = ConstantSchedule | CosineSchedule | StepSchedule;
+export type Schedule = ConstantSchedule | CosineSchedule | InverseSchedule | StepSchedule;
 
 interface ScheduleBase {
   /** The base learning rate. */
@@ -23,6 +23,12 @@ export interface CosineSchedule extends ScheduleBase {
   readonly kind: "cosine";
   /** The rate that the curve approaches at the end of the run. */
   readonly final: number;
+}
+
+export interface InverseSchedule extends ScheduleBase {
+  readonly kind: "inverse";
+  /** The rate is halved after `1 / decay` steps, is a third after twice as many, and so on. */
+  readonly decay: number;
 }
 
 export interface StepSchedule extends ScheduleBase {
@@ -61,6 +67,18 @@ export function cosine(
   return { kind: "cosine", ...checkedBase(rate, warmup), final };
 }
 
+/**
+ * `rate / (1 + decay * step)`: it falls without knowing how long the run is, so a run can be made longer later on the same
+ * curve. The classical rate of stochastic approximation (Robbins and Monro 1951), Caffe's "inv" with power 1.
+ */
+export function inverse(
+  rate: number,
+  { decay, warmup = 0 }: ScheduleOptions & { readonly decay: number },
+): InverseSchedule {
+  if (!(decay > 0 && Number.isFinite(decay))) throw invalidArgument("decay", "a positive number", decay);
+  return { kind: "inverse", ...checkedBase(rate, warmup), decay };
+}
+
 /** Multiplies the rate with `factor` (default 0.1) after every `every` epochs, as PyTorch's `StepLR`. */
 export function step(
   rate: number,
@@ -82,6 +100,8 @@ export function learningRateAt(schedule: Schedule, step: number, length: RunLeng
       const progress = (step - warmup) / Math.max(1, length.steps - warmup);
       return schedule.final + ((rate - schedule.final) * (1 + Math.cos(Math.PI * progress))) / 2;
     }
+    case "inverse":
+      return rate / (1 + schedule.decay * (step - warmup));
     case "step":
       return rate * schedule.factor ** Math.floor(step / (schedule.every * length.stepsPerEpoch));
   }

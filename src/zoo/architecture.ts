@@ -1,6 +1,7 @@
 import { type FeatureMap, input } from "../model/feature-map.js";
 import type { Model, ModelOptions } from "../model/model.js";
 import { type MapShape, typed } from "../model/shape.js";
+import type { Optimizer } from "../training/optimizers.js";
 
 /** Options of every architecture; its defaults are those of its paper. */
 export interface ZooOptions<H extends number, W extends number, C extends number, Classes extends number>
@@ -21,6 +22,8 @@ export interface Architecture {
   readonly input: MapShape;
   /** Size of the output, unless told otherwise. */
   readonly classes: number;
+  /** How `fovea train` trains it when told nothing about the optimizer. */
+  readonly recipe: Optimizer;
   /** Makes a new model of it. */
   create(options?: ZooOptions<number, number, number, number>): Model;
 }

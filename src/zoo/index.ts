@@ -1,7 +1,7 @@
 /** The zoo: the architectures that made the field, each with the counts of its paper. */
 import { invalidArgument } from "../errors.js";
 import type { Architecture } from "./architecture.js";
-import { lenet5 } from "./lenet.js";
+import { lenet5, lenet5Recipe } from "./lenet.js";
 
 export type { Architecture, ZooOptions } from "./architecture.js";
 export { lenet5 };
@@ -14,6 +14,7 @@ export const architectures: readonly Architecture[] = [
     paper: "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
     input: [28, 28, 1],
     classes: 10,
+    recipe: lenet5Recipe,
     create: lenet5,
   },
 ];

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { sgd } from "../../src/training/optimizers.js";
-import { constant, cosine, learningRateAt, type Schedule, step } from "../../src/training/schedules.js";
+import { constant, cosine, inverse, learningRateAt, type Schedule, step } from "../../src/training/schedules.js";
 
 const length = { steps: 100, stepsPerEpoch: 10 };
 
@@ -30,6 +30,12 @@ test("step multiplies after every so many epochs", () => {
 test("warm-up rises linearly and ends at the rate, and a cosine begins after it", () => {
   expect(curve(constant(0.1, { warmup: 4 }), 0, 1, 2, 3, 4)).toEqual([0.025, 0.05, 0.1 * 0.75, 0.1, 0.1]);
   expect(curve(cosine(0.1, { warmup: 20 }), 20, 60)).toEqual([0.1, expect.closeTo(0.05, 12)]);
+});
+
+test("an inverse rate is halved after one over its decay, however long the run is", () => {
+  expect(curve(inverse(0.1, { decay: 0.01 }), 0, 100, 200, 900)).toEqual([0.1, 0.05, 0.1 / 3, 0.01]);
+  expect(curve(inverse(0.1, { decay: 0.01, warmup: 2 }), 0, 2, 102)).toEqual([0.05, 0.1, 0.05]);
+  expect(() => inverse(0.1, { decay: 0 })).toThrow(/decay/);
 });
 
 test("a schedule is plain data that survives a file", () => {
