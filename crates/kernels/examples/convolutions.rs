@@ -62,13 +62,8 @@ fn main() {
     }
 }
 
-/// Percent of peak and microseconds of one pass: the best of about 50 ms.
-fn measure(
-    &(_, batch, input, filters, kernel, stride, padding): &Case,
-    pass: Pass,
-    context: Context,
-) -> (f64, f64) {
-    let shape = Conv2dShape {
+fn shape(&(_, _, input, filters, kernel, stride, padding): &Case) -> Conv2dShape {
+    Conv2dShape {
         input,
         filters,
         kernel: [kernel; 2],
@@ -76,7 +71,12 @@ fn measure(
         padding: [padding; 4],
         dilation: [1; 2],
         groups: 1,
-    };
+    }
+}
+
+/// Percent of peak and microseconds of one pass: the best of about 50 ms.
+fn measure(case: &Case, pass: Pass, context: Context) -> (f64, f64) {
+    let (&(_, batch, input, ..), shape) = (case, shape(case));
     let convolution = Conv2d::new(shape, context.isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
     let values = |count: usize| (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect::<Vec<f32>>();
@@ -109,20 +109,8 @@ fn measure(
 }
 
 /// Effective speed over peak, and microseconds, of a pass by Winograd's algorithm, its weights transformed each time.
-fn measure_winograd(
-    &(_, batch, input, filters, kernel, stride, padding): &Case,
-    pass: Pass,
-    context: Context,
-) -> Option<(f64, f64)> {
-    let shape = Conv2dShape {
-        input,
-        filters,
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    };
+fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f64)> {
+    let (&(_, batch, input, ..), shape) = (case, shape(case));
     let convolution = Conv2d::new(shape, context.isa).unwrap();
     let winograd = Winograd::choose(&convolution, pass, batch, Weights::Stay)?;
     let ([h, w, c], [oh, ow, k]) = (input, convolution.output());

@@ -12,7 +12,7 @@
 
 use super::layout::Panels;
 use super::tile::{self, Addresses, ProductJob};
-use super::{Conv2dShape, Isa};
+use super::{Conv2dShape, Isa, border};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
@@ -226,8 +226,7 @@ impl Gather<'_> {
 
     /// The copied image's rows and columns.
     fn padded_size(&self) -> [usize; 2] {
-        let [top, right, bottom, left] = self.padding;
-        [self.input[0] + top + bottom, self.input[1] + left + right]
+        border::padded_size(self.input, self.padding)
     }
 
     fn tile_rows(&self) -> usize {
@@ -368,29 +367,13 @@ impl Worker<'_> {
 
     /// Copies an image into scratch memory with zeros around it; returns it as a source of one image.
     fn copy_between_zeros(&mut self, image: usize) -> Source {
-        let [h, w] = self.gather.input;
-        let [top, _, _, left] = self.gather.padding;
-        let size = self.gather.padded_size();
-        let c = self.gather.channels;
+        let (size, ld) = (self.gather.padded_size(), self.gather.channels);
         let copy = self.scratch_pointers()[4];
-        // SAFETY: the piece has room for the padded image, and the view for the image that is read.
-        unsafe {
-            let copy = std::slice::from_raw_parts_mut(copy, size[0] * size[1] * c);
-            copy.fill(0.0);
-            for row in 0..h {
-                let from = self.input.pixel((image * h + row) * w);
-                let to = &mut copy[((row + top) * size[1] + left) * c..][..w * c];
-                if self.input.ld() == c {
-                    to.copy_from_slice(std::slice::from_raw_parts(from, w * c));
-                } else {
-                    for (column, pixel) in to.chunks_exact_mut(c).enumerate() {
-                        let from = from.add(column * self.input.ld());
-                        pixel.copy_from_slice(std::slice::from_raw_parts(from, c));
-                    }
-                }
-            }
-        }
-        Source { pointer: copy, size, ld: c, origin: [top, left] }
+        // SAFETY: the piece has room for the padded image, and is this thread's alone.
+        let to = unsafe { std::slice::from_raw_parts_mut(copy, size[0] * size[1] * ld) };
+        border::copy_between_zeros(self.input, image, self.gather.padding, to);
+        let [top, _, _, left] = self.gather.padding;
+        Source { pointer: copy, size, ld, origin: [top, left] }
     }
 
     /// Computes `count` grid pixels from `first` on, for a range of panels.

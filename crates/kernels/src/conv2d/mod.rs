@@ -14,6 +14,7 @@
 //! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
 //! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
 
+mod border;
 mod gather;
 mod layout;
 mod scatter;

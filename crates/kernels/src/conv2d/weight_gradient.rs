@@ -9,7 +9,7 @@
 
 use super::layout::Panels;
 use super::tile::{self, ReductionJob};
-use super::{Conv2d, Conv2dShape};
+use super::{Conv2d, Conv2dShape, border};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Context, View4};
@@ -82,8 +82,8 @@ fn is_padded(shape: &Conv2dShape) -> bool {
 
 /// Rows and columns of an image between its zeros.
 fn padded_size(shape: &Conv2dShape) -> [usize; 2] {
-    let [top, right, bottom, left] = shape.padding;
-    [shape.input[0] + top + bottom, shape.input[1] + left + right]
+    let [h, w, _] = shape.input;
+    border::padded_size([h, w], shape.padding)
 }
 
 /// Floats of a thread's copy of a block's images, and of one chunk's gradients.
@@ -278,26 +278,13 @@ impl Part<'_> {
     /// Copies images with zeros around them; returns the first.
     fn copy_between_zeros(&self, image: usize, images: usize) -> *const f32 {
         let shape = &self.convolution.shape;
-        let ([h, w, c], [top, _, _, left]) = (shape.input, shape.padding);
-        let [padded_h, padded_w] = padded_size(shape);
-        // SAFETY: the thread's piece of scratch memory has room for a block's images; x is read inside its shape.
-        unsafe {
-            let copy = std::slice::from_raw_parts_mut(self.copy, images * padded_h * padded_w * c);
-            copy.fill(0.0);
-            for (index, to) in copy.chunks_exact_mut(padded_h * padded_w * c).enumerate() {
-                for row in 0..h {
-                    let to = &mut to[((row + top) * padded_w + left) * c..][..w * c];
-                    let from = self.x.pixel(((image + index) * h + row) * w);
-                    if self.x.is_dense() {
-                        to.copy_from_slice(std::slice::from_raw_parts(from, w * c));
-                        continue;
-                    }
-                    for (column, pixel) in to.chunks_exact_mut(c).enumerate() {
-                        let from = from.add(column * self.x.ld());
-                        pixel.copy_from_slice(std::slice::from_raw_parts(from, c));
-                    }
-                }
-            }
+        let [h, w] = padded_size(shape);
+        let len = h * w * shape.input[2];
+        for index in 0..images {
+            let copy = self.copy.wrapping_add(index * len);
+            // SAFETY: the thread's piece of scratch memory has room for a block's images.
+            let to = unsafe { std::slice::from_raw_parts_mut(copy, len) };
+            border::copy_between_zeros(self.x, image + index, shape.padding, to);
         }
         self.copy
     }
