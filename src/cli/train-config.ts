@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { InvalidArgumentError } from "commander";
 import { absoluteDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
-import { defaultLearningRate, type Optimizer, sgd } from "../training/optimizers.js";
+import { type Optimizer, sgd } from "../training/optimizers.js";
 import type { RunConfig } from "../training/run-config.js";
 import { constant, cosine, inverse, type Schedule, step } from "../training/schedules.js";
 import { architectures } from "../zoo/index.js";
@@ -124,8 +124,8 @@ export function resumedConfig(
 }
 
 /** Whether anything was typed that a recipe decides: then the plain defaults fill the rest. */
-function choosesOptimizer({ optimizer, lr, momentum, nesterov, weightDecay, schedule }: TrainOptions): boolean {
-  return [optimizer, lr, momentum, nesterov, weightDecay, schedule].some((option) => option !== undefined);
+function choosesOptimizer({ optimizer, lr, momentum, nesterov, weightDecay, schedule, warmup }: TrainOptions): boolean {
+  return [optimizer, lr, momentum, nesterov, weightDecay, schedule, warmup].some((option) => option !== undefined);
 }
 
 /** What is known to train a zoo model well. */
@@ -161,6 +161,3 @@ function schedule({ lr, warmup, schedule }: TrainOptions, own: Schedule): Schedu
       return step(rate, { ...common, every: shape.every, factor: shape.factor });
   }
 }
-
-/** Shown by --help. */
-export const learningRateHelp = `learning rate (default: ${defaultLearningRate}, or the zoo model's recipe)`;

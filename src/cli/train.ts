@@ -6,9 +6,11 @@ import { lineProgress, type Progress, silentProgress, terminalProgress } from ".
 import { summarize } from "../report/summary.js";
 import { checkDataset } from "../training/check-dataset.js";
 import { type FitOptions, type FitResult, type FitState, fit, initialState, runLength } from "../training/fit.js";
+import { defaultLearningRate, describeOptimizer } from "../training/optimizers.js";
 import type { RunConfig } from "../training/run-config.js";
 import { RunDirectory } from "../training/run-directory.js";
 import type { RunLength } from "../training/schedules.js";
+import { architectures } from "../zoo/index.js";
 import { Interrupt } from "./interrupt.js";
 import { modelHelp } from "./model-argument.js";
 import {
@@ -25,14 +27,7 @@ import {
   wholeNumber,
 } from "./options.js";
 import { count, peakMemoryBytes, percent, printResult, UsageError, whole } from "./output.js";
-import {
-  learningRateHelp,
-  type NewRun,
-  newRun,
-  parseScheduleShape,
-  resumedConfig,
-  type TrainOptions,
-} from "./train-config.js";
+import { type NewRun, newRun, parseScheduleShape, resumedConfig, type TrainOptions } from "./train-config.js";
 
 export function addTrain(program: Command): void {
   program
@@ -48,7 +43,7 @@ export function addTrain(program: Command): void {
     )
     .addOption(new Option("--batch <n>", "images a step (default: 64)").argParser(positiveInteger))
     .addOption(new Option("--optimizer <name>", "what turns gradients into weights (default: sgd)").choices(["sgd"]))
-    .addOption(new Option("--lr <rate>", learningRateHelp).argParser(positiveNumber))
+    .addOption(new Option("--lr <rate>", `learning rate (default: ${defaultLearningRate})`).argParser(positiveNumber))
     .addOption(new Option("--momentum <m>", "from 0 to below 1 (default: 0.9)").argParser(fraction))
     .addOption(new Option("--nesterov", "use Nesterov's momentum"))
     .addOption(
@@ -70,7 +65,13 @@ export function addTrain(program: Command): void {
     .addOption(seedOption())
     .addOption(precisionOption())
     .addOption(jsonOption())
+    .addHelpText("after", recipesHelp())
     .action(train);
+}
+
+function recipesHelp(): string {
+  const recipes = architectures.map(({ name, recipe }) => `  ${name}: ${describeOptimizer(recipe)}`);
+  return `\nWhere nothing is said about the optimizer or its learning rate, a zoo model has its recipe:\n${recipes.join("\n")}`;
 }
 
 async function train(text: string | undefined, options: TrainOptions): Promise<void> {
@@ -206,6 +207,7 @@ function heading(config: RunConfig, { session }: Model, data: Data, length: RunL
   return [
     `${config.model} (${whole(parameters)} parameters) on ${config.data}: ${count(data.train.length, "image")}${validation}`,
     `${size}${from}, batch ${config.batchSize}, ${count(session.threads, "thread")}, ${session.isa}`,
+    describeOptimizer(config.optimizer),
   ].join("\n");
 }
 

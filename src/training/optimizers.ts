@@ -1,5 +1,5 @@
 import { invalidArgument } from "../errors.js";
-import { constant, type Schedule } from "./schedules.js";
+import { constant, describeSchedule, type Schedule } from "./schedules.js";
 
 /** What turns gradients into new parameters; the arithmetic is native, this is its description. */
 export type Optimizer = Sgd;
@@ -13,7 +13,7 @@ export interface Sgd {
 }
 
 export interface SgdOptions {
-  /** A number (constant) or a schedule. Default 0.02. */
+  /** A number (constant) or a schedule. Default 0.01. */
   readonly learningRate?: number | Schedule;
   /** From 0 to below 1. Default 0.9. */
   readonly momentum?: number;
@@ -23,7 +23,7 @@ export interface SgdOptions {
   readonly weightDecay?: number;
 }
 
-export const defaultLearningRate = 0.02;
+export const defaultLearningRate = 0.01;
 
 /**
  * Stochastic gradient descent with momentum, as PyTorch's `SGD` without dampening: `v = momentum * v + dw`,
@@ -42,4 +42,14 @@ export function sgd({
   if (nesterov && momentum === 0) throw invalidArgument("momentum", "a number above 0 with nesterov", momentum);
   const schedule = typeof learningRate === "number" ? constant(learningRate) : learningRate;
   return { kind: "sgd", learningRate: schedule, momentum, nesterov, weightDecay };
+}
+
+/** In words: `sgd, learning rate 0.05, times 0.4 every epoch, momentum 0.9, weight decay 0.0005`. */
+export function describeOptimizer({ kind, learningRate, momentum, nesterov, weightDecay }: Optimizer): string {
+  return [
+    kind,
+    `learning rate ${describeSchedule(learningRate)}`,
+    `${nesterov ? "Nesterov " : ""}momentum ${momentum}`,
+    ...(weightDecay === 0 ? [] : [`weight decay ${weightDecay}`]),
+  ].join(", ");
 }

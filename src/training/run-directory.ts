@@ -4,6 +4,7 @@ import { FoveaError, hasCode } from "../errors.js";
 import type { Session } from "../native.js";
 import { type RunReport, renderRunReport } from "../report/run-report.js";
 import type { EpochMetrics, FitState, StepMetrics } from "./fit.js";
+import { describeOptimizer } from "./optimizers.js";
 import { hasNumbers, isRunConfig, type RunConfig } from "./run-config.js";
 
 /** A line of `metrics.jsonl`. */
@@ -136,7 +137,6 @@ export class RunDirectory {
 
   #report(metrics: readonly MetricsLine[]): RunReport {
     const { model, data, batchSize, optimizer, seed } = this.config;
-    const { learningRate, momentum, weightDecay } = optimizer;
     const steps: StepMetrics[] = [];
     const epochs: RunReport["epochs"][number][] = [];
     for (const line of metrics) {
@@ -147,10 +147,7 @@ export class RunDirectory {
       title: `${model} on ${data}`,
       facts: [
         ["batch", String(batchSize)],
-        ["optimizer", optimizer.kind],
-        ["learning rate", `${learningRate.rate} (${learningRate.kind})`],
-        ["momentum", String(momentum)],
-        ["weight decay", String(weightDecay)],
+        ["optimizer", describeOptimizer(optimizer)],
         ["seed", String(seed)],
         ["steps", String(steps.at(-1)?.step ?? 0)],
       ],

@@ -107,6 +107,24 @@ export function learningRateAt(schedule: Schedule, step: number, length: RunLeng
   }
 }
 
+/** In words: `0.05, times 0.4 every epoch`. */
+export function describeSchedule(schedule: Schedule): string {
+  const { kind, rate, warmup } = schedule;
+  const warm = warmup === 0 ? "" : ` after ${warmup} steps of warm-up`;
+  switch (kind) {
+    case "constant":
+      return `${rate}${warm}`;
+    case "cosine":
+      return `${rate}${warm}, by a cosine to ${schedule.final}`;
+    case "inverse":
+      return `${rate}${warm}, halved after ${1 / schedule.decay} steps and so on inversely`;
+    case "step": {
+      const { every, factor } = schedule;
+      return `${rate}${warm}, times ${factor} every ${every === 1 ? "epoch" : `${every} epochs`}`;
+    }
+  }
+}
+
 function checkedBase(rate: number, warmup: number): ScheduleBase {
   if (!(rate > 0 && Number.isFinite(rate))) throw invalidArgument("learningRate", "a positive number", rate);
   if (!(Number.isInteger(warmup) && warmup >= 0)) throw invalidArgument("warmup", "a number of steps", warmup);

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
+import { architecture } from "../../src/zoo/index.js";
 import { fovea, foveaJson, start } from "../support/command-line.js";
 import { temporaryDirectory } from "../support/directory.js";
 import { smallMnist } from "../support/files.js";
@@ -73,6 +74,38 @@ describe("a run directory", () => {
   });
 });
 
+describe("what turns gradients into weights is", () => {
+  const optimizer = (run: string): unknown =>
+    JSON.parse(readFileSync(join(path(run), "config.json"), "utf8")).optimizer;
+  const plain = { kind: "sgd", momentum: 0.9, nesterov: false, weightDecay: 0 };
+
+  test("the architecture's recipe where nothing is typed", async () => {
+    await foveaJson(train("recipe", "--steps", "1"));
+    expect(optimizer("recipe")).toEqual(architecture("lenet5").recipe);
+  });
+
+  test("plain momentum at a constant rate as soon as anything is typed", async () => {
+    await foveaJson(train("rate", "--steps", "1", "--lr", "0.03"));
+    expect(optimizer("rate")).toEqual({ ...plain, learningRate: { kind: "constant", rate: 0.03, warmup: 0 } });
+    await foveaJson(train("schedule", "--steps", "1", "--schedule", "constant"));
+    expect(optimizer("schedule")).toEqual({ ...plain, learningRate: { kind: "constant", rate: 0.01, warmup: 0 } });
+  });
+
+  test("what is typed, and anew what is typed when the run goes on", async () => {
+    const rate = ["--lr", "0.1", "--schedule", "cosine", "--warmup", "3"];
+    await foveaJson(
+      train("typed", "--steps", "2", ...rate, "--momentum", "0.5", "--nesterov", "--weight-decay", "0.001"),
+    );
+    const learningRate = { kind: "cosine", rate: 0.1, final: 0, warmup: 3 };
+    const typed = { kind: "sgd", momentum: 0.5, nesterov: true, weightDecay: 0.001, learningRate };
+    expect(optimizer("typed")).toEqual(typed);
+    await foveaJson(["train", "--resume", path("typed"), "--steps", "4", "--lr", "0.2"]);
+    expect(optimizer("typed")).toEqual({ ...typed, learningRate: { ...learningRate, rate: 0.2 } });
+    const rates = metrics("typed").flatMap(({ learningRate }) => learningRate ?? []);
+    expect(rates).toEqual([0.1 / 3, 0.2 / 3, 0.2, 0.2].map((rate) => expect.closeTo(rate, 10)));
+  });
+});
+
 describe("the same weights, byte for byte, come from", () => {
   test("1 thread and 2 threads", async () => {
     await foveaJson(train("one-thread", "--epochs", "3", "--threads", "1"));
@@ -81,8 +114,8 @@ describe("the same weights, byte for byte, come from", () => {
   });
 
   test("10 epochs, and 5 epochs and 5 more", async () => {
-    await foveaJson(train("ten", "--epochs", "10", "--schedule", "step:3:0.5"));
-    await foveaJson(train("five", "--epochs", "5", "--schedule", "step:3:0.5"));
+    await foveaJson(train("ten", "--epochs", "10"));
+    await foveaJson(train("five", "--epochs", "5"));
     expect(weights("five").equals(weights("ten"))).toBe(false);
     const result = await foveaJson(["train", "--resume", path("five"), "--epochs", "10"]);
     expect(result).toMatchObject({ steps: 160, epochs: 10 });
@@ -124,8 +157,8 @@ test("without a terminal there is a line an epoch, and no escape sequence", asyn
   expect(exitCode).toBe(0);
   expect(stderr).toBe("");
   const lines = stdout.trimEnd().split("\n");
-  expect(lines).toHaveLength(5);
-  expect(lines[2]).toMatch(/^epoch 1\/2 {2}loss \d\.\d{4} {2}validation \d+\.\d\d % \(loss \d\.\d{4}\) {2}\d+\.\d s$/);
+  expect(lines).toHaveLength(6);
+  expect(lines[3]).toMatch(/^epoch 1\/2 {2}loss \d\.\d{4} {2}validation \d+\.\d\d % \(loss \d\.\d{4}\) {2}\d+\.\d s$/);
   expect(stdout).not.toContain("\u001b");
 });
 
