@@ -11,8 +11,8 @@
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,10 @@ const SPIN: Duration = Duration::from_micros(80);
 /// Spins between two looks at the clock.
 const SPINS_A_LOOK: u32 = 128;
 
-/// Spins of the caller while it waits for the workers, before it offers its core to whoever needs it: on a machine
-/// with more runnable threads than cores the missing worker may be waiting for this very core.
-const SPINS_BEFORE_YIELD: u32 = 20_000;
+/// How long the caller spins for the workers before it sleeps. On a machine with more runnable threads than cores the
+/// missing worker was put aside in the middle of a part; a core that falls idle fetches it at once, whereas one that
+/// spins or yields leaves it waiting for a whole slice of the scheduler, some milliseconds.
+const CALLER_SPIN: Duration = Duration::from_micros(30);
 
 /// A region: the body, and how many parts it has. The body's lifetime is erased; `Pool::run` outlives every use.
 #[derive(Clone, Copy)]
@@ -41,6 +42,9 @@ struct Shared {
     /// Workers that have not finished the region.
     running: AtomicUsize,
     region: UnsafeCell<Option<Region>>,
+    /// Whether the caller sleeps, or is about to, until the last worker wakes it.
+    caller_sleeps: AtomicBool,
+    caller: Mutex<Option<Thread>>,
     panicked: AtomicBool,
     stopping: AtomicBool,
     /// Whether worker i + 1 is parked or about to be.
@@ -81,6 +85,8 @@ impl Pool {
             generation: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             region: UnsafeCell::new(None),
+            caller_sleeps: AtomicBool::new(false),
+            caller: Mutex::new(None),
             panicked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
@@ -133,11 +139,7 @@ impl Pool {
             }
         }
         let own = catch_unwind(AssertUnwindSafe(|| self.shared.run_share(0)));
-        let mut spins = 0u32;
-        while self.shared.running.load(Ordering::Acquire) != 0 {
-            spins = spins.saturating_add(1);
-            if spins < SPINS_BEFORE_YIELD { std::hint::spin_loop() } else { thread::yield_now() }
-        }
+        self.shared.wait_for_workers();
         let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
         self.busy.store(false, Ordering::Release);
         if let Err(payload) = own {
@@ -174,7 +176,38 @@ impl Shared {
             if catch_unwind(AssertUnwindSafe(|| self.run_share(index))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.running.fetch_sub(1, Ordering::Release);
+            self.leave();
+        }
+    }
+
+    /// A worker's end of a region; the last wakes the caller if it sleeps.
+    fn leave(&self) {
+        // Sequentially consistent, as is the caller's side: either it sees no worker left or we see it sleep.
+        let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.caller_sleeps.load(Ordering::SeqCst) {
+            let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner).take();
+            caller.iter().for_each(Thread::unpark);
+        }
+    }
+
+    /// Returns when no worker runs: spins first, then sleeps.
+    fn wait_for_workers(&self) {
+        let mut spins = 0u32;
+        let mut start = None;
+        while self.running.load(Ordering::Acquire) != 0 {
+            std::hint::spin_loop();
+            spins = spins.wrapping_add(1);
+            if !spins.is_multiple_of(SPINS_A_LOOK)
+                || start.get_or_insert_with(Instant::now).elapsed() < CALLER_SPIN
+            {
+                continue;
+            }
+            *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+            self.caller_sleeps.store(true, Ordering::SeqCst);
+            while self.running.load(Ordering::SeqCst) != 0 {
+                thread::park();
+            }
+            self.caller_sleeps.store(false, Ordering::SeqCst);
         }
     }
 
