@@ -185,7 +185,8 @@ impl Shared {
         // Sequentially consistent, as is the caller's side: either it sees no worker left or we see it sleep.
         let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.caller_sleeps.load(Ordering::SeqCst) {
-            let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // The name stays: the caller may by now sleep in the next region, whose last worker needs it.
+            let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
             caller.iter().for_each(Thread::unpark);
         }
     }
