@@ -3,8 +3,11 @@
 use crate::{Context, Isa, Pool, View4, ViewMut4};
 use fovea_reference::check::{uniform, widen};
 
-/// What stands between the pixels, and what an output holds before it is written.
+/// What stands between the pixels and behind the last, and what an output holds before it is written.
 const UNTOUCHED: f32 = 12345.0;
+
+/// Floats behind the last pixel, to show a kernel that writes too far.
+const BEHIND: usize = 3;
 
 /// An NHWC tensor that owns its memory, pixels `ld` floats apart.
 #[derive(Clone, Debug)]
@@ -19,7 +22,7 @@ impl Tensor {
     pub(crate) fn new(values: &[f32], shape: [usize; 4], gap: usize) -> Self {
         let mut tensor = Self::unwritten(shape, gap);
         assert_eq!(values.len(), shape.iter().product::<usize>());
-        for (pixel, values) in tensor.data.chunks_mut(tensor.ld).zip(values.chunks(shape[3])) {
+        for (pixel, values) in tensor.data.chunks_exact_mut(tensor.ld).zip(values.chunks(shape[3])) {
             pixel[..shape[3]].copy_from_slice(values);
         }
         tensor
@@ -33,7 +36,7 @@ impl Tensor {
     /// Memory for a kernel to write, full of a value that no kernel computes.
     pub(crate) fn unwritten(shape: [usize; 4], gap: usize) -> Self {
         let ld = shape[3] + gap;
-        Self { data: vec![UNTOUCHED; shape[..3].iter().product::<usize>() * ld], shape, ld }
+        Self { data: vec![UNTOUCHED; shape[..3].iter().product::<usize>() * ld + BEHIND], shape, ld }
     }
 
     pub(crate) fn view(&self) -> View4<'_> {
@@ -44,13 +47,15 @@ impl Tensor {
         ViewMut4::new(&mut self.data, self.shape, self.ld).unwrap()
     }
 
-    /// The values without the gaps, which must be as they were made.
+    /// The values without the gaps and the end, which must be as they were made.
     #[track_caller]
     pub(crate) fn values(&self) -> Vec<f32> {
         let channels = self.shape[3];
-        let gaps = self.data.chunks(self.ld).flat_map(|pixel| &pixel[channels..]);
+        let (pixels, behind) = self.data.split_at(self.data.len() - BEHIND);
+        behind.iter().for_each(|&value| assert_eq!(value, UNTOUCHED, "a kernel wrote behind the last pixel"));
+        let gaps = pixels.chunks(self.ld).flat_map(|pixel| &pixel[channels..]);
         gaps.for_each(|&value| assert_eq!(value, UNTOUCHED, "a kernel wrote between the pixels"));
-        self.data.chunks(self.ld).flat_map(|pixel| &pixel[..channels]).copied().collect()
+        pixels.chunks(self.ld).flat_map(|pixel| &pixel[..channels]).copied().collect()
     }
 
     /// The values for the reference.

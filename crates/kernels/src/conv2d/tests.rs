@@ -3,14 +3,12 @@
 use super::winograd::{Weights, Winograd};
 use super::*;
 use crate::Pool;
+use crate::testing::Tensor;
 use fovea_reference as reference;
 use reference::check::{relative_error, uniform, widen};
 
 /// A hundredth of what one wrong product would show; sums of some thousand products stay an order below.
 const TOLERANCE: f64 = 3e-6;
-
-/// A value that no test expects; gaps between pixels and the ends of buffers must keep it.
-const CANARY: f32 = 12345.0;
 
 fn shape(input: [usize; 3], filters: usize, kernel: usize) -> Conv2dShape {
     let (kernel, padding) = ([kernel; 2], [0; 4]);
@@ -48,48 +46,6 @@ fn cases() -> Vec<(usize, Conv2dShape)> {
     ];
     cases.push((1, Conv2dShape { stride: [5, 5], ..shape([5, 5, 2], 2, 1) }));
     cases
-}
-
-/// NHWC values with `ld` floats a pixel, canaries in the gaps and behind the end.
-struct Buffer {
-    data: Vec<f32>,
-    shape: [usize; 4],
-    ld: usize,
-}
-
-impl Buffer {
-    fn new(values: &[f32], shape: [usize; 4], gap: usize) -> Self {
-        let ld = shape[3] + gap;
-        let pixels = shape[0] * shape[1] * shape[2];
-        let mut data = vec![CANARY; pixels * ld + 3];
-        for (pixel, values) in values.chunks_exact(shape[3]).enumerate() {
-            data[pixel * ld..][..shape[3]].copy_from_slice(values);
-        }
-        Self { data, shape, ld }
-    }
-
-    fn view(&self) -> View4<'_> {
-        View4::new(&self.data, self.shape, self.ld).unwrap()
-    }
-
-    fn view_mut(&mut self) -> ViewMut4<'_> {
-        ViewMut4::new(&mut self.data, self.shape, self.ld).unwrap()
-    }
-
-    /// The values, after a look at the canaries.
-    fn values(&self) -> Vec<f32> {
-        let pixels = self.shape[0] * self.shape[1] * self.shape[2];
-        assert!(self.data[pixels * self.ld..].iter().all(|&value| value == CANARY), "written behind the end");
-        let pixels = self.data[..pixels * self.ld].chunks_exact(self.ld);
-        pixels
-            .flat_map(|pixel| {
-                let (values, gap) = pixel.split_at(self.shape[3]);
-                assert!(gap.iter().all(|&value| value == CANARY), "written into a gap");
-                values
-            })
-            .copied()
-            .collect()
-    }
 }
 
 /// Everything that the passes of one case produced.
@@ -131,19 +87,25 @@ fn aligned(scratch: &mut [f32]) -> &mut [f32] {
     &mut scratch[skip..]
 }
 
+/// The weights as the forward pass and as the input gradient read them.
+fn packed(convolution: &Conv2d, context: Context, w: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let mut weight = vec![f32::NAN; convolution.weight_len()];
+    convolution.pack_weight(w, &mut weight);
+    let mut gradient_weight = vec![f32::NAN; convolution.gradient_weight_len()];
+    convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
+    (weight, gradient_weight)
+}
+
 fn run(isa: Isa, threads: usize, gap: usize, batch: usize, shape: Conv2dShape, inputs: &Inputs) -> Results {
     let pool = Pool::new(threads);
     let context = Context { isa, pool: &pool };
     let convolution = Conv2d::new(shape, isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
-    let mut weight = vec![f32::NAN; convolution.weight_len()];
-    convolution.pack_weight(&inputs.w, &mut weight);
-    let mut gradient_weight = vec![f32::NAN; convolution.gradient_weight_len()];
-    convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
-    let x = Buffer::new(&inputs.x, [batch, h, w, c], gap);
-    let dy = Buffer::new(&inputs.dy, [batch, oh, ow, k], gap);
-    let mut y = Buffer::new(&vec![f32::NAN; inputs.dy.len()], dy.shape, gap);
-    let mut dx = Buffer::new(&vec![f32::NAN; inputs.x.len()], x.shape, gap);
+    let (weight, gradient_weight) = packed(&convolution, context, &inputs.w);
+    let x = Tensor::new(&inputs.x, [batch, h, w, c], gap);
+    let dy = Tensor::new(&inputs.dy, [batch, oh, ow, k], gap);
+    let mut y = Tensor::new(&vec![f32::NAN; inputs.dy.len()], [batch, oh, ow, k], gap);
+    let mut dx = Tensor::new(&vec![f32::NAN; inputs.x.len()], [batch, h, w, c], gap);
     let mut dweight = vec![f32::NAN; weight.len()];
     let mut db = vec![f32::NAN; k];
     let of = |pass| scratch(&convolution, pass, batch, threads);
@@ -242,7 +204,7 @@ fn the_epilogue_clips_negative_values_and_lets_a_nan_through() {
         let convolution = Conv2d::new(shape([1, 1, 1], 3, 1), isa).unwrap();
         let mut weight = vec![0.0; convolution.weight_len()];
         convolution.pack_weight(&[1.0, -1.0, f32::NAN], &mut weight);
-        let (x, mut y) = ([2.0], [CANARY; 3]);
+        let (x, mut y) = ([2.0], [f32::INFINITY; 3]);
         let mut memory = scratch(&convolution, Pass::Forward, 1, 1);
         convolution.forward(
             context,
@@ -342,10 +304,7 @@ fn run_winograd(
     let context = Context { isa, pool: &pool };
     let convolution = Conv2d::new(shape, isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
-    let mut weight = vec![f32::NAN; convolution.weight_len()];
-    convolution.pack_weight(&inputs.w, &mut weight);
-    let mut gradient_weight = vec![f32::NAN; convolution.gradient_weight_len()];
-    convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
+    let (weight, gradient_weight) = packed(&convolution, context, &inputs.w);
     let gap = 16;
     let sides = [
         (Pass::Forward, &weight, &inputs.x, [h, w, c], Some(inputs.b.as_slice()), [oh, ow, k]),
@@ -355,8 +314,8 @@ fn run_winograd(
         let winograd = Winograd::choose(&convolution, pass, 1000, Weights::Change).unwrap();
         let mut transformed = vec![f32::NAN; winograd.weight_len()];
         winograd.transform_weight(context, weight, &mut transformed);
-        let x = Buffer::new(x, [batch, h, w, c], gap);
-        let mut y = Buffer::new(&vec![f32::NAN; batch * oh * ow * k], [batch, oh, ow, k], gap);
+        let x = Tensor::new(x, [batch, h, w, c], gap);
+        let mut y = Tensor::new(&vec![f32::NAN; batch * oh * ow * k], [batch, oh, ow, k], gap);
         let mut memory = vec![f32::NAN; winograd.scratch_len(threads) + 2];
         let memory = aligned(&mut memory);
         winograd.run(context, x.view(), &transformed, bias, Activation::None, y.view_mut(), memory);

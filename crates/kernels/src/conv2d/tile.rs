@@ -52,7 +52,7 @@ pub(super) fn rows(isa: Isa, vectors: usize) -> usize {
 }
 
 /// Where the pixels of a product tile are, relative to each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Addresses {
     /// A pointer for each tap and pixel, `[tap][pitch]`: taps outside the input point to zeros.
     Indirect,
