@@ -185,10 +185,15 @@ impl Shared {
         // Sequentially consistent, as is the caller's side: either it sees no worker left or we see it sleep.
         let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.caller_sleeps.load(Ordering::SeqCst) {
-            // The name stays: the caller may by now sleep in the next region, whose last worker needs it.
-            let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
-            caller.iter().for_each(Thread::unpark);
+            self.wake_caller();
         }
+    }
+
+    /// Wakes the caller. Its name stays: a worker may be put aside right before this, and the caller by now sleep in the
+    /// next region, whose last worker needs the name.
+    fn wake_caller(&self) {
+        let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        caller.iter().for_each(Thread::unpark);
     }
 
     /// Returns when no worker runs: spins first, then sleeps.
@@ -355,6 +360,25 @@ mod tests {
             }
         }
         assert_eq!(total.into_inner(), 3000 * 15);
+    }
+
+    #[test]
+    fn a_late_wake_of_the_region_before_does_not_leave_the_caller_asleep() {
+        let shared = Arc::clone(&Pool::new(1).shared);
+        shared.running.store(1, Ordering::SeqCst);
+        let (done, finished) = std::sync::mpsc::channel();
+        let caller = Arc::clone(&shared);
+        thread::spawn(move || {
+            caller.wait_for_workers();
+            done.send(()).unwrap();
+        });
+        while !shared.caller_sleeps.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        shared.wake_caller();
+        assert!(finished.recv_timeout(Duration::from_millis(20)).is_err(), "a worker still runs");
+        shared.leave();
+        assert!(finished.recv_timeout(Duration::from_secs(10)).is_ok(), "the caller sleeps forever");
     }
 
     #[test]
