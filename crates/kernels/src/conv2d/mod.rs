@@ -21,6 +21,7 @@ mod scatter;
 mod tile;
 mod weight_gradient;
 pub mod winograd;
+mod winograd_transform;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,71 @@
+//! The one-dimensional transforms of Winograd's F(4, 3); a tile is transformed along its columns, then along its rows.
+//!
+//! All follow from evaluating polynomials at 0, +-P, +-Q and infinity. Pairs of points share their even and odd parts, so a line
+//! of six costs a dozen operations.
+
+use crate::simd::Simd;
+
+/// Output rows and columns of a tile.
+pub(super) const OUTPUTS: usize = 4;
+
+/// Input rows and columns of a tile.
+pub(super) const INPUTS: usize = 6;
+
+/// Matrix products.
+pub(super) const FREQUENCIES: usize = INPUTS * INPUTS;
+
+/// Interpolation points +-P and +-Q, besides 0 and infinity, and their squares.
+const P: f32 = 0.75;
+const Q: f32 = 1.5;
+const P2: f32 = P * P;
+const Q2: f32 = Q * Q;
+
+/// One row of B' d: from six inputs to six frequencies.
+#[inline(always)]
+pub(super) fn input_line<S: Simd>(simd: S, d: [S::Vector; INPUTS]) -> [S::Vector; INPUTS] {
+    let scaled = |factor: f32, x: S::Vector, y: S::Vector| simd.mul_add(simd.splat(factor), x, y);
+    let (even_q, odd_q) = (scaled(-Q2, d[2], d[4]), scaled(-Q2, d[1], d[3]));
+    let (even_p, odd_p) = (scaled(-P2, d[2], d[4]), scaled(-P2, d[1], d[3]));
+    [
+        scaled(P2 * Q2, d[0], scaled(-(P2 + Q2), d[2], d[4])),
+        scaled(P, odd_q, even_q),
+        scaled(-P, odd_q, even_q),
+        scaled(Q, odd_p, even_p),
+        scaled(-Q, odd_p, even_p),
+        scaled(P2 * Q2, d[1], scaled(-(P2 + Q2), d[3], d[5])),
+    ]
+}
+
+/// One row of A' m: from six frequencies to four outputs.
+#[inline(always)]
+pub(super) fn output_line<S: Simd>(simd: S, m: [S::Vector; INPUTS]) -> [S::Vector; OUTPUTS] {
+    let scaled = |factor: f32, x: S::Vector, y: S::Vector| simd.mul_add(simd.splat(factor), x, y);
+    let times = |factor: f32, x: S::Vector| simd.mul(simd.splat(factor), x);
+    let (even_p, odd_p) = (simd.add(m[1], m[2]), simd.sub(m[1], m[2]));
+    let (even_q, odd_q) = (simd.add(m[3], m[4]), simd.sub(m[3], m[4]));
+    [
+        simd.add(simd.add(m[0], even_p), even_q),
+        scaled(Q, odd_q, times(P, odd_p)),
+        scaled(Q2, even_q, times(P2, even_p)),
+        scaled(Q * Q2, odd_q, scaled(P * P2, odd_p, m[5])),
+    ]
+}
+
+/// One row of G g: from three weights to six frequencies.
+#[inline(always)]
+pub(super) fn weight_line<S: Simd>(simd: S, g: [S::Vector; 3]) -> [S::Vector; INPUTS] {
+    const AT_P: f32 = 1.0 / (2.0 * P2 * (P2 - Q2));
+    const AT_Q: f32 = 1.0 / (2.0 * Q2 * (Q2 - P2));
+    let times = |factor: f32, x: S::Vector| simd.mul(simd.splat(factor), x);
+    let even = |scale: f32, square: f32| times(scale, simd.mul_add(simd.splat(square), g[2], g[0]));
+    let (even_p, odd_p) = (even(AT_P, P2), times(AT_P * P, g[1]));
+    let (even_q, odd_q) = (even(AT_Q, Q2), times(AT_Q * Q, g[1]));
+    [
+        times(1.0 / (P2 * Q2), g[0]),
+        simd.add(even_p, odd_p),
+        simd.sub(even_p, odd_p),
+        simd.add(even_q, odd_q),
+        simd.sub(even_q, odd_q),
+        g[2],
+    ]
+}
