@@ -88,7 +88,7 @@ export declare class Session {
   loadCheckpoint(path: string): Promise<string>
   /** The plan of a mode (`"train"`, `"infer"` or `"evaluate"`) and batch size, as JSON; with `run`, also its times. */
   explain(mode: string, batch: number, run: boolean): Promise<string>
-  /** Times steps of a synthetic batch for about so many seconds, or until `abort`. */
+  /** Times steps of a synthetic batch for about so many seconds and at least three steps, or until `abort`. */
   benchmark(mode: string, batch: number, seconds: number): Promise<Benchmark>
   /** Stops the training, evaluation and benchmark asked for until now, within a step. */
   abort(): void
@@ -110,6 +110,8 @@ export interface Benchmark {
   imagesPerSecond: number
   /** Floating-point operations of convolutions and dense layers, in 10^9 a second, over the median time. */
   gflops: number
+  /** Fused multiply-add peak of the same threads, measured beside the steps, in 10^9 operations a second. */
+  peakGflops: number
 }
 
 /**

@@ -31,6 +31,7 @@ interface BenchResult {
   readonly steps: number;
   readonly imagesPerSecond: number;
   readonly gflops: number;
+  readonly peakGflops: number;
   readonly peakMemoryBytes: number;
 }
 
@@ -53,7 +54,7 @@ async function bench(text: string, { mode, batch, seconds, json, ...options }: B
   const model = new Model(definition, options);
   try {
     const { threads, isa } = model.session;
-    const { medianMs, minMs, maxMs, steps, gflops } = await model.session.benchmark(mode, batch, seconds);
+    const { medianMs, minMs, maxMs, steps, gflops, peakGflops } = await model.session.benchmark(mode, batch, seconds);
     const result: BenchResult = {
       model: name,
       mode,
@@ -66,6 +67,7 @@ async function bench(text: string, { mode, batch, seconds, json, ...options }: B
       steps,
       imagesPerSecond: (1000 * batch) / medianMs,
       gflops,
+      peakGflops,
       peakMemoryBytes: peakMemoryBytes(),
     };
     printResult(json, result, format);
@@ -75,7 +77,7 @@ async function bench(text: string, { mode, batch, seconds, json, ...options }: B
 }
 
 function format(result: BenchResult): string {
-  const { model, mode, batch, threads, isa, medianMs, minMs, maxMs, steps, imagesPerSecond, gflops } = result;
+  const { model, mode, batch, threads, isa, medianMs, minMs, maxMs, steps, imagesPerSecond, gflops, peakGflops } = result;
   const milliseconds = (value: number): string => value.toPrecision(4);
   const table = plainTable(
     [
@@ -85,6 +87,7 @@ function format(result: BenchResult): string {
       { title: "steps" },
       { title: "images/s" },
       { title: "GFLOP/s" },
+      { title: "% of peak" },
       { title: "peak MB" },
     ],
     [
@@ -95,6 +98,7 @@ function format(result: BenchResult): string {
         whole(steps),
         whole(imagesPerSecond),
         gflops.toFixed(1),
+        ((100 * gflops) / peakGflops).toFixed(0),
         whole(result.peakMemoryBytes / 1e6),
       ],
     ],

@@ -95,6 +95,8 @@ pub struct Benchmark {
     pub images_per_second: f64,
     /// Floating-point operations of convolutions and dense layers over the median time.
     pub gflops: f64,
+    /// Fused multiply-add peak of all threads: the better of two measurements, before the timed steps and after them.
+    pub peak_gflops: f64,
 }
 
 /// How long `explain` runs a plan, unless it is slower.
@@ -105,6 +107,9 @@ const EXPLAIN_RUNS: (usize, usize) = (3, 101);
 
 /// Steps before a benchmark's first timed one.
 const WARM_UP: usize = 3;
+
+/// Steps that a benchmark times at least, unless it is stopped.
+const LEAST_STEPS: usize = 3;
 
 /// Longest benchmark, in seconds.
 const MAX_SECONDS: f64 = 3600.0;
@@ -132,7 +137,7 @@ impl Session {
         };
         if run {
             let times = self.instruction_times(index, mode, batch)?;
-            let peak = peak::fma_peak(Context { isa: self.isa, pool: &self.pool });
+            let peak = self.fma_peak();
             for (row, &milliseconds) in description.rows.iter_mut().zip(&times) {
                 let gflops = row.flops as f64 / (milliseconds * 1e6).max(f64::MIN_POSITIVE);
                 row.milliseconds = Some(milliseconds);
@@ -144,8 +149,8 @@ impl Session {
         Ok(description)
     }
 
-    /// Times steps of a synthetic batch for about `seconds`, or until `stop` says so; compiling and the first steps are
-    /// not timed, at least one step is.
+    /// Times steps of a synthetic batch for about `seconds` and at least three steps, or until `stop` says so; compiling
+    /// and the first steps are not timed, one step always is.
     ///
     /// Parameters and optimizer state stay as they are. Errors: whatever prevents the step, seconds out of range.
     pub fn benchmark(
@@ -168,14 +173,18 @@ impl Session {
             Mode::Evaluate => session.evaluate_batch(&images, &labels, &mut predictions).map(drop),
             Mode::Train => session.train_step(&images, &labels, &options).map(drop),
         };
+        let mut peak = 0.0f64;
         let mut times = self.keeping_state(|session| {
             (0..WARM_UP).try_for_each(|_| step(session))?;
+            peak = session.fma_peak();
             let (begin, mut times) = (Instant::now(), Vec::new());
-            while times.is_empty() || begin.elapsed().as_secs_f64() < seconds && !stop() {
+            let goes_on = |steps| steps < LEAST_STEPS || begin.elapsed().as_secs_f64() < seconds;
+            while times.is_empty() || (goes_on(times.len()) && !stop()) {
                 let start = Instant::now();
                 step(session)?;
                 times.push(milliseconds(start.elapsed()));
             }
+            peak = peak.max(session.fma_peak());
             Ok(times)
         })?;
         let median_ms = median(&mut times);
@@ -190,7 +199,13 @@ impl Session {
             steps: times.len(),
             images_per_second: batch as f64 / median_ms * 1e3,
             gflops: flops as f64 / median_ms / 1e6,
+            peak_gflops: peak,
         })
+    }
+
+    /// GFLOP/s of all threads on fused multiply-adds alone.
+    fn fma_peak(&self) -> f64 {
+        peak::fma_peak(Context { isa: self.isa, pool: &self.pool })
     }
 
     /// Median milliseconds of each instruction.
