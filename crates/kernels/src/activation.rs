@@ -3,7 +3,10 @@
 //! | function | y | dx |
 //! |---|---|---|
 //! | ReLU | max(0, x) | dy where y > 0, else 0 |
+//! | ReLU6 | min(6, max(0, x)) | dy where 0 < y < 6, else 0 |
+//! | leaky ReLU | x where x > 0, else slope x | dy where y > 0, else slope dy |
 //! | tanh | tanh(x) | dy (1 - y^2) |
+//! | sigmoid | 1 / (1 + e^-x) | dy y (1 - y) |
 //!
 //! Shapes: all `[n, h, w, c]`. NaN stays NaN on the way forward, and ReLU lets no gradient through where y is NaN.
 //! y may be the memory of x, and dx that of dy or y: everything works in place.
@@ -22,6 +25,36 @@ pub fn relu(context: Context, x: View4, y: ViewMut4) {
 /// dx = dy where y > 0, otherwise 0 (also at the kink, as in PyTorch).
 pub fn relu_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
     map(context, ReluBackward, dy, y, &dx);
+}
+
+/// y = min(6, max(0, x)).
+pub fn relu6(context: Context, x: View4, y: ViewMut4) {
+    map(context, Relu6, x, x, &y);
+}
+
+/// dx = dy where 0 < y < 6, otherwise 0 (also at both kinks, as in PyTorch).
+pub fn relu6_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
+    map(context, Relu6Backward, dy, y, &dx);
+}
+
+/// y = x where x > 0, otherwise slope x; a slope of 0 or more.
+pub fn leaky_relu(context: Context, x: View4, slope: f32, y: ViewMut4) {
+    map(context, LeakyRelu(slope), x, x, &y);
+}
+
+/// dx = dy where y > 0, otherwise slope dy (also at the kink, as in PyTorch).
+pub fn leaky_relu_backward(context: Context, dy: View4, y: View4, slope: f32, dx: ViewMut4) {
+    map(context, LeakyReluBackward(slope), dy, y, &dx);
+}
+
+/// y = 1 / (1 + e^-x), exact to three units in the last place.
+pub fn sigmoid(context: Context, x: View4, y: ViewMut4) {
+    map(context, Sigmoid, x, x, &y);
+}
+
+/// dx = dy y (1 - y).
+pub fn sigmoid_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
+    map(context, SigmoidBackward, dy, y, &dx);
 }
 
 /// y = tanh(x), exact to two units in the last place.
@@ -55,6 +88,80 @@ impl Elementwise for ReluBackward {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
         simd.select_greater(y, simd.zero(), dy, simd.zero())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Relu6;
+
+impl Elementwise for Relu6 {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        simd.min(simd.splat(6.0), simd.max(simd.zero(), x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Relu6Backward;
+
+impl Elementwise for Relu6Backward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
+        let below = simd.select_greater(simd.splat(6.0), y, dy, simd.zero());
+        simd.select_greater(y, simd.zero(), below, simd.zero())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LeakyRelu(f32);
+
+impl Elementwise for LeakyRelu {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        simd.select_greater(x, simd.zero(), x, simd.mul(x, simd.splat(self.0)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LeakyReluBackward(f32);
+
+impl Elementwise for LeakyReluBackward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
+        simd.select_greater(y, simd.zero(), dy, simd.mul(dy, simd.splat(self.0)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl Elementwise for Sigmoid {
+    const READS: usize = 1;
+    const COST: usize = 6;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        math::sigmoid(simd, x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SigmoidBackward;
+
+impl Elementwise for SigmoidBackward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
+        simd.mul(dy, simd.mul(y, simd.sub(simd.splat(1.0), y)))
     }
 }
 

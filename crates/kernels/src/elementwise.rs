@@ -8,8 +8,21 @@
 
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
-use crate::{Context, Isa, View4, ViewMut4};
+use crate::{Activation, Context, Isa, View4, ViewMut4};
 use std::ops::Range;
+
+/// y = activation(a + b): where a shortcut meets the branch it went around. y may be the memory of a or of b.
+///
+/// Shapes: all `[n, h, w, c]`.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn add(context: Context, a: View4, b: View4, activation: Activation, y: ViewMut4) {
+    match activation {
+        Activation::None => map(context, Add, a, b, &y),
+        Activation::Relu => map(context, AddRelu, a, b, &y),
+    }
+}
 
 /// y += x: how gradients that reach a value over several paths meet.
 ///
@@ -19,6 +32,98 @@ use std::ops::Range;
 /// If the shapes differ.
 pub fn add_assign(context: Context, y: ViewMut4, x: View4) {
     map(context, Add, y.as_view(), x, &y);
+}
+
+/// y = x, also between views of different pixel strides: a value goes to or comes from its channels of a wider buffer.
+///
+/// Shapes: both `[n, h, w, c]`.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn copy(context: Context, x: View4, y: ViewMut4) {
+    map(context, Identity, x, x, &y);
+}
+
+/// y = x with zeros around it.
+///
+/// - `padding`: pixels at the top, right, bottom and left.
+/// - `channels`: channels before and after.
+///
+/// Shapes: x `[n, h, w, c]` -> y `[n, top + h + bottom, left + w + right, before + c + after]`.
+///
+/// # Panics
+/// If the shapes do not belong together.
+pub fn pad(context: Context, x: View4, padding: [usize; 4], channels: [usize; 2], y: ViewMut4) {
+    let frame = Frame::new(x.shape(), padding, channels, y.shape());
+    let parts = Parts::new(y.n() * y.h(), y.w() * y.c());
+    context.pool.run(parts.count(), |_, part| {
+        for row in parts.range(part) {
+            let inner = frame.inner_row(row);
+            if inner.is_none() || frame.frames_rows {
+                zero(context.isa, &y, row * y.w()..(row + 1) * y.w());
+            }
+            if let Some((inner, pixel)) = inner {
+                let (a, y_start) = (x.pixel(inner), y.pixel(pixel).wrapping_add(channels[0]));
+                let lds = [x.ld(), x.ld(), y.ld()];
+                let (operation, rows, length) = (Identity, x.w(), x.c());
+                context.isa.run(Rows { operation, a, b: a, y: y_start, lds, rows, length });
+            }
+        }
+    });
+}
+
+/// dx = dy without the frame that [`pad`] added.
+///
+/// Shapes: dy `[n, top + h + bottom, left + w + right, before + c + after]` -> dx `[n, h, w, c]`.
+///
+/// # Panics
+/// If the shapes do not belong together.
+pub fn pad_backward(context: Context, dy: View4, padding: [usize; 4], channels: [usize; 2], dx: ViewMut4) {
+    let frame = Frame::new(dx.shape(), padding, channels, dy.shape());
+    let parts = Parts::new(dx.n() * dx.h(), dx.w() * dx.c());
+    context.pool.run(parts.count(), |_, part| {
+        for row in parts.range(part) {
+            let a = dy.pixel(frame.outer_pixel(row)).wrapping_add(channels[0]);
+            let (y, lds) = (dx.pixel(row * dx.w()), [dy.ld(), dy.ld(), dx.ld()]);
+            let (operation, rows, length) = (Identity, dx.w(), dx.c());
+            context.isa.run(Rows { operation, a, b: a, y, lds, rows, length });
+        }
+    });
+}
+
+/// A tensor inside a larger one.
+struct Frame {
+    top: usize,
+    left: usize,
+    /// Heights of the inner and the outer tensor, and their widths.
+    heights: [usize; 2],
+    widths: [usize; 2],
+    /// Whether a row that crosses the inner tensor has zeros too.
+    frames_rows: bool,
+}
+
+impl Frame {
+    fn new(inner: [usize; 4], padding: [usize; 4], channels: [usize; 2], outer: [usize; 4]) -> Self {
+        let [top, right, bottom, left] = padding;
+        let [n, h, w, c] = inner;
+        let framed = [n, top + h + bottom, left + w + right, channels[0] + c + channels[1]];
+        assert_eq!(outer, framed, "shape of the padded tensor");
+        let frames_rows = right + left + channels[0] + channels[1] > 0;
+        Self { top, left, heights: [h, outer[1]], widths: [w, outer[2]], frames_rows }
+    }
+
+    /// The first pixel of the inner tensor in a row of the outer, and its pixel of the outer, if the row crosses it.
+    fn inner_row(&self, row: usize) -> Option<(usize, usize)> {
+        let (image, line) = (row / self.heights[1], row % self.heights[1]);
+        let line = line.checked_sub(self.top).filter(|&line| line < self.heights[0])?;
+        Some(((image * self.heights[0] + line) * self.widths[0], row * self.widths[1] + self.left))
+    }
+
+    /// The pixel of the outer tensor where a row of the inner begins.
+    fn outer_pixel(&self, row: usize) -> usize {
+        let (image, line) = (row / self.heights[0], row % self.heights[0]);
+        (image * self.heights[1] + self.top + line) * self.widths[1] + self.left
+    }
 }
 
 /// y = value, everywhere.
@@ -55,6 +160,30 @@ impl Elementwise for Add {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, a: S::Vector, b: S::Vector) -> S::Vector {
         simd.add(a, b)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct AddRelu;
+
+impl Elementwise for AddRelu {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, a: S::Vector, b: S::Vector) -> S::Vector {
+        simd.max(simd.zero(), simd.add(a, b))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Identity;
+
+impl Elementwise for Identity {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, _: S, a: S::Vector, _: S::Vector) -> S::Vector {
+        a
     }
 }
 

@@ -9,9 +9,12 @@
 //! differs in kind, the size of a register tile for example, is chosen per set.
 
 pub mod activation;
+pub mod batch_norm;
 pub mod conv2d;
+pub mod dropout;
 pub mod elementwise;
 pub mod isa;
+pub mod local_response_norm;
 pub mod loss;
 pub mod optimizer;
 mod parts;

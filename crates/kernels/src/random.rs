@@ -17,6 +17,8 @@ pub enum Purpose {
     Initialization = 0,
     /// The order of the samples; the index is the epoch.
     Shuffle = 1,
+    /// Which values a dropout keeps; the index is the layer's and the step's.
+    Dropout = 2,
 }
 
 /// The random numbers of one seed and stream.
