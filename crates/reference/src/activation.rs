@@ -10,6 +10,36 @@ pub fn relu_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
     dy.iter().zip(y).map(|(&dy, &y)| if y > 0.0 { dy } else { 0.0 }).collect()
 }
 
+/// `min(max(x, 0), 6)`; NaN stays NaN.
+pub fn relu6(x: &[f64]) -> Vec<f64> {
+    relu(x).iter().map(|&x| if x > 6.0 { 6.0 } else { x }).collect()
+}
+
+/// Gradient of x: dy where 0 < y < 6, otherwise zero (zero at both kinks, as in PyTorch).
+pub fn relu6_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
+    dy.iter().zip(y).map(|(&dy, &y)| if y > 0.0 && y < 6.0 { dy } else { 0.0 }).collect()
+}
+
+/// x where it is positive, otherwise `slope x`.
+pub fn leaky_relu(x: &[f64], slope: f64) -> Vec<f64> {
+    x.iter().map(|&x| if x > 0.0 { x } else { slope * x }).collect()
+}
+
+/// Gradient of x: dy where y > 0, otherwise `slope dy` (also at the kink, as in PyTorch); a slope of 0 or more.
+pub fn leaky_relu_backward(dy: &[f64], y: &[f64], slope: f64) -> Vec<f64> {
+    dy.iter().zip(y).map(|(&dy, &y)| if y > 0.0 { dy } else { slope * dy }).collect()
+}
+
+/// `1 / (1 + exp(-x))`.
+pub fn sigmoid(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect()
+}
+
+/// Gradient of x: `dy y (1 - y)`.
+pub fn sigmoid_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
+    dy.iter().zip(y).map(|(dy, y)| dy * y * (1.0 - y)).collect()
+}
+
 /// Hyperbolic tangent.
 pub fn tanh(x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| x.tanh()).collect()
@@ -75,7 +105,14 @@ mod tests {
         assert_close(&tanh_backward(&dy, &tanh(&x)), &numeric, 1e-9);
         let numeric = finite_difference(&x, 1e-5, |x| dot(&softmax(x, 4), &dy));
         assert_close(&softmax_backward(&dy, &softmax(&x, 4), 4), &numeric, 1e-9);
+        let numeric = finite_difference(&x, 1e-5, |x| dot(&sigmoid(x), &dy));
+        assert_close(&sigmoid_backward(&dy, &sigmoid(&x)), &numeric, 1e-9);
         let numeric = finite_difference(&x, 1e-6, |x| dot(&relu(x), &dy));
         assert_close(&relu_backward(&dy, &relu(&x)), &numeric, 1e-7);
+        let numeric = finite_difference(&x, 1e-6, |x| dot(&leaky_relu(x, 0.3), &dy));
+        assert_close(&leaky_relu_backward(&dy, &leaky_relu(&x, 0.3), 0.3), &numeric, 1e-7);
+        let far: Vec<_> = x.iter().map(|x| 10.0 * x).collect();
+        let numeric = finite_difference(&far, 1e-6, |x| dot(&relu6(x), &dy));
+        assert_close(&relu6_backward(&dy, &relu6(&far)), &numeric, 1e-7);
     }
 }

@@ -10,16 +10,20 @@
 //! Geometry that makes no sense panics with a sentence: the callers are tests.
 
 pub mod activation;
+pub mod batch_norm;
 pub mod check;
 pub mod conv2d;
 pub mod dense;
 pub mod golden;
+pub mod local_response_norm;
 pub mod loss;
 pub mod optimizer;
 pub mod pool2d;
 
+pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use golden::Golden;
+pub use local_response_norm::LocalResponseNorm;
 pub use optimizer::Sgd;
 pub use pool2d::{AvgPool2d, MaxPool2d, Pool2d, Pooling};
