@@ -20,8 +20,8 @@ use crate::{Activation, Context, View4, ViewMut4};
 /// A tap: the input pixel read by grid pixel (i, j) is (i stride + row, j stride + column).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tap {
-    row: isize,
-    column: isize,
+    pub row: isize,
+    pub column: isize,
 }
 
 /// The pixels of dx whose position modulo the stride is the same: they meet the same taps of the kernel, so they are a

@@ -5,6 +5,8 @@
 //! panel is padded with zero columns; groups follow each other:
 //!
 //! `[group][panel][row][width]`, row = (kernel row, kernel column, channel).
+//!
+//! Depthwise weights are one panel instead, a row for each tap and a column for each channel: `[tap][width]`.
 
 use super::gather::Phase;
 use super::{Conv2dShape, tile};
@@ -72,7 +74,11 @@ pub(super) fn for_each_weight(shape: &Conv2dShape, panels: &Panels, mut each: im
         for filter in 0..filters {
             for channel in 0..c {
                 for tap in 0..kh * kw {
-                    each(at_oihw, panels.at(group, tap * c + channel, filter));
+                    let at_panel = match panels.groups == shape.groups {
+                        true => panels.at(group, tap * c + channel, filter),
+                        false => panels.at(0, tap, group),
+                    };
+                    each(at_oihw, at_panel);
                     at_oihw += 1;
                 }
             }

@@ -10,11 +10,15 @@
 //! | input gradient | `gather` | the same with flipped, transposed weights; one sub-convolution for each phase of the stride |
 //! | input gradient, few channels | `scatter` | each dy pixel adds a kernel row of products to dx |
 //! | weight gradient | `weight_gradient` | dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k] |
+//! | all, every channel by itself | `depthwise` | no matrix product: the lanes are channels |
 //!
 //! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
 //! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
 
 mod border;
+mod depthwise;
+mod depthwise_gather;
+mod depthwise_weight_gradient;
 mod gather;
 mod layout;
 mod scatter;
@@ -27,6 +31,7 @@ mod winograd_transform;
 mod tests;
 
 use crate::{Activation, Context, Isa, View4, ViewMut4};
+use depthwise::Depthwise;
 use gather::{Gather, Phase, Tap};
 use layout::Panels;
 
@@ -186,6 +191,8 @@ pub struct Conv2d {
     input_gradient: InputGradient,
     forward_taps: Vec<Tap>,
     phases: Vec<Phase>,
+    /// Takes over every pass where each channel is a group of its own.
+    depthwise: Option<Depthwise>,
 }
 
 impl Conv2d {
@@ -194,16 +201,31 @@ impl Conv2d {
         let output = shape.output()?;
         let [kh, kw] = shape.kernel;
         let (c, k) = (shape.input[2] / shape.groups, shape.filters / shape.groups);
-        let panels = Panels::new(isa, shape.groups, kh * kw * c, k);
+        let depthwise = Depthwise::choose(&shape, output, isa);
+        let panels = match depthwise {
+            Some(_) => Depthwise::panels(&shape, isa),
+            None => Panels::new(isa, shape.groups, kh * kw * c, k),
+        };
         let input_gradient = scatter::choose(&shape, output, isa);
         let gradient_panels = match input_gradient {
+            _ if depthwise.is_some() => panels,
             InputGradient::Gather => Panels::new(isa, shape.groups, kh * kw * k, c),
             // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
             InputGradient::Scatter => Panels::new(isa, shape.groups * kh, k, kw * c),
         };
         let forward_taps = gather::forward_taps(&shape);
         let phases = gather::input_gradient_phases(&shape);
-        Ok(Self { shape, output, isa, panels, gradient_panels, input_gradient, forward_taps, phases })
+        Ok(Self {
+            shape,
+            output,
+            isa,
+            panels,
+            gradient_panels,
+            input_gradient,
+            forward_taps,
+            phases,
+            depthwise,
+        })
     }
 
     /// The geometry.
@@ -257,6 +279,9 @@ impl Conv2d {
     pub fn pack_gradient_weight(&self, context: Context, weight: &[f32], packed: &mut [f32]) {
         assert_eq!((weight.len(), packed.len()), (self.weight_len(), self.gradient_weight_len()));
         let Self { shape, panels, gradient_panels, .. } = self;
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.pack_gradient_weight(weight, packed);
+        }
         match self.input_gradient {
             InputGradient::Gather => {
                 layout::pack_transposed(
@@ -277,6 +302,9 @@ impl Conv2d {
 
     /// Floats of scratch memory that a pass needs, for a batch and a number of threads.
     pub fn scratch_len(&self, pass: Pass, batch: usize, threads: usize) -> usize {
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.scratch_len(pass, batch, threads);
+        }
         match (pass, self.input_gradient) {
             (Pass::Forward, _) => self.forward_gather().scratch_len(threads),
             (Pass::BackwardInput, InputGradient::Gather) => {
@@ -290,6 +318,9 @@ impl Conv2d {
 
     /// The algorithm of a pass and its register tile, for people: `implicit GEMM 14x32`.
     pub fn algorithm(&self, pass: Pass) -> String {
+        if let Some(depthwise) = &self.depthwise {
+            return depthwise.algorithm(pass);
+        }
         let lanes = self.isa.lanes();
         let tile = |panels: &Panels| {
             let vectors = panels.width / lanes;
@@ -328,7 +359,10 @@ impl Conv2d {
         self.check(context, x.shape(), y.shape());
         assert_eq!(weight.len(), self.weight_len());
         assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
-        self.forward_gather().run(context, x, weight, bias, activation, &y, scratch);
+        match &self.depthwise {
+            Some(depthwise) => depthwise.forward().run(context, x, weight, bias, activation, &y, scratch),
+            None => self.forward_gather().run(context, x, weight, bias, activation, &y, scratch),
+        }
     }
 
     /// dx, overwritten: the gradient of the loss by x.
@@ -347,6 +381,10 @@ impl Conv2d {
     ) {
         self.check(context, dx.shape(), dy.shape());
         assert_eq!(gradient_weight.len(), self.gradient_weight_len());
+        if let Some(depthwise) = &self.depthwise {
+            let gather = depthwise.backward_input();
+            return gather.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
+        }
         match self.input_gradient {
             InputGradient::Scatter => scatter::run(self, context, dy, gradient_weight, &dx, scratch),
             InputGradient::Gather => {
@@ -377,7 +415,12 @@ impl Conv2d {
         self.check(context, x.shape(), dy.shape());
         assert_eq!(dweight.len(), self.weight_len());
         assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == self.shape.filters));
-        weight_gradient::run(self, context, x, dy, dweight, dbias, scratch);
+        match &self.depthwise {
+            Some(depthwise) => {
+                depthwise_weight_gradient::run(depthwise, context, x, dy, dweight, dbias, scratch);
+            }
+            None => weight_gradient::run(self, context, x, dy, dweight, dbias, scratch),
+        }
     }
 
     fn check(&self, context: Context, input: [usize; 4], output: [usize; 4]) {

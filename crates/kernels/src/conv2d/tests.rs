@@ -45,7 +45,34 @@ fn cases() -> Vec<(usize, Conv2dShape)> {
         (0, shape([4, 4, 3], 5, 3)),
     ];
     cases.push((1, Conv2dShape { stride: [5, 5], ..shape([5, 5, 2], 2, 1) }));
+    cases.extend(depthwise_cases());
     cases
+}
+
+/// Channels that fill whole vectors and not, more than one part takes; tiles of seven and of eight pixels, whole and cut
+/// short, of two rows and of one; several chunks of rows; padding of all kinds, and beyond the kernel; any taps.
+fn depthwise_cases() -> Vec<(usize, Conv2dShape)> {
+    let depthwise =
+        |input: [usize; 3], kernel| Conv2dShape { groups: input[2], ..shape(input, input[2], kernel) };
+    vec![
+        (2, Conv2dShape { padding: [1; 4], ..depthwise([14, 14, 7], 3) }),
+        (8, Conv2dShape { padding: [1; 4], ..depthwise([21, 17, 35], 3) }),
+        (1, Conv2dShape { padding: [1; 4], ..depthwise([7, 7, 530], 3) }),
+        (3, Conv2dShape { padding: [3, 0, 2, 4], ..depthwise([9, 10, 3], 3) }),
+        (2, depthwise([3, 5, 64], 3)),
+        (8, Conv2dShape { padding: [1; 4], stride: [2, 2], ..depthwise([23, 27, 40], 3) }),
+        (1, Conv2dShape { padding: [0, 1, 1, 0], stride: [2, 2], ..depthwise([16, 16, 17], 3) }),
+        (1, Conv2dShape { padding: [4, 2, 3, 5], stride: [2, 2], ..depthwise([5, 6, 270], 3) }),
+        (2, Conv2dShape { padding: [1; 4], stride: [1, 2], ..depthwise([8, 9, 6], 3) }),
+        (2, Conv2dShape { stride: [3, 3], ..depthwise([11, 12, 5], 3) }),
+        (2, Conv2dShape { padding: [2; 4], ..depthwise([12, 15, 21], 5) }),
+        (1, Conv2dShape { padding: [3; 4], stride: [2, 2], ..depthwise([15, 14, 12], 7) }),
+        (2, Conv2dShape { padding: [2; 4], dilation: [2, 2], ..depthwise([9, 9, 19], 3) }),
+        (1, Conv2dShape { kernel: [2, 4], stride: [2, 3], ..depthwise([9, 13, 18], 1) }),
+        (2, Conv2dShape { stride: [2, 2], ..depthwise([6, 7, 9], 1) }),
+        (1, Conv2dShape { padding: [9; 4], ..depthwise([2, 2, 2], 3) }),
+        (0, depthwise([4, 4, 3], 3)),
+    ]
 }
 
 /// Everything that the passes of one case produced.

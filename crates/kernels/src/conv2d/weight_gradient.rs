@@ -154,10 +154,10 @@ pub(super) fn run(
         // SAFETY: every chunk has written its weights and, if asked for, its bias behind them; the parts below write
         // disjoint ranges of the results.
         unsafe {
-            add_chunks(context, sources, dweight, weight_len);
+            add_chunks(context, sources, &dweight, weight_len);
             if with_bias {
                 let sources = (sources.0.wrapping_add(weight_len), gradients_len, cut.chunks);
-                add_chunks(context, sources, dbias, filters);
+                add_chunks(context, sources, &dbias, filters);
             }
         }
     }
@@ -167,10 +167,10 @@ pub(super) fn run(
 ///
 /// # Safety
 /// `from` holds `chunks` ranges of `length` floats, `distance` apart; `to` has `length` floats.
-unsafe fn add_chunks(
+pub(super) unsafe fn add_chunks(
     context: Context,
     (from, distance, chunks): (*const f32, usize, usize),
-    to: Shareable<f32>,
+    to: &Shareable<f32>,
     length: usize,
 ) {
     struct Sum {

@@ -1,0 +1,386 @@
+//! Forward pass and input gradient of a depthwise convolution.
+//!
+//! Both compute output pixels from windows of an input. A tile is one or two rows of seven or eight pixels; the
+//! addresses of the input pixels that it sees are computed once and serve all its channels, those outside the input
+//! pointing to zeros, and those of output pixels behind the end of a row to memory that nobody reads.
+//!
+//! | windows | tile in 32 registers | in 16 |
+//! |---|---|---|
+//! | 3 x 3, side by side | 2 x 7: 14 sums, 9 weights; 36 loads for 126 multiply-adds | 1 x 7: 7 sums, 3 weights |
+//! | 3 x 3, two apart | 1 x 7 | 1 x 7 |
+//! | any taps | 1 x 7: a load for each multiply-add | 1 x 7 |
+//!
+//! While a tile is computed, what the tile below it will read first is prefetched.
+
+use super::depthwise::{Image, MOST_COLUMNS, corner_of_3x3, tile_columns};
+use super::gather::{Phase, Tap};
+use super::tile;
+use crate::parts::Parts;
+use crate::simd::{Kernel, Simd};
+use crate::threads::Shareable;
+use crate::{Activation, Context, Isa, View4, ViewMut4};
+use std::ops::Range;
+use std::ptr::{null, null_mut};
+use std::slice;
+
+/// One pass, described by where it reads and writes.
+pub(super) struct Gather<'a> {
+    pub isa: Isa,
+    pub channels: usize,
+    /// Floats of a tap's weights: the channels, padded to whole vectors.
+    pub width: usize,
+    /// What output pixels see; each phase covers every `output_step`th row and column from its offset on.
+    pub phases: &'a [Phase],
+    /// Rows and columns of the input.
+    pub input: [usize; 2],
+    /// Input pixels from one window to the next.
+    pub stride: [usize; 2],
+    /// Rows and columns of the output.
+    pub output: [usize; 2],
+    pub output_step: [usize; 2],
+}
+
+/// Rows of a tile of neighbouring 3 x 3 windows.
+const fn tile_rows(registers: usize) -> usize {
+    if registers >= 32 { 2 } else { 1 }
+}
+
+impl Gather<'_> {
+    /// Rows and columns of the tile.
+    pub fn tile(&self) -> [usize; 2] {
+        let columns = self.phases.iter().map(|phase| phase.grid[1]).max().unwrap_or_default();
+        let square =
+            self.stride == [1, 1] && self.phases.iter().all(|phase| corner_of_3x3(&phase.taps).is_some());
+        [if square { tile_rows(tile::registers(self.isa)) } else { 1 }, tile_columns(columns)]
+    }
+
+    /// Floats of a thread's scratch memory: what surplus pixels write, and the generic tile's addresses.
+    fn scratch_pieces(&self) -> [usize; 2] {
+        let taps = self.phases.iter().map(|phase| phase.taps.len()).max().unwrap_or_default();
+        let words = taps * MOST_COLUMNS * size_of::<usize>() / size_of::<f32>();
+        [self.width.next_multiple_of(16), words.next_multiple_of(16)]
+    }
+
+    /// The zeros come first, and each thread's own pieces follow.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        let [surplus, addresses] = self.scratch_pieces();
+        surplus + threads * (surplus + addresses)
+    }
+
+    /// Computes every pixel of `output` from `input`. The caller has checked shapes and weight length.
+    #[allow(clippy::too_many_arguments)] // the tensors of a pass
+    pub fn run(
+        &self,
+        context: Context,
+        input: View4,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        output: &ViewMut4,
+        scratch: &mut [f32],
+    ) {
+        assert!(scratch.len() >= self.scratch_len(context.pool.threads()), "the scratch memory is too short");
+        assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+        let [surplus_len, addresses_len] = self.scratch_pieces();
+        let (zeros, scratch) = scratch.split_at_mut(surplus_len);
+        zeros.fill(0.0);
+        let [tile_rows, _] = self.tile();
+        let rows = self.phases.iter().map(|phase| phase.grid[0]).max().unwrap_or_default();
+        let groups = rows.div_ceil(tile_rows);
+        let a_group = tile_rows * self.output_step[0] * self.output[1] * self.channels;
+        let parts = Parts::new(input.n() * groups, a_group);
+        let (zeros, scratch) = (&*zeros, Shareable::new(scratch));
+        context.pool.run(parts.count(), |thread, part| {
+            let own = thread * (surplus_len + addresses_len);
+            // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
+            let (surplus, addresses) =
+                unsafe { scratch.slice(own, surplus_len + addresses_len) }.split_at_mut(surplus_len);
+            context.isa.run(Rows {
+                gather: self,
+                groups: parts.range(part),
+                groups_an_image: groups,
+                tile_rows,
+                input,
+                output,
+                weight,
+                bias: bias.map_or(null(), <[f32]>::as_ptr),
+                relu: activation == Activation::Relu,
+                zeros: zeros.as_ptr(),
+                surplus: surplus.as_mut_ptr(),
+                addresses: addresses.as_mut_ptr().cast(),
+            });
+        });
+    }
+}
+
+/// Some groups of output rows: `tile_rows` rows of each phase.
+struct Rows<'a> {
+    gather: &'a Gather<'a>,
+    groups: Range<usize>,
+    groups_an_image: usize,
+    tile_rows: usize,
+    input: View4<'a>,
+    output: &'a ViewMut4<'a>,
+    weight: &'a [f32],
+    /// Null where there is none.
+    bias: *const f32,
+    relu: bool,
+    /// `width` zeros.
+    zeros: *const f32,
+    /// `width` floats of this thread's, written by pixels that do not exist.
+    surplus: *mut f32,
+    /// This thread's room for the addresses of the generic tile.
+    addresses: *mut *const f32,
+}
+
+/// The rows of a phase that one row of tiles computes.
+#[derive(Clone, Copy)]
+struct Strip<'a> {
+    phase: &'a Phase,
+    image: usize,
+    first_row: usize,
+}
+
+/// What a tile reads and writes. Plain pointers: the driver has checked the geometry once.
+struct Tile {
+    /// The input pixels; how many and in which order is the tile's own.
+    inputs: *const *const f32,
+    /// The output pixels, row by row.
+    outputs: *const *mut f32,
+    /// The first tap's weights.
+    weight: *const f32,
+    /// Floats from a tap's weights to the next tap's.
+    width: usize,
+    /// Null for none.
+    bias: *const f32,
+    relu: bool,
+    channels: usize,
+    /// Floats from the last input rows that this tile reads to those that the tile below reads first.
+    ahead: usize,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for group in self.groups.clone() {
+            let (image, first) = (group / self.groups_an_image, group % self.groups_an_image);
+            let first_row = first * self.tile_rows;
+            for phase in self.gather.phases {
+                let rows = phase.grid[0].saturating_sub(first_row).min(self.tile_rows);
+                let strip = Strip { phase, image, first_row };
+                let (corner, columns) = (corner_of_3x3(&phase.taps), tile_columns(phase.grid[1]));
+                match (corner, self.gather.stride, columns, rows) {
+                    (_, _, _, 0) => {}
+                    (Some(corner), [1, 1], 7, 1) => self.squares::<S, 1, 7, 1>(simd, strip, corner),
+                    (Some(corner), [1, 1], 7, _) => self.squares::<S, 2, 7, 1>(simd, strip, corner),
+                    (Some(corner), [1, 1], _, 1) => self.squares::<S, 1, 8, 1>(simd, strip, corner),
+                    (Some(corner), [1, 1], _, _) => self.squares::<S, 2, 8, 1>(simd, strip, corner),
+                    (Some(corner), [2, 2], 7, _) => self.squares::<S, 1, 7, 2>(simd, strip, corner),
+                    (Some(corner), [2, 2], _, _) => self.squares::<S, 1, 8, 2>(simd, strip, corner),
+                    (_, _, 7, _) => self.any_taps::<S, 7>(simd, strip),
+                    _ => self.any_taps::<S, 8>(simd, strip),
+                }
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// A strip of ROWS rows whose pixels see 3 x 3 windows, STRIDE apart.
+    #[inline(always)]
+    fn squares<S: Simd, const ROWS: usize, const COLUMNS: usize, const STRIDE: usize>(
+        &self,
+        simd: S,
+        strip: Strip,
+        corner: Tap,
+    ) {
+        let seen = [(ROWS - 1) * STRIDE + 3, (COLUMNS - 1) * STRIDE + 3];
+        let mut inputs = [null(); 3 * (2 * MOST_COLUMNS + 1)];
+        let mut outputs = [null_mut(); 2 * MOST_COLUMNS];
+        let image = self.image(strip.image);
+        for column in (0..strip.phase.grid[1]).step_by(COLUMNS) {
+            let at = [strip.first_row * STRIDE, column * STRIDE];
+            let first = [at[0].wrapping_add_signed(corner.row), at[1].wrapping_add_signed(corner.column)];
+            image.window(first, seen, &mut inputs);
+            for row in 0..ROWS {
+                let outputs = &mut outputs[row * COLUMNS..][..COLUMNS];
+                self.outputs(Strip { first_row: strip.first_row + row, ..strip }, column, outputs);
+            }
+            let ahead = ROWS * STRIDE * self.gather.input[1] * self.input.ld();
+            let tile = self.tile(strip.phase, inputs.as_ptr(), outputs.as_ptr(), ahead);
+            let whole = tile.channels / S::LANES * S::LANES;
+            // SAFETY: the tables have an address for each pixel that the tile sees and writes, each with all channels;
+            // weights and bias are those of the convolution.
+            unsafe {
+                for at in (0..whole).step_by(S::LANES) {
+                    square::<S, ROWS, COLUMNS, STRIDE>(simd, &tile, at, S::LANES);
+                }
+                if whole < tile.channels {
+                    square::<S, ROWS, COLUMNS, STRIDE>(simd, &tile, whole, tile.channels - whole);
+                }
+            }
+        }
+    }
+
+    /// A strip of one row whose pixels see any taps.
+    #[inline(always)]
+    fn any_taps<S: Simd, const COLUMNS: usize>(&self, simd: S, strip: Strip) {
+        let (taps, stride) = (&strip.phase.taps, self.gather.stride);
+        // SAFETY: the scratch memory has room for MOST_COLUMNS addresses of each tap, and is this thread's alone.
+        let inputs = unsafe { slice::from_raw_parts_mut(self.addresses, taps.len() * COLUMNS) };
+        let mut outputs = [null_mut(); MOST_COLUMNS];
+        let image = self.image(strip.image);
+        for column in (0..strip.phase.grid[1]).step_by(COLUMNS) {
+            for (tap, inputs) in taps.iter().zip(inputs.chunks_exact_mut(COLUMNS)) {
+                let row = (strip.first_row * stride[0]).wrapping_add_signed(tap.row);
+                for (place, input) in inputs.iter_mut().enumerate() {
+                    let column = ((column + place) * stride[1]).wrapping_add_signed(tap.column);
+                    *input = image.pixel(row, column);
+                }
+            }
+            self.outputs(strip, column, &mut outputs[..COLUMNS]);
+            let tile = self.tile(strip.phase, inputs.as_ptr(), outputs.as_ptr(), 0);
+            let whole = tile.channels / S::LANES * S::LANES;
+            // SAFETY: as in `squares`.
+            unsafe {
+                for at in (0..whole).step_by(S::LANES) {
+                    any::<S, COLUMNS>(simd, &tile, taps.len(), at, S::LANES);
+                }
+                if whole < tile.channels {
+                    any::<S, COLUMNS>(simd, &tile, taps.len(), whole, tile.channels - whole);
+                }
+            }
+        }
+    }
+
+    fn image(&self, image: usize) -> Image {
+        let size = self.gather.input;
+        let pointer = self.input.pixel(image * size[0] * size[1]);
+        Image { pointer, size, ld: self.input.ld(), zeros: self.zeros }
+    }
+
+    /// The addresses of a row of output pixels from a column of the phase's grid on.
+    #[inline(always)]
+    fn outputs(&self, Strip { phase, image, first_row }: Strip, column: usize, outputs: &mut [*mut f32]) {
+        let Gather { output: [h, w], output_step: step, .. } = *self.gather;
+        let row = image * h + first_row * step[0] + phase.offset[0];
+        let first = self.output.pixel(row * w + column * step[1] + phase.offset[1]);
+        let exist = phase.grid[1] - column;
+        for (place, output) in outputs.iter_mut().enumerate() {
+            let pixel = first.wrapping_add(place * step[1] * self.output.ld());
+            *output = if place < exist { pixel } else { self.surplus };
+        }
+    }
+
+    fn tile(&self, phase: &Phase, inputs: *const *const f32, outputs: *const *mut f32, ahead: usize) -> Tile {
+        let Gather { channels, width, .. } = *self.gather;
+        let weight = self.weight.as_ptr().wrapping_add(phase.first_tap * width);
+        Tile { inputs, outputs, weight, width, bias: self.bias, relu: self.relu, channels, ahead }
+    }
+}
+
+/// One vector of channels of ROWS x COLUMNS pixels that see 3 x 3 windows, STRIDE apart.
+///
+/// # Safety
+/// The tile's tables have the addresses of all input pixels, row by row, and of all output pixels; they, the bias and
+/// each tap's weights have `at + lanes` floats, the weights a whole vector at `at`.
+#[inline(always)]
+unsafe fn square<S: Simd, const ROWS: usize, const COLUMNS: usize, const STRIDE: usize>(
+    simd: S,
+    tile: &Tile,
+    at: usize,
+    lanes: usize,
+) {
+    let [rows_seen, columns_seen] = [(ROWS - 1) * STRIDE + 3, (COLUMNS - 1) * STRIDE + 3];
+    // SAFETY: the caller vouches for every address.
+    unsafe {
+        let mut weights = [simd.zero(); 9];
+        for tap in 0..9 {
+            weights[tap] = simd.load(tile.weight.add(tap * tile.width + at));
+        }
+        let mut sums = [[tile.bias(simd, at, lanes); COLUMNS]; ROWS];
+        for row_seen in 0..rows_seen {
+            for column_seen in 0..columns_seen {
+                let pointer = (*tile.inputs.add(row_seen * columns_seen + column_seen)).add(at);
+                if row_seen + ROWS * STRIDE >= rows_seen {
+                    simd.prefetch(pointer.wrapping_add(tile.ahead));
+                }
+                let value = simd.load_up_to(pointer, lanes);
+                for row in 0..ROWS {
+                    for tap_column in 0..3 {
+                        let (below, right) =
+                            (row_seen.wrapping_sub(row * STRIDE), column_seen.wrapping_sub(tap_column));
+                        if below < 3 && right.is_multiple_of(STRIDE) && right / STRIDE < COLUMNS {
+                            let sum = &mut sums[row][right / STRIDE];
+                            *sum = simd.mul_add(value, weights[below * 3 + tap_column], *sum);
+                        }
+                    }
+                }
+            }
+        }
+        for row in 0..ROWS {
+            tile.store(simd, row * COLUMNS, sums[row], at, lanes);
+        }
+    }
+}
+
+/// One vector of channels of COLUMNS pixels that see any number of taps.
+///
+/// # Safety
+/// As [`square`], with an address for each tap and pixel.
+#[inline(always)]
+unsafe fn any<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, taps: usize, at: usize, lanes: usize) {
+    // SAFETY: the caller vouches for every address.
+    unsafe {
+        let mut sums = [tile.bias(simd, at, lanes); COLUMNS];
+        for tap in 0..taps {
+            let weight = simd.load(tile.weight.add(tap * tile.width + at));
+            for column in 0..COLUMNS {
+                let pointer = (*tile.inputs.add(tap * COLUMNS + column)).add(at);
+                sums[column] = simd.mul_add(simd.load_up_to(pointer, lanes), weight, sums[column]);
+            }
+        }
+        tile.store(simd, 0, sums, at, lanes);
+    }
+}
+
+impl Tile {
+    /// Some channels of the bias.
+    ///
+    /// # Safety
+    /// The bias, if there is one, has `at + lanes` floats.
+    #[inline(always)]
+    unsafe fn bias<S: Simd>(&self, simd: S, at: usize, lanes: usize) -> S::Vector {
+        match self.bias.is_null() {
+            true => simd.zero(),
+            // SAFETY: the caller vouches for it.
+            false => unsafe { simd.load_up_to(self.bias.add(at), lanes) },
+        }
+    }
+
+    /// Stores some channels of a row of output pixels, the first of which is `first` in the table.
+    ///
+    /// # Safety
+    /// The table has COLUMNS addresses from `first` on, each with `at + lanes` floats.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const COLUMNS: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        mut sums: [S::Vector; COLUMNS],
+        at: usize,
+        lanes: usize,
+    ) {
+        if self.relu {
+            for sum in &mut sums {
+                *sum = simd.max(simd.zero(), *sum);
+            }
+        }
+        for column in 0..COLUMNS {
+            // SAFETY: the caller vouches for the addresses.
+            unsafe { simd.store_up_to((*self.outputs.add(first + column)).add(at), sums[column], lanes) };
+        }
+    }
+}
