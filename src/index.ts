@@ -1,6 +1,7 @@
 /** What `import ... from "fovea"` offers. */
 export { datasets, type Splits } from "./data/datasets.js";
 export { type ErrorCode, FoveaError } from "./errors.js";
+export { concat } from "./model/concat.js";
 export {
   describe,
   type GraphDefinition,
@@ -8,18 +9,30 @@ export {
   type LayerDescription,
   type NodeDefinition,
 } from "./model/definition.js";
+export { FeatureMap, input } from "./model/feature-map.js";
 export {
-  type AvgPoolOptions,
-  type ConvOptions,
-  FeatureMap,
-  input,
-  type LayerOptions,
-  type PoolOptions,
-  Vector,
-  type WeightOptions,
-} from "./model/feature-map.js";
-export { type EvaluateOptions, Model, type ModelOptions, model } from "./model/model.js";
-export type { MapShape, Padding, Pair, Shape, ShapeError, Size, VectorShape } from "./model/shape.js";
+  type AuxiliaryOutput,
+  type EvaluateOptions,
+  Model,
+  type ModelOptions,
+  model,
+  type Output,
+  type Outputs,
+} from "./model/model.js";
+export type {
+  AvgPoolOptions,
+  BatchNormOptions,
+  ConvOptions,
+  DepthwiseConvOptions,
+  LayerOptions,
+  LeakyReluOptions,
+  LocalResponseNormOptions,
+  PadOptions,
+  PoolOptions,
+  WeightOptions,
+} from "./model/options.js";
+export type { MapShape, Padding, Pair, Shape, ShapeError, Size, VectorShape, Zeros } from "./model/shape.js";
+export { Vector } from "./model/vector.js";
 export {
   type Dataset,
   type DoctorReport,
@@ -30,7 +43,7 @@ export {
   writeNpy,
 } from "./native.js";
 export type { Advice } from "./report/advice.js";
-export { formatSummary, type LayerSummary, type Summary, summarize } from "./report/summary.js";
+export { type Counts, formatSummary, type LayerSummary, type Summary, summarize } from "./report/summary.js";
 export type { EpochMetrics, FitCallbacks, FitOptions, FitResult, FitState, StepMetrics } from "./training/fit.js";
 export { type Optimizer, type Sgd, type SgdOptions, sgd } from "./training/optimizers.js";
 export {

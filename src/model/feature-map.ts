@@ -8,93 +8,44 @@
  * could not know. Every layer takes an optional `name`, by which its weights go in files and messages; without one it is
  * called by its operation and a number: `conv1`, `relu1`, `maxPool1`, `dense1`.
  */
-import type { Initializer, PaddingDefinition } from "./definition.js";
-import { GraphBuilder, type Operation, type Place } from "./graph-builder.js";
-import {
-  type Grouped,
-  type Horizontal,
-  type HorizontalEdge,
-  type Padding,
-  type Pair,
-  type Product,
-  type Size,
-  type Slide,
-  typed,
-  type Vertical,
-  type VerticalEdge,
+import { invalidShape, positive } from "./checks.js";
+import type { PaddingDefinition, Sides } from "./definition.js";
+import { GraphBuilder, type Operation } from "./graph-builder.js";
+import type {
+  AvgPoolOptions,
+  ConvOptions,
+  DepthwiseConvOptions,
+  LayerOptions,
+  LocalResponseNormOptions,
+  PadOptions,
+  PoolOptions,
+} from "./options.js";
+import type {
+  Divided,
+  Grouped,
+  Horizontal,
+  HorizontalEdge,
+  MapShape,
+  Padded,
+  Padding,
+  Pair,
+  Product,
+  Size,
+  Slide,
+  Vertical,
+  VerticalEdge,
+  Zeros,
 } from "./shape.js";
-
-/** Where a feature map or vector stands in its graph. */
-export const place: unique symbol = Symbol("place");
-
-/** Options of every layer. */
-export interface LayerOptions {
-  /** Names the layer in files, summaries and messages. Default: its operation and a number, such as `conv1`. */
-  readonly name?: string;
-}
-
-/** Options of layers that have weights. */
-export interface WeightOptions extends LayerOptions {
-  /** A constant added to each output, learnt with the weights. Default true. */
-  readonly bias?: boolean;
-  /** How weights begin. Default `"kaiming"`. */
-  readonly init?: Initializer;
-}
-
-/** Options of {@link FeatureMap.conv}. */
-export interface ConvOptions<S extends Pair, P extends Padding, D extends Pair, G extends number>
-  extends WeightOptions {
-  /** Pixels from one window to the next. Default 1. */
-  readonly stride?: S;
-  /** Zeros around the input. Default `"valid"`: none. */
-  readonly padding?: P;
-  /** Pixels from one weight of a window to the next. Default 1. */
-  readonly dilation?: D;
-  /** Parts into which channels and filters are divided, each convolved apart. Default 1. */
-  readonly groups?: G;
-}
-
-/** Options of the pooling layers. */
-export interface PoolOptions<S extends Pair, P extends Padding, Ceil extends boolean> extends LayerOptions {
-  /** Pixels from one window to the next. Default: the window's size. */
-  readonly stride?: S;
-  /** Pixels around the input, fewer than the window has. Default `"valid"`: none. */
-  readonly padding?: P;
-  /** Whether a window may reach beyond the input's end, if it begins inside. Default false. */
-  readonly ceilMode?: Ceil;
-}
-
-/** Options of {@link FeatureMap.avgPool}. */
-export interface AvgPoolOptions<S extends Pair, P extends Padding, Ceil extends boolean>
-  extends PoolOptions<S, P, Ceil> {
-  /** Whether padding counts in the mean, as zeros. Default true. */
-  readonly countIncludePad?: boolean;
-}
-
-/** A feature map or vector as constraints see it: its sizes alone. */
-export interface Symbolic {
-  readonly shape: readonly Size[];
-  readonly [place]: Place;
-}
+import { next, type OfShape, place, ShapeKeeping } from "./symbolic.js";
+import { Vector } from "./vector.js";
 
 /** The `this` of every layer: a feature map whose sizes exist. */
-interface Usable<H extends number, W extends number, C extends number> extends Symbolic {
-  readonly shape: readonly [H, W, C];
-}
+type Usable<H extends number, W extends number, C extends number> = OfShape<readonly [H, W, C]>;
 
 /** A feature map: height, width and channels, as types too. Made by {@link input} and by layers. */
-export class FeatureMap<out H extends Size, out W extends Size, out C extends Size> implements Symbolic {
-  /** Height, width, channels. */
-  readonly shape: readonly [H, W, C];
-  /** @internal */
-  readonly [place]: Place;
-
-  /** @internal */
-  constructor(at: Place) {
-    this.shape = typed<readonly [H, W, C]>(at.shape);
-    this[place] = at;
-  }
-
+export class FeatureMap<out H extends Size, out W extends Size, out C extends Size> extends ShapeKeeping<
+  readonly [H, W, C]
+> {
   /**
    * Convolution: each filter slides over the image and sums what its window covers, over all channels.
    *
@@ -136,24 +87,88 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, Horizontal<NoInfer<D>>, false>,
     Grouped<C, F, NoInfer<G>>
   > {
-    const { stride = 1, padding = "valid", dilation = 1, groups = 1, bias = true, init = "kaiming", name } = options;
-    return new FeatureMap(
-      next(
-        this,
-        {
-          op: "conv",
-          filters,
-          kernel: both(kernel),
-          stride: both(stride),
-          padding: sides(padding),
-          dilation: both(dilation),
-          groups,
-          bias,
-          init,
-        },
-        name,
-      ),
-    );
+    return new FeatureMap(next(this, convolution(filters, kernel, options.groups ?? 1, options), options));
+  }
+
+  /**
+   * Depthwise convolution: one filter a channel, which sees that channel alone.
+   *
+   * @param kernel height and width of the window in pixels; one number for both
+   * @param options those of {@link conv} without `groups`
+   * @returns [h, w, c] -> [h', w', c], sized as by {@link conv}
+   * @throws FoveaError as {@link conv} does
+   * @see PyTorch's `Conv2d` with as many groups and filters as channels
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 32).depthwiseConv(3, { stride: 2, padding: 1 }).shape); // [ 14, 14, 32 ]
+   * ```
+   */
+  depthwiseConv<
+    H extends number,
+    W extends number,
+    C extends number,
+    const K extends Pair,
+    const S extends Pair = 1,
+    const P extends Padding = "valid",
+    const D extends Pair = 1,
+  >(
+    this: Usable<H, W, C>,
+    kernel: K,
+    options: DepthwiseConvOptions<S, P, D> = {},
+  ): FeatureMap<
+    Slide<H, Vertical<K>, Vertical<NoInfer<S>>, VerticalEdge<NoInfer<P>>, Vertical<NoInfer<D>>, false>,
+    Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, Horizontal<NoInfer<D>>, false>,
+    C
+  > {
+    const channels = this.shape[2];
+    return new FeatureMap(next(this, convolution(channels, kernel, channels, options), options));
+  }
+
+  /**
+   * Separable convolution: a depthwise convolution, which looks at each channel apart, and one of 1x1, which mixes them.
+   *
+   * @param filters number of filters of the second, the channels of the result
+   * @param kernel height and width of the first's window in pixels; one number for both
+   * @param options those of {@link depthwiseConv}; `bias` is the second's, and `name` becomes `NAME.depthwise` and
+   * `NAME.pointwise`
+   * @returns [h, w, c] -> [h', w', filters], sized as by {@link conv}
+   * @throws FoveaError as {@link conv} does
+   * @see Howard et al. 2017, arXiv:1704.04861, who put batch normalisation and a ReLU after each of the two
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 32).separableConv(64, 3, { padding: "same" }).shape); // [ 28, 28, 64 ]
+   * ```
+   */
+  separableConv<
+    H extends number,
+    W extends number,
+    C extends number,
+    const F extends number,
+    const K extends Pair,
+    const S extends Pair = 1,
+    const P extends Padding = "valid",
+    const D extends Pair = 1,
+  >(
+    this: Usable<H, W, C>,
+    filters: F,
+    kernel: K,
+    options: DepthwiseConvOptions<S, P, D> = {},
+  ): FeatureMap<
+    Slide<H, Vertical<K>, Vertical<NoInfer<S>>, VerticalEdge<NoInfer<P>>, Vertical<NoInfer<D>>, false>,
+    Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, Horizontal<NoInfer<D>>, false>,
+    F
+  > {
+    const { name, bias = true, init = "kaiming" } = options;
+    const part = (which: string): LayerOptions => (name === undefined ? {} : { name: `${name}.${which}` });
+    const channels = this.shape[2];
+    const depthwise = convolution(channels, kernel, channels, { ...options, bias: false });
+    const pointwise = convolution(filters, 1, 1, { bias, init });
+    const between = new FeatureMap(next(this, depthwise, part("depthwise")));
+    return new FeatureMap(next(between, pointwise, part("pointwise")));
   }
 
   /**
@@ -190,7 +205,7 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, 1, NoInfer<Ceil>>,
     C
   > {
-    return new FeatureMap(next(this, { op: "maxPool", ...pooling(size, options) }, options.name));
+    return new FeatureMap(next(this, { op: "maxPool", ...pooling(size, options) }, options));
   }
 
   /**
@@ -225,69 +240,120 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, 1, NoInfer<Ceil>>,
     C
   > {
-    const { countIncludePad = true, name } = options;
-    return new FeatureMap(next(this, { op: "avgPool", ...pooling(size, options), countIncludePad }, name));
+    const { countIncludePad = true } = options;
+    return new FeatureMap(next(this, { op: "avgPool", ...pooling(size, options), countIncludePad }, options));
   }
 
   /**
-   * Rectified linear unit: max(x, 0), value by value.
+   * Global average pooling: the mean of each channel.
    *
    * @param options `name`
+   * @returns [h, w, c] -> [1, 1, c]
+   * @see PyTorch's `AdaptiveAvgPool2d(1)`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(7, 7, 512).globalAvgPool().flatten().size); // 512
+   * ```
+   */
+  globalAvgPool<H extends number, W extends number, C extends number>(
+    this: Usable<H, W, C>,
+    options: LayerOptions = {},
+  ): FeatureMap<1, 1, C> {
+    return new FeatureMap(next(this, { op: "globalAvgPool" }, options));
+  }
+
+  /**
+   * Average pooling to a given size: {@link avgPool} with the window, and stride, that gives it; nothing at all where the
+   * input has that size already.
+   *
+   * @param size height and width of the result, which divide those of the input; one number for both
+   * @param options `name`
+   * @returns [h, w, c] -> [size, size, c]
+   * @throws FoveaError `INVALID_SHAPE` when the size does not divide the input's
+   * @see PyTorch's `AdaptiveAvgPool2d`, which has windows of several sizes where they do not divide
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(12, 12, 256).adaptiveAvgPool(6).shape); // [ 6, 6, 256 ]
+   * ```
+   */
+  adaptiveAvgPool<H extends number, W extends number, C extends number, const O extends Pair>(
+    this: Usable<H, W, C>,
+    size: O,
+    options: LayerOptions = {},
+  ): FeatureMap<Divided<H, Vertical<O>>, Divided<W, Horizontal<O>>, C> {
+    const { graph } = this[place];
+    const [height, width] = both(size);
+    const name = graph.nameFor("avgPool", options.name);
+    const window = [divide(this.shape, 0, height, name), divide(this.shape, 1, width, name)] as const;
+    if (window[0] === 1 && window[1] === 1) return new FeatureMap(this[place]);
+    if (height === 1 && width === 1) return new FeatureMap(next(this, { op: "globalAvgPool" }, options));
+    const pool: Operation = { op: "avgPool", ...pooling(window, {}), countIncludePad: true };
+    return new FeatureMap(next(this, pool, { name }));
+  }
+
+  /**
+   * Local response normalisation: each value over a power of what its neighbours in the channels have squared,
+   * x / (k + alpha * m)^beta, where m is the sum of squares over `size` channels around, divided by `size`.
+   *
+   * @param size number of channels
+   * @param options `alpha` (1e-4), `beta` (0.75), `k` (1), `name`
    * @returns [h, w, c] -> [h, w, c]
-   * @see PyTorch's `ReLU`
+   * @throws FoveaError `INVALID_ARGUMENT` when an option is out of range
+   * @see Krizhevsky 2012, whose alpha multiplies the sum: give size * alpha for it; PyTorch's `LocalResponseNorm`
    * @example
    * ```ts
    * import { input } from "fovea";
    *
-   * console.log(input(28, 28, 1).conv(6, 5).relu().shape); // [ 24, 24, 6 ]
+   * console.log(input(55, 55, 96).localResponseNorm(5, { alpha: 5e-4, k: 2 }).shape); // [ 55, 55, 96 ]
    * ```
    */
-  relu<H extends number, W extends number, C extends number>(
+  localResponseNorm<H extends number, W extends number, C extends number>(
     this: Usable<H, W, C>,
-    options: LayerOptions = {},
+    size: number,
+    options: LocalResponseNormOptions = {},
   ): FeatureMap<H, W, C> {
-    return new FeatureMap(next(this, { op: "relu" }, options.name));
+    const { alpha = 1e-4, beta = 0.75, k = 1 } = options;
+    return new FeatureMap(next(this, { op: "localResponseNorm", size, alpha, beta, k }, options));
   }
 
   /**
-   * Hyperbolic tangent, value by value.
+   * Zeros around an image, and before and after its channels.
    *
-   * @param options `name`
-   * @returns [h, w, c] -> [h, w, c], values from -1 to 1
-   * @see PyTorch's `Tanh`
+   * @param padding pixels on all sides; or one number a side: [top, right, bottom, left]
+   * @param options `channels` ([0, 0]): how many before and after, `name`
+   * @returns [h, w, c] -> [top + h + bottom, left + w + right, before + c + after]
+   * @throws FoveaError `INVALID_ARGUMENT` when a number is negative or broken
+   * @see PyTorch's `ZeroPad2d`
    * @example
    * ```ts
    * import { input } from "fovea";
    *
-   * console.log(input(28, 28, 1).conv(6, 5).tanh().shape); // [ 24, 24, 6 ]
+   * console.log(input(28, 28, 16).pad([0, 1, 0, 1]).shape); // [ 28, 30, 16 ]
+   * console.log(input(28, 28, 16).pad(0, { channels: [0, 16] }).shape); // [ 28, 28, 32 ]
    * ```
    */
-  tanh<H extends number, W extends number, C extends number>(
+  pad<
+    H extends number,
+    W extends number,
+    C extends number,
+    const P extends Zeros,
+    const Before extends number = 0,
+    const After extends number = 0,
+  >(
     this: Usable<H, W, C>,
-    options: LayerOptions = {},
-  ): FeatureMap<H, W, C> {
-    return new FeatureMap(next(this, { op: "tanh" }, options.name));
-  }
-
-  /**
-   * Softmax: exp(x) over its sum, which makes the channels of each pixel probabilities. Training adds its own, so that a
-   * network to be trained ends in scores.
-   *
-   * @param options `name`
-   * @returns [h, w, c] -> [h, w, c], values from 0 to 1, each pixel's sum 1
-   * @see PyTorch's `Softmax2d`
-   * @example
-   * ```ts
-   * import { input } from "fovea";
-   *
-   * console.log(input(8, 8, 3).conv(21, 1).softmax().shape); // [ 8, 8, 21 ]
-   * ```
-   */
-  softmax<H extends number, W extends number, C extends number>(
-    this: Usable<H, W, C>,
-    options: LayerOptions = {},
-  ): FeatureMap<H, W, C> {
-    return new FeatureMap(next(this, { op: "softmax" }, options.name));
+    padding: P,
+    options: PadOptions<Before, After> = {},
+  ): FeatureMap<
+    Padded<H, VerticalEdge<P>>,
+    Padded<W, HorizontalEdge<P>>,
+    Padded<C, readonly [NoInfer<Before>, NoInfer<After>]>
+  > {
+    const { channels = [0, 0] } = options;
+    return new FeatureMap(next(this, { op: "pad", padding: sides(padding), channels }, options));
   }
 
   /**
@@ -307,97 +373,7 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     this: Usable<H, W, C>,
     options: LayerOptions = {},
   ): Vector<Product<H, W, C>> {
-    return new Vector(next(this, { op: "flatten" }, options.name));
-  }
-}
-
-/** A vector: its size, as a type too. Made by {@link FeatureMap.flatten} and by dense layers. */
-export class Vector<out N extends number> implements Symbolic {
-  readonly shape: readonly [N];
-  /** @internal */
-  readonly [place]: Place;
-
-  /** @internal */
-  constructor(at: Place) {
-    this.shape = typed<readonly [N]>(at.shape);
-    this[place] = at;
-  }
-
-  /** The number of values. */
-  get size(): N {
-    return this.shape[0];
-  }
-
-  /**
-   * Dense layer: each unit is a weighted sum of all values. Also called fully connected, or linear.
-   *
-   * @param units number of sums, the size of the result
-   * @param options `bias` (true), `init` (`"kaiming"`), `name`
-   * @returns [n] -> [units]
-   * @throws FoveaError `INVALID_ARGUMENT` when units are no whole number from 1
-   * @see PyTorch's `Linear`
-   * @example
-   * ```ts
-   * import { input } from "fovea";
-   *
-   * console.log(input(5, 5, 16).flatten().dense(120).size); // 120
-   * ```
-   */
-  dense<const M extends number>(units: M, options: WeightOptions = {}): Vector<M> {
-    const { bias = true, init = "kaiming", name } = options;
-    return new Vector(next(this, { op: "dense", units, bias, init }, name));
-  }
-
-  /**
-   * Rectified linear unit: max(x, 0), value by value.
-   *
-   * @param options `name`
-   * @returns [n] -> [n]
-   * @see PyTorch's `ReLU`
-   * @example
-   * ```ts
-   * import { input } from "fovea";
-   *
-   * console.log(input(5, 5, 16).flatten().dense(120).relu().size); // 120
-   * ```
-   */
-  relu(options: LayerOptions = {}): Vector<N> {
-    return new Vector(next(this, { op: "relu" }, options.name));
-  }
-
-  /**
-   * Hyperbolic tangent, value by value.
-   *
-   * @param options `name`
-   * @returns [n] -> [n], values from -1 to 1
-   * @see PyTorch's `Tanh`
-   * @example
-   * ```ts
-   * import { input } from "fovea";
-   *
-   * console.log(input(5, 5, 16).flatten().dense(84).tanh().size); // 84
-   * ```
-   */
-  tanh(options: LayerOptions = {}): Vector<N> {
-    return new Vector(next(this, { op: "tanh" }, options.name));
-  }
-
-  /**
-   * Softmax: exp(x) over its sum, which makes scores probabilities. Training adds its own, so that a network to be trained
-   * ends in scores.
-   *
-   * @param options `name`
-   * @returns [n] -> [n], values from 0 to 1 with sum 1
-   * @see PyTorch's `Softmax`
-   * @example
-   * ```ts
-   * import { input } from "fovea";
-   *
-   * console.log(input(5, 5, 16).flatten().dense(10).softmax().size); // 10
-   * ```
-   */
-  softmax(options: LayerOptions = {}): Vector<N> {
-    return new Vector(next(this, { op: "softmax" }, options.name));
+    return new Vector(next(this, { op: "flatten" }, options));
   }
 }
 
@@ -424,20 +400,49 @@ export function input<const H extends number, const W extends number, const C ex
   return new FeatureMap(new GraphBuilder([height, width, channels]).input);
 }
 
-function next(from: Symbolic, operation: Operation, name: string | undefined): Place {
-  const at = from[place];
-  return at.graph.add(operation, [at], name);
-}
-
 function both(pair: Pair): readonly [number, number] {
   return pair instanceof Object ? pair : [pair, pair];
 }
 
-function sides(padding: Padding): PaddingDefinition {
+function sides(padding: Zeros): Sides {
   return typeof padding === "number" ? [padding, padding, padding, padding] : padding;
+}
+
+/** Padding, of which JavaScript may pass any word: that is left to the checks. */
+function edges(padding: Padding): PaddingDefinition {
+  return typeof padding === "string" ? padding : sides(padding);
+}
+
+function convolution(
+  filters: number,
+  kernel: Pair,
+  groups: number,
+  options: DepthwiseConvOptions<Pair, Padding, Pair>,
+): Operation {
+  const { stride = 1, padding = "valid", dilation = 1, bias = true, init = "kaiming" } = options;
+  return {
+    op: "conv",
+    filters,
+    kernel: both(kernel),
+    stride: both(stride),
+    padding: edges(padding),
+    dilation: both(dilation),
+    groups,
+    bias,
+    init,
+  };
 }
 
 function pooling(size: Pair, options: PoolOptions<Pair, Padding, boolean>) {
   const { stride = size, padding = "valid", ceilMode = false } = options;
-  return { size: both(size), stride: both(stride), padding: sides(padding), ceilMode };
+  return { size: both(size), stride: both(stride), padding: edges(padding), ceilMode };
+}
+
+/** The side of the windows that divide one direction of an image into a number of them. */
+function divide(shape: MapShape, axis: 0 | 1, windows: number, name: string): number {
+  positive(`${name}.size`, windows);
+  const side = shape[axis];
+  if (side % windows === 0) return side / windows;
+  const direction = axis === 0 ? "height" : "width";
+  throw invalidShape(`a ${direction} divisible by ${windows} for "${name}"`, `${side}`, shape);
 }

@@ -1,5 +1,7 @@
 import { invalidArgument } from "../errors.js";
-import { describeNode, type GraphDefinition, type NodeDefinition, positive } from "./definition.js";
+import { invalidGraph, positive } from "./checks.js";
+import { ancestors, type GraphDefinition, type NodeDefinition } from "./definition.js";
+import { describeNode } from "./operations.js";
 import type { MapShape, Shape } from "./shape.js";
 
 /** A place in a graph under construction: what a symbolic feature map stands for. */
@@ -28,12 +30,15 @@ export class GraphBuilder {
   /**
    * Adds a layer that reads `inputs`.
    *
-   * @param name default: the operation and a number, the first free one from how many of its kind there are (`conv1`)
-   * @throws FoveaError where the layer does not fit its inputs or the name is taken
+   * @param name default: as {@link nameFor} says
+   * @throws FoveaError where the layer does not fit its inputs, these are of different networks, or the name is taken
    */
   add(operation: Operation, inputs: readonly Place[], name?: string): Place {
+    if (inputs.some(({ graph }) => graph !== this)) {
+      throw invalidGraph(`layers of one network for "${this.nameFor(operation.op, name)}"`, "layers of two inputs");
+    }
     const node: NodeDefinition = {
-      name: this.#name(operation.op, name),
+      name: this.nameFor(operation.op, name),
       inputs: inputs.map((each) => each.name),
       ...operation,
     };
@@ -46,21 +51,27 @@ export class GraphBuilder {
     return { graph: this, name: node.name, shape: output };
   }
 
-  /** The finished network; layers that no output needs are left out. */
-  finish(name: string, outputs: readonly Place[]): GraphDefinition {
-    const needed = new Set(outputs.map((each) => each.name));
-    for (const node of this.#nodes.toReversed()) {
-      if (needed.has(node.name)) for (const input of node.inputs) needed.add(input);
-    }
+  /** The finished network, its prediction first; layers that no output needs are left out. */
+  finish(name: string, outputs: readonly { readonly at: Place; readonly lossWeight: number }[]): GraphDefinition {
+    const needed = ancestors(
+      this.#nodes,
+      outputs.map(({ at }) => at.name),
+    );
     return {
       name,
       input: this.input.shape,
       nodes: this.#nodes.filter((node) => needed.has(node.name)),
-      outputs: outputs.map((each) => ({ node: each.name, lossWeight: 1 })),
+      outputs: outputs.map(({ at, lossWeight }) => ({ node: at.name, lossWeight })),
     };
   }
 
-  #name(op: string, name: string | undefined): string {
+  /**
+   * What the next layer of an operation will be called.
+   *
+   * @param name default: the operation and a number, the first free one from how many of its kind there are (`conv1`)
+   * @throws FoveaError `INVALID_ARGUMENT` when the name is taken or reserved
+   */
+  nameFor(op: string, name?: string): string {
     if (name !== undefined) {
       if (name === "" || name.startsWith("optimizer.") || this.#names.has(name))
         throw invalidArgument("name", "a name that no other layer has", `"${name}"`);

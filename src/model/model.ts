@@ -2,10 +2,12 @@ import { FoveaError, invalidArgument } from "../errors.js";
 import { type Dataset, type Evaluation, Session } from "../native.js";
 import { formatSummary, summarize } from "../report/summary.js";
 import { type FitOptions, type FitResult, fit } from "../training/fit.js";
-import { describe, type GraphDefinition, volume } from "./definition.js";
-import { FeatureMap, place, type Symbolic } from "./feature-map.js";
-import { GraphBuilder } from "./graph-builder.js";
+import { describe, type GraphDefinition } from "./definition.js";
+import { FeatureMap } from "./feature-map.js";
+import { GraphBuilder, type Place } from "./graph-builder.js";
+import { volume } from "./operations.js";
 import { type MapShape, type Shape, typed, type Volume } from "./shape.js";
+import { type OfShape, place, type Symbolic } from "./symbolic.js";
 
 /** Options of {@link model}, which hold as long as the model lives. */
 export interface ModelOptions {
@@ -26,8 +28,21 @@ export interface EvaluateOptions {
 }
 
 /** What the last layer of a network may be: a vector or feature map whose sizes exist. */
-interface Output extends Symbolic {
-  readonly shape: Shape;
+export type Output = OfShape<Shape>;
+
+/** A network's last layer, and auxiliary heads beside it, which only training has. */
+export interface Outputs<O extends Output> {
+  /** What the network predicts. */
+  readonly output: O;
+  /** Further outputs of the same shape; their losses, each times its weight, are added to the first one's. */
+  readonly auxiliary: readonly AuxiliaryOutput<O["shape"]>[];
+}
+
+/** One of {@link Outputs}' auxiliary heads. */
+export interface AuxiliaryOutput<S extends Shape> {
+  readonly output: OfShape<S>;
+  /** At least 0. */
+  readonly lossWeight: number;
 }
 
 /**
@@ -50,12 +65,11 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
   #session: Session | undefined;
 
   constructor(definition: GraphDefinition, options: Omit<ModelOptions, "name"> = {}) {
+    const layers = describe(definition);
     const [output] = definition.outputs;
-    const last = describe(definition).find(({ node }) => node.name === output?.node);
-    if (last === undefined) throw new FoveaError("INVALID_GRAPH", "Expected at least one output but received none.");
     this.definition = definition;
     this.inputShape = typed<InputShape>(definition.input);
-    this.outputShape = typed<OutputShape>(last.output);
+    this.outputShape = typed<OutputShape>(layers.find(({ node }) => node.name === output?.node)?.output ?? []);
     this.#options = options;
   }
 
@@ -165,11 +179,12 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
  * Makes a network from a function that leads from its input to its output.
  *
  * @param image what it reads: `input(height, width, channels)`
- * @param build from the input's feature map to the last layer's; blocks are functions of the same kind
+ * @param build from the input's feature map to the last layer's; blocks are functions of the same kind. With auxiliary
+ * heads, an object: `{ output, auxiliary: [{ output: head, lossWeight: 0.3 }] }`
  * @param options `name` (`"model"`), `seed` (0), `threads` (all), `precision` (`"fast"`)
  * @returns a model whose input and output sizes are types too
  * @throws FoveaError `INVALID_SHAPE` where a layer does not fit, which the compiler finds first if it knows the sizes;
- * `INVALID_GRAPH` when the output is not built from the input
+ * `INVALID_GRAPH` when an output is not built from the input
  * @example
  * ```ts
  * import { input, model } from "fovea";
@@ -180,19 +195,35 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
  *     .flatten().dense(120).relu().dense(84).relu().dense(10));
  * const classes: 10 = lenet.outputSize;
  * console.log(lenet.inputShape, classes); // [ 28, 28, 1 ] 10
+ *
+ * const supervised = model(input(32, 32, 3), (x) => {
+ *   const early = x.conv(16, 3).relu().maxPool(2);
+ *   const late = early.conv(32, 3).relu().maxPool(2);
+ *   const head = early.flatten().dense(10);
+ *   return { output: late.flatten().dense(10), auxiliary: [{ output: head, lossWeight: 0.3 }] };
+ * });
+ * console.log(supervised.outputSize); // 10
  * ```
  */
 export function model<H extends number, W extends number, C extends number, O extends Output>(
   image: FeatureMap<H, W, C>,
-  build: (x: FeatureMap<H, W, C>) => O,
+  build: (x: FeatureMap<H, W, C>) => O | Outputs<O>,
   options: ModelOptions = {},
 ): Model<readonly [H, W, C], O["shape"]> {
   const { name = "model", ...rest } = options;
   const graph = new GraphBuilder(image.shape);
-  const last = build(new FeatureMap(graph.input))[place];
-  if (last.graph !== graph || last.name === "input") {
-    const received = last.graph === graph ? "the input itself" : "layers of another input";
-    throw new FoveaError("INVALID_GRAPH", `Expected layers on the input of "${name}" but received ${received}.`);
-  }
-  return new Model(graph.finish(name, [last]), rest);
+  const built: Output | Outputs<Output> = build(new FeatureMap(graph.input));
+  const { output, auxiliary } = "output" in built ? built : { output: built, auxiliary: [] };
+  const outputs = [{ output, lossWeight: 1 }, ...auxiliary].map(({ output, lossWeight }) => {
+    return { at: placeIn(graph, output, name), lossWeight };
+  });
+  return new Model(graph.finish(name, outputs), rest);
+}
+
+/** Where an output stands in a network. */
+function placeIn(graph: GraphBuilder, output: Symbolic, name: string): Place {
+  const at = output[place];
+  if (at.graph === graph && at.name !== "input") return at;
+  const received = at.graph === graph ? "the input itself" : "layers of another input";
+  throw new FoveaError("INVALID_GRAPH", `Expected layers on the input of "${name}" but received ${received}.`);
 }

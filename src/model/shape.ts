@@ -41,7 +41,10 @@ export type Pair = number | readonly [height: number, width: number];
  * Zeros around a feature map: `"valid"` none; `"same"` as many as give ceil(input / stride) outputs, the odd one at the
  * bottom and right; a number for all sides; or one number a side.
  */
-export type Padding = "same" | "valid" | number | readonly [top: number, right: number, bottom: number, left: number];
+export type Padding = "same" | "valid" | Zeros;
+
+/** Zeros around a feature map: a number for all sides, or one number a side. */
+export type Zeros = number | readonly [top: number, right: number, bottom: number, left: number];
 
 /** The height's part of a pair. */
 export type Vertical<P extends Pair> = P extends readonly [infer Height extends number, number] ? Height : P & number;
@@ -150,6 +153,41 @@ export type Grouped<Channels extends Size, Filters extends number, Groups extend
           : ShapeError<`${Filters} filters cannot be divided into ${Groups} groups`>
         : ShapeError<`${Channels} channels cannot be divided into ${Groups} groups`>
     : Channels;
+
+/** One direction of a feature map with its padding. */
+export type Padded<S extends Size, E extends Edge> = E extends readonly [
+  infer Before extends number,
+  infer After extends number,
+]
+  ? [Before, After] extends [0, 0]
+    ? S
+    : S extends number
+      ? number extends S | Before | After
+        ? number
+        : Add<S, Add<Before, After>>
+      : S
+  : S;
+
+/** One direction of a feature map divided into windows of one size. */
+export type Divided<S extends Size, Windows extends number> = S extends number
+  ? number extends S | Windows
+    ? Windows
+    : Mod<S, Windows> extends 0
+      ? Windows
+      : ShapeError<`${S} cannot be divided into ${Windows} windows of one size`>
+  : S;
+
+/** The sum of the last sizes of feature maps or vectors: what concatenation gives. */
+export type ChannelSum<Shapes extends readonly (readonly Size[])[], Sum extends number = 0> = Shapes extends readonly [
+  readonly [...Size[], infer C extends number],
+  ...infer Rest extends readonly (readonly Size[])[],
+]
+  ? number extends C
+    ? number
+    : ChannelSum<Rest, Add<Sum, C>>
+  : Shapes extends readonly []
+    ? Sum
+    : number;
 
 /** The size of a flattened feature map: height * width * channels. */
 export type Product<H extends Size, W extends Size, C extends Size> = H extends number

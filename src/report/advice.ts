@@ -5,8 +5,9 @@
  * shrinking left to pooling, 2x2 with stride 2 or 3x3 with stride 2. Advice is never an error: many a famous network has
  * its reasons to do otherwise. Each piece names the layer, the numbers and a better choice.
  */
-import { type GraphDefinition, type LayerDescription, windowExtent, zeros } from "../model/definition.js";
+import type { GraphDefinition, LayerDescription } from "../model/definition.js";
 import type { MapShape } from "../model/shape.js";
+import { windowExtent, zeros } from "../model/window.js";
 
 /** One piece of advice. */
 export interface Advice {
@@ -59,9 +60,11 @@ function adviseInput([height, width]: MapShape, layers: readonly LayerDescriptio
 /** How often the network halves its input: the base-2 logarithm of the strides along its most shrinking path. */
 function countHalvings(layers: readonly LayerDescription[]): number {
   const shrinking = new Map<string, number>();
-  for (const { node } of layers) {
+  for (const { node, input } of layers) {
     const before = Math.max(...node.inputs.map((name) => shrinking.get(name) ?? 1));
-    shrinking.set(node.name, "stride" in node ? before * Math.max(...node.stride) : before);
+    // A mean of the whole map takes any side.
+    const shrinks = "stride" in node && !(node.op === "avgPool" && by(node.size) === by(input));
+    shrinking.set(node.name, shrinks ? before * Math.max(...node.stride) : before);
   }
   return Math.floor(Math.log2(Math.max(1, ...shrinking.values())));
 }
@@ -102,7 +105,10 @@ function convolutionKeepsSize({ node, input, output }: LayerDescription): string
   );
 }
 
-/** Pixels at the end that no window reaches, because the stride does not divide what the first window leaves. */
+/**
+ * Pixels at the end that no window reaches, because the stride does not divide what the first window leaves. As many as
+ * are skipped between two windows are left out on purpose.
+ */
 function windowFitsEvenly({ node, input }: LayerDescription): string | undefined {
   if (input.length !== 3 || !("stride" in node) || node.padding === "same") return undefined;
   const { padding, stride } = node;
@@ -111,7 +117,8 @@ function windowFitsEvenly({ node, input }: LayerDescription): string | undefined
   for (const axis of [0, 1] as const) {
     const [before, after] = zeros(padding, axis);
     const rest = before + input[axis] + after - windowExtent(window[axis], dilation[axis]);
-    const unread = (rest % stride[axis]) - after;
+    const skipped = Math.max(0, stride[axis] - windowExtent(window[axis], dilation[axis]));
+    const unread = (rest % stride[axis]) - after - skipped;
     if (unread > 0) {
       const better = node.op === "conv" ? 'padding "same"' : "ceilMode";
       return (
@@ -123,8 +130,9 @@ function windowFitsEvenly({ node, input }: LayerDescription): string | undefined
   return undefined;
 }
 
-function poolingWindow({ node }: LayerDescription): string | undefined {
-  if (node.op !== "maxPool") return undefined;
+/** A pooling that keeps the size, as in inception modules, is there for its maximum and not to shrink. */
+function poolingWindow({ node, input, output }: LayerDescription): string | undefined {
+  if (node.op !== "maxPool" || by(input) === by(output)) return undefined;
   const usual = ["2x2", "3x3"].includes(by(node.size)) && by(node.stride) === "2x2";
   if (usual) return undefined;
   return `takes windows of ${by(node.size)} with stride ${by(node.stride)}: choose 2x2 or 3x3 with stride 2x2`;

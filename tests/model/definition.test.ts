@@ -2,11 +2,11 @@ import { expect, test } from "vitest";
 import {
   type ConvDefinition,
   describe,
-  describeNode,
   type GraphDefinition,
   type MaxPoolDefinition,
   type NodeDefinition,
 } from "../../src/model/definition.js";
+import { describeNode } from "../../src/model/operations.js";
 import type { MapShape } from "../../src/model/shape.js";
 
 const conv: ConvDefinition = {

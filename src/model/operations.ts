@@ -1,0 +1,200 @@
+/** What each operation makes of its inputs: shapes and counts, and the errors of what does not fit. */
+import { invalidArgument } from "../errors.js";
+import { aboveZero, invalidGraph, invalidShape, isWhole, notNegative, positive, text } from "./checks.js";
+import type {
+  AddDefinition,
+  AvgPoolDefinition,
+  BatchNormDefinition,
+  ConcatDefinition,
+  ConvDefinition,
+  DenseDefinition,
+  DropoutDefinition,
+  LocalResponseNormDefinition,
+  MaxPoolDefinition,
+  NodeDefinition,
+  NodeDescription,
+  PadDefinition,
+} from "./definition.js";
+import type { MapShape, Shape } from "./shape.js";
+import { areSides, checkWindow, slide, type Window, zeros } from "./window.js";
+
+/** The engine's bound of the values in a tensor. */
+const largestVolume = 2 ** 31;
+
+/** The shape that a layer gives for the shapes that it reads, and its counts. */
+export function describeNode(node: NodeDefinition, inputs: readonly Shape[]): NodeDescription {
+  const description = describeOperation(node, inputs);
+  const refuse = (what: string, received: string) => {
+    const [input = description.output] = inputs;
+    return invalidShape(`at most ${largestVolume} ${what} "${node.name}"`, received, input);
+  };
+  if (volume(description.output) > largestVolume) throw refuse("values from", text(description.output));
+  if (description.parameters > largestVolume) throw refuse("parameters in", `${description.parameters}`);
+  return description;
+}
+
+/** The number of values in a shape. */
+export function volume(shape: Shape): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+function describeOperation(node: NodeDefinition, inputs: readonly Shape[]): NodeDescription {
+  if (node.op === "add") return weightless(describeAdd(node, inputs));
+  if (node.op === "concat") return weightless(describeConcat(node, inputs));
+  const [input] = inputs;
+  if (input === undefined || inputs.length > 1) throw invalidGraph(`one input of "${node.name}"`, `${inputs.length}`);
+  switch (node.op) {
+    case "conv":
+      return describeConv(node, mapInput(node, input));
+    case "dense":
+      return describeDense(node, input);
+    case "batchNorm":
+      return describeBatchNorm(node, input);
+    case "maxPool":
+    case "avgPool":
+      return weightless(describePool(node, mapInput(node, input)));
+    case "globalAvgPool":
+      return weightless([1, 1, mapInput(node, input)[2]]);
+    case "pad":
+      return weightless(describePad(node, mapInput(node, input)));
+    case "flatten":
+      return weightless([volume(mapInput(node, input))]);
+    case "localResponseNorm":
+      return weightless(describeLocalResponseNorm(node, mapInput(node, input)));
+    case "dropout":
+      return weightless(describeDropout(node, input));
+    case "leakyRelu":
+      notNegative(`${node.name}.slope`, node.slope);
+      return weightless(input);
+    case "relu":
+    case "relu6":
+    case "sigmoid":
+    case "tanh":
+    case "softmax":
+      return weightless(input);
+    default:
+      throw unknownOperation(node);
+  }
+}
+
+/** For definitions that come from files. */
+function unknownOperation({ name, op }: { readonly name: string; readonly op: string }) {
+  return invalidGraph(`an operation that fovea has for "${name}"`, `"${op}"`);
+}
+
+function describeConv(node: ConvDefinition, input: MapShape): NodeDescription {
+  const { name, filters, kernel, groups } = node;
+  const channels = input[2];
+  positive(`${name}.filters`, filters);
+  positive(`${name}.groups`, groups);
+  initializer(node);
+  if (channels % groups !== 0)
+    throw invalidShape(`channels divisible by ${groups} groups for "${name}"`, `${channels}`, input);
+  if (filters % groups !== 0)
+    throw invalidShape(`filters divisible by ${groups} groups for "${name}"`, `${filters}`, input);
+  const window: Window = { ...node, option: "kernel", extent: kernel, ceilMode: false };
+  checkWindow(window);
+  const rows = slide(window, input, 0);
+  const columns = slide(window, input, 1);
+  const weights = filters * (channels / groups) * kernel[0] * kernel[1];
+  return {
+    output: [rows, columns, filters],
+    parameters: weights + (node.bias ? filters : 0),
+    multAdds: rows * columns * weights,
+  };
+}
+
+function describeDense(node: DenseDefinition, input: Shape): NodeDescription {
+  const size = vectorInput(node, input);
+  positive(`${node.name}.units`, node.units);
+  initializer(node);
+  const weights = size * node.units;
+  return { output: [node.units], parameters: weights + (node.bias ? node.units : 0), multAdds: weights };
+}
+
+function initializer({ name, init }: ConvDefinition | DenseDefinition): void {
+  if (init !== "kaiming" && init !== "xavier") throw invalidArgument(`${name}.init`, '"kaiming" or "xavier"', init);
+}
+
+function describeBatchNorm({ name, epsilon, momentum }: BatchNormDefinition, input: Shape): NodeDescription {
+  aboveZero(`${name}.epsilon`, epsilon);
+  if (!(momentum >= 0 && momentum <= 1)) throw invalidArgument(`${name}.momentum`, "a number from 0 to 1", momentum);
+  const channels = input[input.length - 1] ?? 0;
+  return { output: input, parameters: 2 * channels, multAdds: 0 };
+}
+
+function describePool(node: MaxPoolDefinition | AvgPoolDefinition, input: MapShape): MapShape {
+  const { name, size, padding } = node;
+  const window: Window = { ...node, option: "size", extent: size, dilation: [1, 1] };
+  checkWindow(window);
+  for (const axis of [0, 1] as const) {
+    const largest = Math.max(...(padding === "same" ? [0] : zeros(padding, axis)));
+    if (largest >= size[axis]) {
+      throw invalidShape(`padding below the window of ${size[axis]} for "${name}"`, `${largest}`, input);
+    }
+  }
+  return [slide(window, input, 0), slide(window, input, 1), input[2]];
+}
+
+function describePad({ name, padding, channels }: PadDefinition, [h, w, c]: MapShape): MapShape {
+  if (!areSides(padding)) throw invalidArgument(`${name}.padding`, "whole numbers from 0", padding);
+  if (!(channels?.length === 2 && channels.every(isWhole))) {
+    throw invalidArgument(`${name}.channels`, "[before, after], whole numbers from 0", channels);
+  }
+  const [top, right, bottom, left] = padding;
+  return [top + h + bottom, left + w + right, channels[0] + c + channels[1]];
+}
+
+function describeLocalResponseNorm(node: LocalResponseNormDefinition, input: MapShape): MapShape {
+  const { name, size, alpha, beta, k } = node;
+  positive(`${name}.size`, size);
+  notNegative(`${name}.alpha`, alpha);
+  notNegative(`${name}.beta`, beta);
+  aboveZero(`${name}.k`, k);
+  return input;
+}
+
+function describeDropout({ name, rate }: DropoutDefinition, input: Shape): Shape {
+  if (!(rate >= 0 && rate < 1)) throw invalidArgument(`${name}.rate`, "a number from 0 to below 1", rate);
+  return input;
+}
+
+function describeAdd({ name }: AddDefinition, inputs: readonly Shape[]): Shape {
+  const [first, second] = inputs;
+  if (first === undefined || second === undefined || inputs.length > 2) {
+    throw invalidGraph(`two inputs of "${name}"`, `${inputs.length}`);
+  }
+  if (text(first) === text(second)) return first;
+  throw invalidShape(`equal shapes for "${name}"`, `${text(first)} and ${text(second)}`);
+}
+
+function describeConcat({ name }: ConcatDefinition, inputs: readonly Shape[]): Shape {
+  const [first, second] = inputs;
+  if (first === undefined || second === undefined) {
+    throw invalidGraph(`two inputs or more of "${name}"`, `${inputs.length}`);
+  }
+  const channels = inputs.reduce((sum, shape) => sum + (shape[shape.length - 1] ?? 0), 0);
+  if (first.length === 1) {
+    const map = inputs.find((shape) => shape.length !== 1);
+    if (map) throw invalidShape(`vectors for "${name}"`, text(map));
+    return [channels];
+  }
+  const [height, width] = first;
+  const unequal = inputs.find((shape) => shape.length !== 3 || shape[0] !== height || shape[1] !== width);
+  if (unequal) throw invalidShape(`equal heights and widths for "${name}"`, `${text(first)} and ${text(unequal)}`);
+  return [height, width, channels];
+}
+
+function weightless(output: Shape): NodeDescription {
+  return { output, parameters: 0, multAdds: 0 };
+}
+
+function mapInput(node: NodeDefinition, input: Shape): MapShape {
+  if (input.length === 3) return input;
+  throw invalidShape(`a feature map for "${node.name}"`, "a vector", input);
+}
+
+function vectorInput(node: NodeDefinition, input: Shape): number {
+  if (input.length === 1) return input[0];
+  throw invalidShape(`a vector for "${node.name}"`, "a feature map, which flatten makes one", input);
+}
