@@ -1,6 +1,7 @@
 import { type FeatureMap, input } from "../model/feature-map.js";
-import type { Model, ModelOptions } from "../model/model.js";
+import { type Model, type ModelOptions, model, type Outputs } from "../model/model.js";
 import { type MapShape, typed } from "../model/shape.js";
+import type { Vector } from "../model/vector.js";
 import type { Optimizer } from "../training/optimizers.js";
 
 /** Options of every architecture; its defaults are those of its paper. */
@@ -12,31 +13,59 @@ export interface ZooOptions<H extends number, W extends number, C extends number
   readonly classes?: Classes | undefined;
 }
 
-/** An entry of the zoo. */
-export interface Architecture {
+/** What is known of an architecture before it is made. */
+export interface Entry<Input extends MapShape = MapShape, Classes extends number = number> {
   /** What the command line calls it. */
   readonly name: string;
   readonly year: number;
   readonly paper: string;
   /** Height, width and channels of an image, unless told otherwise. */
-  readonly input: MapShape;
+  readonly input: Input;
   /** Size of the output, unless told otherwise. */
-  readonly classes: number;
+  readonly classes: Classes;
   /** How `fovea train` trains it when told nothing about the optimizer. */
   readonly recipe: Optimizer;
+}
+
+/** An entry of the zoo. */
+export interface Architecture extends Entry {
   /** Makes a new model of it. */
   create(options?: ZooOptions<number, number, number, number>): Model;
 }
 
+/** A function that makes a model of one architecture, whose sizes are types; the defaults are the architecture's. */
+export interface Network<Input extends MapShape, Outputs extends number> {
+  <
+    const H extends number = Input[0],
+    const W extends number = Input[1],
+    const C extends number = Input[2],
+    const Classes extends number = Outputs,
+  >(
+    options?: ZooOptions<H, W, C, Classes>,
+  ): Model<readonly [H, W, C], readonly [Classes]>;
+  readonly architecture: Architecture;
+}
+
+/** A feature map inside a network that takes any image: its sizes are checked when the network is made. */
+export type AnyMap = FeatureMap<number, number, number>;
+
 /**
- * The image and the classes that options ask for, or an architecture's own. The defaults of the type parameters say the
- * same as the values given here.
+ * An architecture for any image and number of classes.
+ *
+ * @param entry its name, its paper, and the sizes that it has unless told otherwise
+ * @param build from the image to scores for so many classes, perhaps with auxiliary heads
  */
-export function sized<H extends number, W extends number, C extends number, Classes extends number>(
-  options: ZooOptions<H, W, C, Classes>,
-  shape: MapShape,
-  outputs: number,
-): { readonly image: FeatureMap<H, W, C>; readonly classes: Classes } {
-  const [height, width, channels] = options.input ?? typed<readonly [H, W, C]>(shape);
-  return { image: input(height, width, channels), classes: options.classes ?? typed<Classes>(outputs) };
+export function define<const Input extends MapShape, const Size extends number>(
+  entry: Entry<Input, Size>,
+  build: <Classes extends number>(x: AnyMap, classes: Classes) => Vector<Classes> | Outputs<Vector<Classes>>,
+): Network<Input, Size> {
+  function create<H extends number, W extends number, C extends number, Classes extends number>(
+    options: ZooOptions<H, W, C, Classes> = {},
+  ): Model<readonly [H, W, C], readonly [Classes]> {
+    const [height, width, channels] = options.input ?? typed<readonly [H, W, C]>(entry.input);
+    const classes = options.classes ?? typed<Classes>(entry.classes);
+    const { seed, threads, precision, name = entry.name } = options;
+    return model(input(height, width, channels), (x) => build(x, classes), { name, seed, threads, precision });
+  }
+  return Object.assign(create, { architecture: { ...entry, create } });
 }

@@ -1,22 +1,64 @@
 /** The zoo: the architectures that made the field, each with the counts of its paper. */
 import { invalidArgument } from "../errors.js";
+import { alexnet, alexnetTorchvision } from "./alexnet.js";
 import type { Architecture } from "./architecture.js";
-import { lenet5, lenet5Recipe } from "./lenet.js";
+import { googlenet, googlenetTorchvision } from "./googlenet.js";
+import { lenet5 } from "./lenet.js";
+import { convMobilenet, mobilenet, mobilenets } from "./mobilenet.js";
+import {
+  resnet18,
+  resnet20,
+  resnet32,
+  resnet34,
+  resnet44,
+  resnet50,
+  resnet56,
+  resnet101,
+  resnet110,
+  resnet152,
+} from "./resnet.js";
 
-export type { Architecture, ZooOptions } from "./architecture.js";
-export { lenet5 };
+export type { Architecture, Entry, Network, ZooOptions } from "./architecture.js";
+export type { MobilenetOptions } from "./mobilenet.js";
+export {
+  alexnet,
+  alexnetTorchvision,
+  convMobilenet,
+  googlenet,
+  googlenetTorchvision,
+  lenet5,
+  mobilenet,
+  resnet18,
+  resnet20,
+  resnet32,
+  resnet34,
+  resnet44,
+  resnet50,
+  resnet56,
+  resnet101,
+  resnet110,
+  resnet152,
+};
 
 /** Every architecture, in the order of their years. */
 export const architectures: readonly Architecture[] = [
-  {
-    name: "lenet5",
-    year: 1998,
-    paper: "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
-    input: [28, 28, 1],
-    classes: 10,
-    recipe: lenet5Recipe,
-    create: lenet5,
-  },
+  lenet5.architecture,
+  alexnet.architecture,
+  alexnetTorchvision.architecture,
+  googlenet.architecture,
+  googlenetTorchvision.architecture,
+  resnet18.architecture,
+  resnet34.architecture,
+  resnet50.architecture,
+  resnet101.architecture,
+  resnet152.architecture,
+  resnet20.architecture,
+  resnet32.architecture,
+  resnet44.architecture,
+  resnet56.architecture,
+  resnet110.architecture,
+  ...mobilenets,
+  convMobilenet.architecture,
 ];
 
 /**

@@ -1,8 +1,6 @@
-import type { FeatureMap } from "../model/feature-map.js";
-import { type Model, model } from "../model/model.js";
 import { sgd } from "../training/optimizers.js";
 import { inverse } from "../training/schedules.js";
-import { sized, type ZooOptions } from "./architecture.js";
+import { type AnyMap, define } from "./architecture.js";
 
 const features = [
   // filters and padding of the 5x5 convolution
@@ -15,16 +13,10 @@ const classifier = [120, 84] as const; // units
  * What trains LeNet-5 on MNIST to 98.8 % in three epochs and 99 % in ten: a rate that halves in a thousand steps and a
  * little weight decay. At a constant rate the last epochs are as noisy as the first.
  */
-export const lenet5Recipe = sgd({ learningRate: inverse(0.05, { decay: 0.001 }), weightDecay: 5e-4 });
+const recipe = sgd({ learningRate: inverse(0.05, { decay: 0.001 }), weightDecay: 5e-4 });
 
 /** [h, w, c] -> [h / 2, w / 2, filters], or with padding `"valid"` -> [(h - 4) / 2, (w - 4) / 2, filters] */
-function block<
-  H extends number,
-  W extends number,
-  C extends number,
-  const F extends number,
-  const P extends "same" | "valid",
->(x: FeatureMap<H, W, C>, [filters, padding]: readonly [F, P]) {
+function block(x: AnyMap, [filters, padding]: (typeof features)[number]): AnyMap {
   return x.conv(filters, 5, { padding }).relu().maxPool(2);
 }
 
@@ -43,25 +35,18 @@ function block<
  * console.log(zoo.lenet5({ input: [32, 32, 3], classes: 100 }).outputShape); // [ 100 ]
  * ```
  */
-export function lenet5<
-  const H extends number = 28,
-  const W extends number = 28,
-  const C extends number = 1,
-  const Classes extends number = 10,
->(options: ZooOptions<H, W, C, Classes> = {}): Model<readonly [H, W, C], readonly [Classes]> {
-  const { image, classes } = sized(options, [28, 28, 1], 10);
-  const [first, second] = features;
-  const [fc1, fc2] = classifier;
-  return model(
-    image,
-    (x) =>
-      block(block(x, first), second)
-        .flatten()
-        .dense(fc1, { name: "fc1" })
-        .relu()
-        .dense(fc2, { name: "fc2" })
-        .relu()
-        .dense(classes, { name: "fc3" }),
-    { ...options, name: options.name ?? "lenet5" },
-  );
-}
+export const lenet5 = define(
+  {
+    name: "lenet5",
+    year: 1998,
+    paper: "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
+    input: [28, 28, 1],
+    classes: 10,
+    recipe,
+  },
+  (x, classes) => {
+    const [fc1, fc2] = classifier;
+    const flat = features.reduce(block, x).flatten();
+    return flat.dense(fc1, { name: "fc1" }).relu().dense(fc2, { name: "fc2" }).relu().dense(classes, { name: "fc3" });
+  },
+);
