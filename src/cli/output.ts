@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { WriteStream } from "node:tty";
 import { FoveaError } from "../errors.js";
 
@@ -50,7 +51,12 @@ export function count(number: number, thing: string): string {
   return `${whole(number)} ${thing}${number === 1 ? "" : "s"}`;
 }
 
-/** The most memory that this process has held, in bytes. */
+/**
+ * The most memory that this process has held, in bytes.
+ *
+ * Linux carries the system's count over from the program that started this one; only /proc tells this program's own.
+ */
 export function peakMemoryBytes(): number {
-  return process.resourceUsage().maxRSS * 1024;
+  const own = process.platform === "linux" && /VmHWM:\s*(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"));
+  return (own ? Number(own[1]) : process.resourceUsage().maxRSS) * 1024;
 }
