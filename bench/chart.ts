@@ -1,6 +1,7 @@
 /**
- * The ratios as a bar chart in SVG: a bar a peer, from zero, with the range of the rounds across its end and a line where
- * both are equally fast. Rectangles, lines and text need no plotting library, and none draws this without a DOM.
+ * The ratios as a bar chart in SVG: a bar a peer, to the right of the line where both are equally fast if fovea is faster,
+ * with the range of the rounds across its end. The axis is logarithmic, so that twice as fast is as long as half as fast.
+ * Rectangles, lines and text need no plotting library, and few draw without a DOM.
  */
 
 import { modes, modeTitles } from "./cases.js";
@@ -18,7 +19,7 @@ const style = `
   .title { font-size: 14px; font-weight: 600 }
   .small { font-size: 11px; fill: #59636e }
   .grid { stroke: #d1d9e0 }
-  .equal { stroke: #59636e; stroke-dasharray: 4 3 }
+  .equal { stroke: #1f2328 }
   .range { stroke: #1f2328; stroke-width: 1.5 }
   .peer0 { fill: #e07b39 }
   .peer1 { fill: #4a7fd1 }
@@ -26,8 +27,7 @@ const style = `
     text { fill: #f0f6fc }
     .small { fill: #9198a1 }
     .grid { stroke: #3d444d }
-    .equal { stroke: #9198a1 }
-    .range { stroke: #f0f6fc }
+    .equal, .range { stroke: #f0f6fc }
   }`;
 
 /** A picture of a report; its text can be read by a screen reader, too. */
@@ -36,11 +36,10 @@ export function chart(report: Report): string {
   const groups = modes
     .map((mode) => ({ title: modeTitles[mode], cases: report.cases.filter((one) => one.mode === mode) }))
     .filter(({ cases }) => cases.some((one) => one.peers.length > 0));
-  const ends = report.cases.flatMap((one) => one.peers.map(({ ratio }) => ratio.max));
-  const ticks = axis(Math.max(1, ...ends));
-  const scale = (ratio: number): number => left + (ratio / (ticks.at(-1) ?? 1)) * (width - left - right);
+  const ticks = axis(report.cases.flatMap((one) => one.peers.flatMap(({ ratio }) => [ratio.min, ratio.max])));
+  const scale = logarithmic(ticks);
 
-  let y = 64;
+  let y = 70;
   const drawn: string[] = [];
   for (const { title, cases } of groups) {
     drawn.push(text(16, y, title, "title"));
@@ -58,9 +57,10 @@ export function chart(report: Report): string {
     `<style>${style}\n</style>`,
     text(16, 24, "How many times as long as fovea's a step takes", "title"),
     ...legend(report, peers),
-    ...ticks.map((tick) => line(scale(tick), 52, scale(tick), bottom, tick === 1 ? "equal" : "grid")),
+    ...ticks.map((tick) => line(scale(tick), 56, scale(tick), bottom, "grid")),
     ...ticks.map((tick) => text(scale(tick), bottom + 16, `${tick}`, "small", "middle")),
     ...drawn,
+    line(scale(1), 56, scale(1), bottom, "equal"),
     "</svg>\n",
   ].join("\n");
 }
@@ -82,18 +82,27 @@ function rows(one: CaseReport, peers: readonly string[], top: number, scale: (ra
 }
 
 function row({ ratio }: PartyReport, color: number, top: number, scale: (ratio: number) => number): string[] {
+  const start = scale(Math.min(1, ratio.median));
+  const end = scale(Math.max(1, ratio.median));
   const middle = top + bar / 2;
   return [
-    `<rect class="peer${color}" x="${left}" y="${top + 1}" width="${round(scale(ratio.median) - left)}" height="${bar - 2}"/>`,
+    `<rect class="peer${color}" x="${round(start)}" y="${top + 1}" width="${round(end - start)}" height="${bar - 2}"/>`,
     line(scale(ratio.min), middle, scale(ratio.max), middle, "range"),
-    text(scale(ratio.max) + 6, middle + 4, ratio.median.toFixed(2), "small"),
+    text(scale(Math.max(1, ratio.max)) + 6, middle + 4, ratio.median.toFixed(2), "small"),
   ];
 }
 
-/** From zero to beyond the largest value, in four to ten steps of 1, 2 or 5 times a power of ten, or of a half. */
-export function axis(largest: number): number[] {
-  const step = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((step) => largest / step <= 10) ?? largest / 10;
-  return Array.from({ length: Math.ceil(largest / step) + 1 }, (_, index) => index * step);
+/** Powers of two around the values and one, and beyond one at least. */
+export function axis(values: readonly number[]): number[] {
+  const first = Math.floor(Math.log2(Math.min(1, ...values)));
+  const last = Math.max(1, Math.ceil(Math.log2(Math.max(...values))));
+  return Array.from({ length: last - first + 1 }, (_, index) => 2 ** (first + index));
+}
+
+/** From a value to its place between the first and the last tick. */
+function logarithmic(ticks: readonly number[]): (value: number) => number {
+  const [first = 1] = ticks;
+  return (value) => left + (Math.log2(value / first) / (ticks.length - 1)) * (width - left - right);
 }
 
 function text(x: number, y: number, content: string, kind = "", anchor = "start"): string {
