@@ -92,6 +92,23 @@ pub(super) struct ProductJob {
     pub relu: bool,
 }
 
+impl ProductJob {
+    /// Where the output channels of pixel `i` begin.
+    ///
+    /// # Safety
+    /// The pixel exists.
+    #[inline(always)]
+    unsafe fn output<const STEP: usize>(&self, i: usize) -> *mut f32 {
+        // SAFETY: `outputs` has an entry for the pixel, or for the first of its row.
+        unsafe {
+            match STEP {
+                0 => (*self.outputs.add(i)).add(self.column),
+                _ => (*self.outputs).add(i * self.output_step + self.column),
+            }
+        }
+    }
+}
+
 /// The product tile: sums[i][j] = bias[j] + sum over taps and run of pixel i times weight j.
 ///
 /// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into the
@@ -172,27 +189,41 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     job: &ProductJob,
     sums: [[S::Vector; NV]; MR],
 ) {
-    let full = job.channel_count == NV * S::LANES;
+    if job.pixel_count < MR || job.channel_count < NV * S::LANES {
+        return simd.enter(StoreSome::<S, MR, NV, STEP> { job: *job, sums });
+    }
     for i in 0..MR {
-        if i >= job.pixel_count {
-            break;
-        }
-        // SAFETY: i < pixel_count.
-        let output = unsafe {
-            match STEP {
-                0 => (*job.outputs.add(i)).add(job.column),
-                _ => (*job.outputs).add(i * job.output_step + job.column),
-            }
-        };
         for j in 0..NV {
             let sum = if job.relu { simd.max(simd.zero(), sums[i][j]) } else { sums[i][j] };
-            // SAFETY: vector j is stored whole when all channels exist, else its first lanes below channel_count.
-            unsafe {
-                let at = output.wrapping_add(j * S::LANES);
-                if full {
-                    simd.store(at, sum);
-                } else {
-                    simd.store_partial(at, sum, lanes_of::<S>(job.channel_count, j));
+            // SAFETY: all pixels and channels exist.
+            unsafe { simd.store(job.output::<STEP>(i).add(j * S::LANES), sum) };
+        }
+    }
+}
+
+/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function
+/// of its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
+struct StoreSome<S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
+    job: ProductJob,
+    sums: [[S::Vector; NV]; MR],
+}
+
+impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for StoreSome<T, MR, NV, STEP> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { job, sums } = self;
+        let sums = sums.as_ptr().cast::<f32>();
+        for i in 0..job.pixel_count.min(MR) {
+            for j in 0..NV {
+                let lanes = lanes_of::<S>(job.channel_count, j);
+                // SAFETY: `store` enters the set whose vectors these are; its caller vouches for the pixels and channels
+                // that exist.
+                unsafe {
+                    let sum = simd.load(sums.add((i * NV + j) * S::LANES));
+                    let sum = if job.relu { simd.max(simd.zero(), sum) } else { sum };
+                    simd.store_partial(job.output::<STEP>(i).wrapping_add(j * S::LANES), sum, lanes);
                 }
             }
         }
@@ -218,7 +249,8 @@ pub(super) unsafe fn product<S: Simd, const NV: usize>(simd: S, job: ProductJob)
         (32, 2) => smallest!(1 2 4 8 10 | 14),
         (32, _) => smallest!(1 3 6 | 9),
         (_, 1) => smallest!(1 4 8 | 12),
-        (_, _) => smallest!(1 2 4 | 6),
+        (_, 2) => smallest!(1 2 4 | 6),
+        _ => unreachable!("{NV} vectors are wider than the widest tile"),
     }
 }
 
@@ -247,7 +279,8 @@ pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: Product
         (32, 2) => half_or_full!(8, 14),
         (32, _) => half_or_full!(5, 9),
         (_, 1) => half_or_full!(8, 12),
-        (_, _) => half_or_full!(4, 6),
+        (_, 2) => half_or_full!(4, 6),
+        _ => unreachable!("{NV} vectors are wider than the widest tile"),
     }
 }
 
@@ -424,7 +457,8 @@ fn one_row<S: Simd, const NV: usize>(simd: S, job: ReductionJob, rest: usize) ->
         (32, 2) => tiles!(14: 14 13 12 11 10 9 8 6 5 4 3 2 1),
         (32, _) => tiles!(9: 9 8 6 4 3 2 1),
         (_, 1) => tiles!(12: 12 10 8 6 5 4 3 2 1),
-        (_, _) => tiles!(6: 6 5 4 3 2 1),
+        (_, 2) => tiles!(6: 6 5 4 3 2 1),
+        _ => unreachable!("{NV} vectors are wider than the widest tile"),
     }
     unreachable!("every list of tiles ends in 1")
 }
