@@ -109,6 +109,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// a / b
     fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// The square root, correctly rounded.
+    fn sqrt(self, vector: Self::Vector) -> Self::Vector;
+
     /// a * b + c, rounded once where the set has a fused instruction.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 

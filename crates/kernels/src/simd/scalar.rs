@@ -84,6 +84,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn sqrt(self, vector: Vector) -> Vector {
+        Vector(vector.0.map(f32::sqrt))
+    }
+
+    #[inline(always)]
     fn mul_add(self, a: Vector, b: Vector, c: Vector) -> Vector {
         Vector(std::array::from_fn(|i| a.0[i] * b.0[i] + c.0[i]))
     }
