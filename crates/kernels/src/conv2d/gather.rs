@@ -419,6 +419,7 @@ impl Worker<'_> {
                 channel_count: 0,
                 bias: std::ptr::null(),
                 relu: self.epilogue.relu,
+                ahead: std::ptr::null(),
             },
             tiling: gather.tiling(count),
             pixels: count,
@@ -557,8 +558,16 @@ impl Tiles<'_> {
                 job.bias = bias.as_ptr().wrapping_add(first_column + column);
             }
             job.column = column;
-            for index in 0..self.tiling.tiles(self.pixels) {
+            let tiles = self.tiling.tiles(self.pixels);
+            for index in 0..tiles {
                 job.pixels = self.job.pixels.wrapping_add(index * self.pointers_a_tile);
+                // Only the first panel meets pixels that are not in the second-level cache yet.
+                job.ahead = if panel == self.range[0] && index + 1 < tiles {
+                    // SAFETY: the next tile has a pointer for each tap and pixel, or for each pixel.
+                    unsafe { *job.pixels.add(self.pointers_a_tile + self.pointers_a_tile / 2 / tile * tile) }
+                } else {
+                    job.weight
+                };
                 job.outputs = self.job.outputs.wrapping_add(index * tile);
                 job.pixel_count = self.tiling.pixels_of(index)[1];
                 // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes were

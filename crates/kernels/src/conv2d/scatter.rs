@@ -185,6 +185,7 @@ impl Images<'_> {
                 channel_count: panels.width,
                 bias: std::ptr::null(),
                 relu: false,
+                ahead: self.weight.as_ptr().wrapping_add(start),
             };
             // SAFETY: a tile of dy pixels of `rows` channels, a whole panel of weights, and products with room for
             // every panel of every kernel row.

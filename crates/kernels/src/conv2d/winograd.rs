@@ -41,8 +41,15 @@ impl Weights {
     }
 }
 
-/// Floats between the frequencies of V and M, so that their lines fall into different sets of the cache.
+/// Floats between the frequencies of U, V and M, so that their lines fall into different sets of the cache.
 const GAP: usize = 16;
+
+/// Time in which a block reads the weights, in tiles multiplied with them.
+const WEIGHTS_IN_TILES: usize = 3;
+
+/// Channels from which on U comes from the third-level cache, and the processor's own prefetching, which starts anew with
+/// each page, is too late.
+const CHANNELS_TO_FETCH: usize = 256;
 
 /// Floats of a part of the weights' transform.
 const WEIGHTS_A_PART: usize = 1 << 12;
@@ -113,9 +120,9 @@ impl Winograd {
         FREQUENCIES * self.frequency_len()
     }
 
-    /// Floats of one frequency's panels.
+    /// Floats from one frequency of U to the next.
     fn frequency_len(&self) -> usize {
-        self.panels.count * self.channels[0] * self.panels.width
+        self.panels.count * self.channels[0] * self.panels.width + GAP
     }
 
     /// U from the weights: for the forward pass the convolution's own, for the input gradient the packed ones.
@@ -141,24 +148,48 @@ impl Winograd {
         });
     }
 
-    /// Tiles of a block: a few register tiles, more where the weights are large, since each block reads all of them.
-    fn tiles_a_block(&self) -> usize {
-        let register_tiles = match self.channels[0].max(self.channels[1]) {
-            ..128 => 1,
-            128..256 => 3,
-            _ => 2,
+    /// The most tiles of a block: more where the weights are large, since each block reads all of them; few enough that
+    /// V and M pass through the second-level cache.
+    fn most_tiles(&self) -> usize {
+        match self.channels[0].max(self.channels[1]) {
+            ..128 => 14,
+            128..256 => 28,
+            _ => 32,
+        }
+    }
+
+    /// Tiles of a block: as many as allow full register tiles and even shares for the threads. No result depends on it.
+    fn tiles_a_block(&self, total: usize, threads: usize) -> usize {
+        let cost = |tiles: usize| {
+            let computed = tiles.div_ceil(self.tiles_a_product(tiles)) * self.tiles_a_product(tiles);
+            total.div_ceil(tiles).div_ceil(threads) * (computed + WEIGHTS_IN_TILES)
         };
-        register_tiles * self.tile_rows()
+        (1..=self.most_tiles()).min_by_key(|&tiles| cost(tiles)).unwrap_or(1)
+    }
+
+    /// Tiles of one matrix product, so that those of a block need few products of full height.
+    fn tiles_a_product(&self, tiles: usize) -> usize {
+        let rows = self.tile_rows();
+        let heights_apart = if rows.is_multiple_of(9) { 3 } else { 2 };
+        let fewest = tiles.div_ceil(rows);
+        let height = |products: usize| tiles.div_ceil(products).next_multiple_of(heights_apart).min(rows);
+        [fewest, fewest + 1]
+            .map(height)
+            .into_iter()
+            .min_by_key(|&height| tiles.div_ceil(height) * height)
+            .unwrap_or(rows)
     }
 
     /// Floats of a thread's V, M and tables.
     fn scratch_pieces(&self) -> [usize; 4] {
-        let tiles = self.tiles_a_block();
+        let tiles = self.most_tiles();
+        let products =
+            (1..=tiles).map(|tiles| tiles.div_ceil(self.tiles_a_product(tiles))).max().unwrap_or(1);
         let pointers = |count: usize| (count * size_of::<usize>() / size_of::<f32>()).next_multiple_of(16);
         [
             FREQUENCIES * (tiles * self.channels[0] + GAP),
             FREQUENCIES * (tiles * self.panels.count * self.panels.width + GAP),
-            2 * pointers(tiles),
+            2 * pointers(products * self.tile_rows()),
             self.channels[0],
         ]
     }
@@ -201,7 +232,8 @@ impl Winograd {
         let a_thread = pieces.iter().sum::<usize>();
         assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
         assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
-        let (tiles, total) = (self.tiles_a_block(), self.tiles(x.n()));
+        let total = self.tiles(x.n());
+        let tiles = self.tiles_a_block(total, context.pool.threads());
         let scratch = Shareable::new(scratch);
         context.pool.run(total.div_ceil(tiles), |thread, part| {
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
@@ -331,33 +363,45 @@ impl Block<'_> {
     fn multiply<S: Simd, const NV: usize>(&self, simd: S) {
         let Winograd { panels, channels: [c, _], .. } = self.winograd;
         let (rows, k) = (tile::rows_for(S::REGISTERS, NV), panels.count * panels.width);
-        for place in 0..self.count.next_multiple_of(rows) {
-            let place_or_last = place.min(self.count - 1);
+        let height = self.winograd.tiles_a_product(self.count);
+        for place in 0..self.count.div_ceil(height) * rows {
+            // A register tile that is not full computes its last tile more than once.
+            let tile = (place / rows * height + (place % rows).min(height - 1)).min(self.count - 1);
             // SAFETY: the tables have room for a block's tiles, a multiple of `rows`.
             unsafe {
-                *self.inputs.add(place) = self.v.wrapping_add(place_or_last * c);
-                *self.outputs.add(place) = self.m.wrapping_add(place_or_last * k);
+                *self.inputs.add(place) = self.v.wrapping_add(tile * c);
+                *self.outputs.add(place) = self.m.wrapping_add(tile * k);
             }
         }
+        let panel_len = c * panels.width;
+        let mut later = self.needed_later();
         for frequency in 0..FREQUENCIES {
             let offset = (frequency * self.v_step) as isize;
+            let weight = self.transformed.as_ptr().wrapping_add(frequency * self.winograd.frequency_len());
             for panel in 0..panels.count {
-                let weight = (frequency * panels.count + panel) * c * panels.width;
-                for place in (0..self.count).step_by(rows) {
+                let weight = weight.wrapping_add(panel * panel_len);
+                for (index, first) in (0..self.count).step_by(height).enumerate() {
+                    // Each tile asks for `c` lines: the first ones for the next panel, which has NV times as many.
+                    let ahead = if index < panels.width / tile::LINE && *c >= CHANNELS_TO_FETCH {
+                        weight.wrapping_add(panel_len + index * c * tile::LINE)
+                    } else {
+                        later.next(c * tile::LINE)
+                    };
                     let job = ProductJob {
-                        pixels: self.inputs.wrapping_add(place),
+                        pixels: self.inputs.wrapping_add(index * rows),
                         addresses: Addresses::Offsets(&offset),
                         pitch: rows,
                         taps: 1,
                         run: *c,
-                        weight: self.transformed.as_ptr().wrapping_add(weight),
-                        outputs: self.outputs.wrapping_add(place),
+                        weight,
+                        outputs: self.outputs.wrapping_add(index * rows),
                         output_step: 0,
                         column: frequency * self.m_step + panel * panels.width,
-                        pixel_count: (self.count - place).min(rows),
+                        pixel_count: (self.count - first).min(height),
                         channel_count: panels.width,
                         bias: std::ptr::null(),
                         relu: false,
+                        ahead,
                     };
                     // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
                     // panel of every tile.
@@ -365,6 +409,40 @@ impl Block<'_> {
                 }
             }
         }
+    }
+
+    /// The memory that comes after the products: the outputs of this block and the inputs of the next. A row of tiles
+    /// is a stretch of whole pixel rows, so stretches in proportion to the tiles cover nearly all of it.
+    fn needed_later(&self) -> Later {
+        let Winograd { input: [h, w], output: [oh, ow], channels: [c, k], .. } = *self.winograd;
+        let tiles = self.winograd.tiles(1);
+        let pixel = |place: usize, pixels: usize| (self.first + place) * pixels / tiles;
+        let (x, y) = (self.x.pixel(0), self.y.pointer().cast_const());
+        let [from, to] = [self.count, 2 * self.count].map(|place| pixel(place, h * w) + w);
+        let [out_from, out_to] = [0, self.count].map(|place| pixel(place, oh * ow));
+        let at = |x: *const f32, pixel: usize, ld: usize| x.wrapping_add(pixel * ld);
+        let (x_ld, y_ld) = (self.x.ld().max(c), self.y.ld().max(k));
+        Later {
+            stretches: [[at(x, from, x_ld), at(x, to, x_ld)], [at(y, out_from, y_ld), at(y, out_to, y_ld)]],
+        }
+    }
+}
+
+/// Stretches of memory to ask for, one after the other.
+struct Later {
+    stretches: [[*const f32; 2]; 2],
+}
+
+impl Later {
+    /// The next `floats` of them; the end of the last when all have been given.
+    fn next(&mut self, floats: usize) -> *const f32 {
+        let [first, second] = &mut self.stretches;
+        let stretch = if first[0] < first[1] { first } else { second };
+        let next = stretch[0];
+        if next < stretch[1] {
+            stretch[0] = next.wrapping_add(floats);
+        }
+        next
     }
 }
 
