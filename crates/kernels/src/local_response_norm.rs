@@ -9,9 +9,13 @@
 //! The window of channel i is i - size / 2 ..= i + (size - 1) / 2, cut at the first and the last channel, as in PyTorch's
 //! `LocalResponseNorm`; the divisor is always `size`. The backward pass computes s again from x.
 //!
+//! A pixel's squares are written into a row between zeros, from which windows are summed at any channel alike, a vector
+//! at a time. The usual beta of 3/4 needs two square roots, any other a logarithm and an exponential.
+//!
 //! Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
 
 use crate::parts::Parts;
+use crate::simd::{Kernel, Simd};
 use crate::{Context, View4, ViewMut4};
 use std::ops::Range;
 
@@ -24,30 +28,22 @@ pub struct LocalResponseNorm {
     pub alpha: f32,
     /// Exponent.
     pub beta: f32,
-    /// What is added to the weighted mean square.
+    /// What is added to the weighted mean square; with it, s must be a positive normal number.
     pub k: f32,
 }
+
+/// Elementwise passes that either direction costs.
+const COST: usize = 8;
 
 impl LocalResponseNorm {
     /// y = x s^-beta.
     ///
-    /// Shapes: both `[n, h, w, c]`; y must not be the memory of x, which the backward pass needs.
+    /// Shapes: both `[n, h, w, c]`; y may be the memory of x, if no backward pass needs it.
     ///
     /// # Panics
     /// If the shapes differ or the window is empty.
     pub fn forward(&self, context: Context, x: View4, y: ViewMut4) {
-        self.check([x.shape(), y.shape()]);
-        let parts = Parts::new(x.pixels(), 8 * x.c());
-        context.pool.run(parts.count(), |_, part| {
-            for pixel in parts.range(part) {
-                // SAFETY: the pixel is one of both views, and no other part has it.
-                let (x, y) =
-                    unsafe { (read(x, pixel), std::slice::from_raw_parts_mut(y.pixel(pixel), x.c())) };
-                for (channel, y) in y.iter_mut().enumerate() {
-                    *y = (f64::from(x[channel]) * self.s(x, channel).powf(-f64::from(self.beta))) as f32;
-                }
-            }
-        });
+        self.run::<false>(context, x, x, &y);
     }
 
     /// The gradient of x.
@@ -57,48 +53,313 @@ impl LocalResponseNorm {
     /// # Panics
     /// If the shapes differ or the window is empty.
     pub fn backward(&self, context: Context, x: View4, dy: View4, dx: ViewMut4) {
-        self.check([x.shape(), dx.shape()]);
-        self.check([x.shape(), dy.shape()]);
-        let beta = f64::from(self.beta);
-        let factor = 2.0 * f64::from(self.alpha) * beta / self.size as f64;
-        let parts = Parts::new(x.pixels(), 16 * x.c());
+        self.run::<true>(context, x, dy, &dx);
+    }
+
+    fn run<const BACKWARD: bool>(&self, context: Context, x: View4, dy: View4, to: &ViewMut4) {
+        assert_eq!([x.shape(), dy.shape()], [to.shape(); 2], "operands of different shapes");
+        assert!(self.size > 0, "a window of at least one channel");
+        let parts = Parts::new(x.pixels(), COST * x.c());
         context.pool.run(parts.count(), |_, part| {
-            for pixel in parts.range(part) {
-                // SAFETY: the pixel is one of all views, and no other part has it.
-                let (x, dy) = unsafe { (read(x, pixel), read(dy, pixel).to_vec()) };
-                for i in 0..x.len() {
-                    let coupled = (0..x.len()).filter(|&j| self.window(j, x.len()).contains(&i));
-                    let sum: f64 = coupled
-                        .map(|j| f64::from(dy[j]) * f64::from(x[j]) * self.s(x, j).powf(-beta - 1.0))
-                        .sum();
-                    let own = f64::from(dy[i]) * self.s(x, i).powf(-beta);
-                    // SAFETY: as above.
-                    unsafe { *dx.pixel(pixel).add(i) = (own - factor * f64::from(x[i]) * sum) as f32 };
+            let pixels = parts.range(part);
+            let reach = (self.size / 2).min(x.c());
+            let length = 2 * reach + x.c().next_multiple_of(MOST_LANES);
+            let (mut short, mut long) = ([[0.0; SHORT]; 2], Vec::new());
+            let (squares, terms) = if length <= SHORT {
+                let [squares, terms] = &mut short;
+                (squares.as_mut_slice(), terms.as_mut_slice())
+            } else {
+                long.resize(2 * length, 0.0);
+                long.split_at_mut(length)
+            };
+            let [squares, terms] = [squares, terms].map(<[f32]>::as_mut_ptr);
+            if self.beta == 0.75 {
+                context.isa.run(Pass::<BACKWARD, true> {
+                    norm: self,
+                    x,
+                    dy,
+                    to,
+                    pixels,
+                    reach,
+                    squares,
+                    terms,
+                });
+            } else {
+                context.isa.run(Pass::<BACKWARD, false> {
+                    norm: self,
+                    x,
+                    dy,
+                    to,
+                    pixels,
+                    reach,
+                    squares,
+                    terms,
+                });
+            }
+        });
+    }
+}
+
+/// Floats of a row that needs no allocation: all channels and what lies around them, in any network known.
+const SHORT: usize = 1024;
+
+/// Lanes of the widest vector: a row may be read so far behind its last channel.
+const MOST_LANES: usize = 16;
+
+/// Either direction over some pixels, which no other part has; `ROOTS` if beta is 3/4.
+struct Pass<'a, const BACKWARD: bool, const ROOTS: bool> {
+    norm: &'a LocalResponseNorm,
+    x: View4<'a>,
+    /// Not read on the way forward.
+    dy: View4<'a>,
+    /// y or dx.
+    to: &'a ViewMut4<'a>,
+    pixels: Range<usize>,
+    /// Zeros before the channels of a row; as many stand behind them, and some to fill a vector.
+    reach: usize,
+    /// A row for the squares of x, and one for dy x s^(-beta - 1).
+    squares: *mut f32,
+    terms: *mut f32,
+}
+
+impl<const BACKWARD: bool, const ROOTS: bool> Kernel for Pass<'_, BACKWARD, ROOTS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for pixel in self.pixels.clone() {
+            // SAFETY: the pixel is one of the part; squares are written before windows of them are summed, and terms
+            // of all channels before theirs.
+            unsafe {
+                self.channels::<S>(|channel, count| self.square(simd, pixel, channel, count));
+                self.channels::<S>(|channel, count| self.scale(simd, pixel, channel, count));
+                if BACKWARD {
+                    self.channels::<S>(|channel, count| self.couple(simd, pixel, channel, count));
                 }
+            }
+        }
+    }
+}
+
+impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
+    /// Calls `body` with the first channel and the length of each vector of channels.
+    #[inline(always)]
+    fn channels<S: Simd>(&self, body: impl Fn(usize, usize)) {
+        let channels = self.x.c();
+        let whole = channels - channels % S::LANES;
+        (0..whole).step_by(S::LANES).for_each(|channel| body(channel, S::LANES));
+        if whole < channels {
+            body(whole, channels - whole);
+        }
+    }
+
+    /// Writes the squares of some channels into their row.
+    ///
+    /// # Safety
+    /// Pixel and channels are some of the part.
+    #[inline(always)]
+    unsafe fn square<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize) {
+        // SAFETY: the caller vouches for the channels, for which the row has room behind `reach` zeros.
+        unsafe {
+            let x = simd.load_up_to(self.x.pixel(pixel).add(channel), count);
+            simd.store_up_to(self.squares.add(self.reach + channel), simd.mul(x, x), count);
+        }
+    }
+
+    /// Sums windows of a row that begin `before` their channel.
+    ///
+    /// # Safety
+    /// The channels are some of the part's and `before` is at most `reach`.
+    #[inline(always)]
+    unsafe fn window<S: Simd>(&self, simd: S, row: *const f32, channel: usize, before: usize) -> S::Vector {
+        let width = self.before() + self.after() + 1;
+        // SAFETY: `reach` is no less than either side of a window, so from the first to the last lane all is in the row.
+        unsafe {
+            let first = row.add(self.reach + channel - before);
+            let mut sum = simd.load(first);
+            for offset in 1..width {
+                sum = simd.add(sum, simd.load(first.add(offset)));
+            }
+            sum
+        }
+    }
+
+    /// Channels of a window before and behind its own, no more than there are.
+    #[inline(always)]
+    fn before(&self) -> usize {
+        (self.norm.size / 2).min(self.reach)
+    }
+
+    #[inline(always)]
+    fn after(&self) -> usize {
+        ((self.norm.size - 1) / 2).min(self.reach)
+    }
+
+    /// y, or the first term of dx together with what its neighbours need of it.
+    ///
+    /// # Safety
+    /// As [`Self::square`], with all squares of the pixel in their row.
+    #[inline(always)]
+    unsafe fn scale<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize) {
+        let weight = simd.splat(self.norm.alpha / self.norm.size as f32);
+        // SAFETY: the caller vouches for pixel and channels.
+        unsafe {
+            let squares = self.window(simd, self.squares, channel, self.before());
+            let base = simd.mul_add(squares, weight, simd.splat(self.norm.k));
+            let reciprocal = simd.div(simd.splat(1.0), base);
+            let power = match ROOTS {
+                true => simd.mul(simd.sqrt(simd.sqrt(base)), reciprocal),
+                false => power(simd, base, -self.norm.beta),
+            };
+            let x = simd.load_up_to(self.x.pixel(pixel).add(channel), count);
+            let to = self.to.pixel(pixel).add(channel);
+            if BACKWARD {
+                let own = simd.mul(simd.load_up_to(self.dy.pixel(pixel).add(channel), count), power);
+                simd.store_up_to(to, own, count);
+                let term = simd.mul(simd.mul(own, x), reciprocal);
+                simd.store_up_to(self.terms.add(self.reach + channel), term, count);
+            } else {
+                simd.store_up_to(to, simd.mul(x, power), count);
+            }
+        }
+    }
+
+    /// The second term of dx.
+    ///
+    /// # Safety
+    /// As [`Self::scale`], which has been called for all channels of the pixel.
+    #[inline(always)]
+    unsafe fn couple<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize) {
+        let LocalResponseNorm { size, alpha, beta, .. } = *self.norm;
+        let factor = simd.splat(-2.0 * alpha * beta / size as f32);
+        // SAFETY: the caller vouches for pixel and channels.
+        unsafe {
+            // A channel lies in the windows of those as far behind it as a window reaches before its own.
+            let sum = self.window(simd, self.terms, channel, self.after());
+            let x = simd.load_up_to(self.x.pixel(pixel).add(channel), count);
+            let to = self.to.pixel(pixel).add(channel);
+            let dx = simd.mul_add(simd.mul(x, factor), sum, simd.load_up_to(to, count));
+            simd.store_up_to(to, dx, count);
+        }
+    }
+}
+
+/// base^exponent, lane by lane.
+#[inline(always)]
+fn power<S: Simd>(simd: S, base: S::Vector, exponent: f32) -> S::Vector {
+    let mut lanes = [0.0f32; MOST_LANES];
+    // SAFETY: no vector has more lanes than the array.
+    unsafe {
+        simd.store(lanes.as_mut_ptr(), base);
+        lanes[..S::LANES].iter_mut().for_each(|lane| *lane = lane.powf(exponent));
+        simd.load(lanes.as_ptr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
+    use fovea_reference::{LocalResponseNorm as Naive, check};
+
+    const SHAPES: [[usize; 4]; 8] = [
+        [1, 1, 1, 1],
+        [2, 3, 5, 3],
+        [1, 2, 2, 17],
+        [2, 4, 1, 33],
+        [1, 7, 3, 16],
+        [2, 5, 5, 64],
+        [3, 27, 27, 96],
+        [1, 1, 3, 1030],
+    ];
+
+    /// AlexNet's, an even window, one channel alone, all channels of most shapes; with a weight that is felt.
+    const NORMS: [LocalResponseNorm; 5] = [
+        LocalResponseNorm { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 },
+        LocalResponseNorm { size: 4, alpha: 2.0, beta: 0.75, k: 2.0 },
+        LocalResponseNorm { size: 1, alpha: 0.5, beta: 0.5, k: 0.1 },
+        LocalResponseNorm { size: 5, alpha: 1.5, beta: 1.0, k: 0.5 },
+        LocalResponseNorm { size: 37, alpha: 30.0, beta: 0.75, k: 1.0 },
+    ];
+
+    fn naive(norm: LocalResponseNorm) -> Naive {
+        let [alpha, beta, k] = [norm.alpha, norm.beta, norm.k].map(f64::from);
+        Naive { size: norm.size, alpha, beta, k }
+    }
+
+    #[test]
+    fn both_passes_equal_the_reference() {
+        for (norm, shape) in NORMS.into_iter().flat_map(|norm| SHAPES.map(|shape| (norm, shape))) {
+            for (gap_x, gap_y) in [(0, 0), (2, 0), (0, 1)] {
+                let (x, dy) = (Tensor::uniform(1, shape, gap_x), Tensor::uniform(2, shape, gap_y));
+                let expected = naive(norm).forward(&x.wide(), shape[3]);
+                let gradient = naive(norm).backward(&x.wide(), &dy.wide(), shape[3]);
+                on_every_isa(|context| {
+                    let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
+                    norm.forward(context, x.view(), y.view_mut());
+                    assert_matches(&y.values(), &expected, 1e-6);
+                    norm.backward(context, x.view(), dy.view(), dx.view_mut());
+                    assert_matches(&dx.values(), &gradient, 1e-6);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_equals_a_finite_difference_of_the_forward_pass() {
+        let shape = [1, 1, 2, 9];
+        let (x, dy) = (Tensor::uniform(1, shape, 0), Tensor::uniform(2, shape, 0));
+        for norm in NORMS {
+            on_every_isa(|context| {
+                let loss = |x: &[f64]| {
+                    let mut y = Tensor::unwritten(shape, 0);
+                    norm.forward(context, Tensor::new(&check::narrow(x), shape, 0).view(), y.view_mut());
+                    check::dot(&y.wide(), &dy.wide())
+                };
+                let mut dx = Tensor::unwritten(shape, 0);
+                norm.backward(context, x.view(), dy.view(), dx.view_mut());
+                assert_matches(&dx.values(), &check::finite_difference(&x.wide(), 1e-2, loss), 2e-3);
+            });
+        }
+    }
+
+    #[test]
+    fn both_passes_work_in_place() {
+        let shape = [2, 3, 3, 21];
+        let (x, dy) = (Tensor::uniform(1, shape, 1), Tensor::uniform(2, shape, 1));
+        on_every_isa(|context| {
+            for norm in NORMS {
+                let ([mut y, mut dx], mut on_x, mut on_dy) =
+                    ([(); 2].map(|()| Tensor::unwritten(shape, 0)), x.clone(), dy.clone());
+                norm.forward(context, x.view(), y.view_mut());
+                let view = on_x.view_mut();
+                norm.forward(context, view.as_view(), view);
+                norm.backward(context, x.view(), dy.view(), dx.view_mut());
+                let view = on_dy.view_mut();
+                norm.backward(context, x.view(), view.as_view(), view);
+                assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
             }
         });
     }
 
-    fn check(&self, shapes: [[usize; 4]; 2]) {
-        assert_eq!(shapes[0], shapes[1], "operands of different shapes");
-        assert!(self.size > 0, "a window of at least one channel");
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let [x, dy] = [1, 2].map(|seed| Tensor::uniform(seed, [3, 27, 27, 65], 0));
+        for norm in NORMS {
+            assert_threads_agree(|context| {
+                let [mut y, mut dx] = [(); 2].map(|()| x.clone());
+                norm.forward(context, x.view(), y.view_mut());
+                norm.backward(context, x.view(), dy.view(), dx.view_mut());
+                [y.values(), dx.values()].concat()
+            });
+        }
     }
 
-    fn window(&self, channel: usize, channels: usize) -> Range<usize> {
-        channel.saturating_sub(self.size / 2)..channels.min(channel + (self.size - 1) / 2 + 1)
+    #[test]
+    #[should_panic(expected = "a window of at least one channel")]
+    fn an_empty_window_is_refused() {
+        let x = Tensor::uniform(1, [1, 1, 1, 4], 0);
+        let norm = LocalResponseNorm { size: 0, ..NORMS[0] };
+        on_every_isa(|context| norm.forward(context, x.view(), x.clone().view_mut()));
     }
-
-    fn s(&self, x: &[f32], channel: usize) -> f64 {
-        let squares: f64 = x[self.window(channel, x.len())].iter().map(|&x| f64::from(x).powi(2)).sum();
-        f64::from(self.k) + f64::from(self.alpha) / self.size as f64 * squares
-    }
-}
-
-/// The channels of a pixel.
-///
-/// # Safety
-/// The pixel is one of the view's, and nobody writes it meanwhile.
-unsafe fn read<'a>(view: View4<'a>, pixel: usize) -> &'a [f32] {
-    // SAFETY: the caller vouches for the pixel.
-    unsafe { std::slice::from_raw_parts(view.pixel(pixel), view.c()) }
 }

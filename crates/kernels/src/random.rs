@@ -9,6 +9,18 @@
 
 use std::f64::consts::TAU;
 
+const ROUNDS: usize = 10;
+
+/// What the words are multiplied by in a round, and what is added to the keys after it.
+const MULTIPLIERS: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
+/// Numbers that are drawn at a time where memory is filled with them.
+pub(crate) const WORDS: usize = 256;
+
+/// Counters whose blocks are computed side by side.
+const GROUP: usize = 8;
+
 /// What random numbers are drawn for; keeps the streams of one seed apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -45,13 +57,13 @@ impl Philox {
             [counter as u32, (counter >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
         let [mut k0, mut k1] = [self.seed as u32, (self.seed >> 32) as u32];
         let mut round = 0;
-        while round < 10 {
-            let p0 = 0xD251_1F53 * x0 as u64;
-            let p1 = 0xCD9E_8D57 * x2 as u64;
+        while round < ROUNDS {
+            let p0 = MULTIPLIERS[0] * x0 as u64;
+            let p1 = MULTIPLIERS[1] * x2 as u64;
             [x0, x1, x2, x3] =
                 [(p1 >> 32) as u32 ^ x1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ x3 ^ k1, p0 as u32];
-            k0 = k0.wrapping_add(0x9E37_79B9);
-            k1 = k1.wrapping_add(0xBB67_AE85);
+            k0 = k0.wrapping_add(WEYL[0]);
+            k1 = k1.wrapping_add(WEYL[1]);
             round += 1;
         }
         [x0, x1, x2, x3]
@@ -65,6 +77,44 @@ impl Philox {
     /// The values at `4 * counter ..` of the sequence that [`Philox::uniform`] gives.
     pub fn uniforms(&self, counter: u64) -> [f32; 4] {
         self.block(counter).map(|word| (word >> 8) as f32 * (1.0 / (1 << 24) as f32))
+    }
+
+    /// The upper 24 bits, as whole numbers, of the words of counters from `counter` on: what [`Philox::uniforms`] gives
+    /// times 2^24. It has no branches, so that a compiler makes vectors of it; inlined into a function for an
+    /// instruction set it runs as wide as that set.
+    #[inline(always)]
+    pub(crate) fn fill(&self, counter: u64, numbers: &mut [f32; WORDS]) {
+        for (group, numbers) in numbers.chunks_exact_mut(4 * GROUP).enumerate() {
+            let words = self.group(counter.wrapping_add((group * GROUP) as u64));
+            for lane in 0..GROUP {
+                for word in 0..4 {
+                    numbers[4 * lane + word] = (words[word][lane] as u32 >> 8) as i32 as f32;
+                }
+            }
+        }
+    }
+
+    /// The blocks of [`GROUP`] counters side by side, each word in the lower half of 64 bits, which is what a vector
+    /// multiplication reads and its product needs.
+    #[inline(always)]
+    fn group(&self, counter: u64) -> [[u64; GROUP]; 4] {
+        const LOW: u64 = u32::MAX as u64;
+        let counters: [u64; GROUP] = std::array::from_fn(|lane| counter.wrapping_add(lane as u64));
+        let mut x0 = counters.map(|counter| counter & LOW);
+        let mut x1 = counters.map(|counter| counter >> 32);
+        let (mut x2, mut x3) = ([self.stream & LOW; GROUP], [self.stream >> 32; GROUP]);
+        let [mut k0, mut k1] = [self.seed as u32, (self.seed >> 32) as u32];
+        for _ in 0..ROUNDS {
+            for lane in 0..GROUP {
+                let (p0, p1) = (MULTIPLIERS[0] * x0[lane], MULTIPLIERS[1] * x2[lane]);
+                x0[lane] = (p1 >> 32) ^ x1[lane] ^ k0 as u64;
+                x2[lane] = (p0 >> 32) ^ x3[lane] ^ k1 as u64;
+                (x1[lane], x3[lane]) = (p1 & LOW, p0 & LOW);
+            }
+            k0 = k0.wrapping_add(WEYL[0]);
+            k1 = k1.wrapping_add(WEYL[1]);
+        }
+        [x0, x1, x2, x3]
     }
 
     /// The value at `index` of a sequence of normal values with mean 0 and deviation 1, at most 6.7 in magnitude.
@@ -107,6 +157,8 @@ const fn join(low: u32, high: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
+    use crate::simd::{Kernel, Simd};
 
     #[test]
     fn blocks_equal_the_known_answers_of_the_authors() {
@@ -121,6 +173,34 @@ mod tests {
             philox([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
+    }
+
+    /// Fills memory as a kernel of an instruction set does.
+    struct Fill<'a>(Philox, u64, &'a mut [f32; WORDS]);
+
+    impl Kernel for Fill<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) {
+            self.0.fill(self.1, self.2);
+        }
+    }
+
+    #[test]
+    fn memory_is_filled_with_the_words_of_the_blocks_on_every_instruction_set() {
+        let philox = Philox { seed: 0x0123_4567_89AB_CDEF, stream: 0xFEDC_BA98_7654_3210 };
+        for (isa, counter) in Isa::available()
+            .into_iter()
+            .flat_map(|isa| [0, 64, u64::from(u32::MAX) - 5, u64::MAX - 3].map(|counter| (isa, counter)))
+        {
+            let mut numbers = [f32::NAN; WORDS];
+            isa.run(Fill(philox, counter, &mut numbers));
+            for (index, number) in numbers.into_iter().enumerate() {
+                let word = philox.block(counter.wrapping_add(index as u64 / 4))[index % 4];
+                assert_eq!(number, (word >> 8) as f32, "{index} on {}", isa.name());
+            }
+        }
     }
 
     #[test]

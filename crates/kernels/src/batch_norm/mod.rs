@@ -17,9 +17,18 @@
 //!
 //! Shapes: x, y, dy, dx `[n, h, w, c]` with any pixel strides; weight, bias and their gradients `[c]`.
 //!
+//! Sums over the pixels are taken in f32 for each part of the image, of differences from a pivot near the mean, so that
+//! a mean far larger than the deviation costs the variance no digits; the parts are added in f64, in order.
+//!
 //! Source: Ioffe, Szegedy, arXiv:1502.03167. Equals PyTorch's `BatchNorm2d`.
 
+mod passes;
+#[cfg(test)]
+mod tests;
+
+use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
+use passes::{Affine, BackwardInput, BackwardSums, Normalize, Open, Output, Recompute, Squares, Sums};
 
 /// Statistics for inference, which follow those of the batches.
 #[derive(Debug)]
@@ -45,7 +54,9 @@ pub enum Mask<'a> {
 
 /// Floats of scratch memory that [`statistics`] and [`backward_sums`] need for a tensor of this shape.
 pub fn scratch_len(shape: [usize; 4]) -> usize {
-    2 * shape[3]
+    let [n, h, w, channels] = shape;
+    // A pivot, and two sums a part.
+    channels * (1 + 2 * passes::parts(n * h * w, channels).count())
 }
 
 /// Mean and deviation of each channel of x, into `saved` and, as PyTorch does, into the running statistics: the
@@ -70,21 +81,31 @@ pub fn statistics(
         "length of the running statistics"
     );
     assert!(scratch.len() >= scratch_len(x.shape()), "length of the scratch memory");
-    let _ = context;
-    for channel in 0..channels {
-        let values = (0..pixels).map(|pixel| f64::from(at(x, pixel, channel)));
-        let mean = values.clone().sum::<f64>() / pixels as f64;
-        let variance = values.map(|value| (value - mean).powi(2)).sum::<f64>() / pixels as f64;
-        saved[channel] = mean as f32;
-        saved[channels + channel] = (1.0 / (variance + f64::from(epsilon)).sqrt()) as f32;
-        let unbiased = variance * pixels as f64 / (pixels - 1).max(1) as f64;
-        let momentum = f64::from(running.momentum);
-        let follow = |running: &mut f32, batch: f64| {
-            *running = ((1.0 - momentum) * f64::from(*running) + momentum * batch) as f32;
+    let (pivot, scratch) = scratch.split_at_mut(channels);
+    passes::pivot(x, pivot);
+    let mut sums = Sums::new(x, scratch);
+    sums.add_up(context, |sum, square| Squares { x, pivot, sum, square });
+    let momentum = f64::from(running.momentum);
+    let [saved, mean, variance] = [saved, running.mean, running.variance].map(Shareable::new);
+    sums.finish(context, |channel, sum, squares| {
+        let shift = sum / pixels as f64;
+        let batch_mean = f64::from(pivot[channel]) + shift;
+        let batch_variance = match squares / pixels as f64 - shift * shift {
+            rounded if rounded < 0.0 => 0.0,
+            variance => variance,
         };
-        follow(&mut running.mean[channel], mean);
-        follow(&mut running.variance[channel], unbiased);
-    }
+        let unbiased = batch_variance * pixels as f64 / (pixels - 1).max(1) as f64;
+        // SAFETY: the arrays have an element for each channel, `saved` two; the channel is this call's alone.
+        unsafe {
+            *saved.pointer().add(channel) = batch_mean as f32;
+            let deviation = (batch_variance + f64::from(epsilon)).sqrt();
+            *saved.pointer().add(channels + channel) = (1.0 / deviation) as f32;
+            for (running, batch) in [(mean, batch_mean), (variance, unbiased)] {
+                let running = running.pointer().add(channel);
+                *running = ((1.0 - momentum) * f64::from(*running) + momentum * batch) as f32;
+            }
+        }
+    });
 }
 
 /// Scale and shift of each channel from the batch's statistics: for training.
@@ -140,14 +161,14 @@ pub fn normalize(
     let channels = x.c();
     assert!(x.shape() == y.shape() && residual.is_none_or(|r| r.shape() == y.shape()), "different shapes");
     assert_eq!(affine.len(), 2 * channels, "length of affine");
-    let _ = context;
-    for (pixel, channel) in (0..x.pixels()).flat_map(|pixel| (0..channels).map(move |c| (pixel, c))) {
-        let mut z = at(x, pixel, channel).mul_add(affine[channel], affine[channels + channel]);
-        z += residual.map_or(0.0, |residual| at(residual, pixel, channel));
-        if activation == Activation::Relu && z <= 0.0 {
-            z = 0.0;
-        }
-        put(&y, pixel, channel, z);
+    let lowest = match activation {
+        Activation::None => f32::NEG_INFINITY,
+        Activation::Relu => 0.0,
+    };
+    let affine = Affine::new(affine);
+    match residual {
+        None => passes::run(context, x, Normalize::<false> { x, affine, residual: x, lowest, y: &y }),
+        Some(residual) => passes::run(context, x, Normalize::<true> { x, affine, residual, lowest, y: &y }),
     }
 }
 
@@ -163,7 +184,7 @@ pub fn normalize(
 ///
 /// # Panics
 /// If shapes or lengths differ.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments)] // what the passes hand to each other, each named by its formula
 pub fn backward_sums(
     context: Context,
     x: View4,
@@ -181,20 +202,49 @@ pub fn backward_sums(
     assert!(dresidual.as_ref().is_none_or(|d| d.shape() == x.shape()), "shape of dresidual");
     assert_eq!([dweight.len(), dbias.len()], [channels; 2], "length of dweight or dbias");
     assert!(scratch.len() >= scratch_len(x.shape()), "length of the scratch memory");
-    let _ = context;
-    for channel in 0..channels {
-        let (mut sum, mut product) = (0.0, 0.0);
-        for pixel in 0..x.pixels() {
-            let dz = masked(x, dy, mask, affine, pixel, channel);
-            if let Some(dresidual) = &dresidual {
-                put(dresidual, pixel, channel, dz);
-            }
-            sum += f64::from(dz);
-            product += f64::from(dz) * f64::from(at(x, pixel, channel) - saved[channel]);
-        }
-        dbias[channel] = sum as f32;
-        dweight[channel] = (product * f64::from(saved[channels + channel])) as f32;
+    let (mean, deviation) = saved.split_at(channels);
+    let (affine, dresidual) = (Affine::new(affine), dresidual.as_ref());
+    let mut sums = Sums::new(x, scratch);
+    match mask {
+        Mask::None => sums.add_up(context, |sum, product| BackwardSums {
+            x,
+            dy,
+            gate: Open,
+            mean,
+            affine,
+            dresidual,
+            sum,
+            product,
+        }),
+        Mask::Recompute => sums.add_up(context, |sum, product| BackwardSums {
+            x,
+            dy,
+            gate: Recompute,
+            mean,
+            affine,
+            dresidual,
+            sum,
+            product,
+        }),
+        Mask::Output(y) => sums.add_up(context, |sum, product| BackwardSums {
+            x,
+            dy,
+            gate: Output(y),
+            mean,
+            affine,
+            dresidual,
+            sum,
+            product,
+        }),
     }
+    let [dweight, dbias] = [dweight, dbias].map(Shareable::new);
+    sums.finish(context, |channel, sum, product| {
+        // SAFETY: both arrays have an element for each channel, which is this call's alone.
+        unsafe {
+            *dbias.pointer().add(channel) = sum as f32;
+            *dweight.pointer().add(channel) = (product * f64::from(deviation[channel])) as f32;
+        }
+    });
 }
 
 /// dx = scale * (dz - dbias / pixels - x' * dweight / pixels), where dz is the masked dy, x' the normalised x, and the
@@ -203,7 +253,7 @@ pub fn backward_sums(
 ///
 /// # Panics
 /// If shapes or lengths differ.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments)] // what the passes hand to each other, each named by its formula
 pub fn backward_input(
     context: Context,
     x: View4,
@@ -215,16 +265,27 @@ pub fn backward_input(
     dbias: &[f32],
     dx: ViewMut4,
 ) {
-    let (pixels, channels) = (x.pixels(), x.c());
+    let channels = x.c();
     check_backward(x, dy, mask, saved, affine);
     assert_eq!(dx.shape(), x.shape(), "shape of dx");
     assert_eq!([dweight.len(), dbias.len()], [channels; 2], "length of dweight or dbias");
-    let _ = context;
-    for (pixel, channel) in (0..pixels).flat_map(|pixel| (0..channels).map(move |c| (pixel, c))) {
-        let dz = masked(x, dy, mask, affine, pixel, channel);
-        let normalized = (at(x, pixel, channel) - saved[channel]) * saved[channels + channel];
-        let mean = (dbias[channel] + normalized * dweight[channel]) / pixels as f32;
-        put(&dx, pixel, channel, affine[channel] * (dz - mean));
+    let ((mean, deviation), affine, dx) = (saved.split_at(channels), Affine::new(affine), &dx);
+    match mask {
+        Mask::None => passes::run(
+            context,
+            x,
+            BackwardInput { x, dy, gate: Open, mean, deviation, affine, dweight, dbias, dx },
+        ),
+        Mask::Recompute => passes::run(
+            context,
+            x,
+            BackwardInput { x, dy, gate: Recompute, mean, deviation, affine, dweight, dbias, dx },
+        ),
+        Mask::Output(y) => passes::run(
+            context,
+            x,
+            BackwardInput { x, dy, gate: Output(y), mean, deviation, affine, dweight, dbias, dx },
+        ),
     }
 }
 
@@ -235,27 +296,4 @@ fn check_backward(x: View4, dy: View4, mask: Mask, saved: &[f32], affine: &[f32]
     };
     assert_eq!(shapes, [x.shape(); 2], "different shapes");
     assert_eq!([saved.len(), affine.len()], [2 * x.c(); 2], "length of saved or affine");
-}
-
-fn masked(x: View4, dy: View4, mask: Mask, affine: &[f32], pixel: usize, channel: usize) -> f32 {
-    let kept = match mask {
-        Mask::None => true,
-        Mask::Recompute => {
-            at(x, pixel, channel).mul_add(affine[channel], affine[affine.len() / 2 + channel]) > 0.0
-        }
-        Mask::Output(y) => at(y, pixel, channel) > 0.0,
-    };
-    if kept { at(dy, pixel, channel) } else { 0.0 }
-}
-
-fn at(view: View4, pixel: usize, channel: usize) -> f32 {
-    assert!(pixel < view.pixels() && channel < view.c());
-    // SAFETY: the element is one of the view.
-    unsafe { *view.pixel(pixel).add(channel) }
-}
-
-fn put(view: &ViewMut4, pixel: usize, channel: usize, value: f32) {
-    assert!(pixel < view.pixels() && channel < view.c());
-    // SAFETY: the element is one of the view.
-    unsafe { *view.pixel(pixel).add(channel) = value };
 }

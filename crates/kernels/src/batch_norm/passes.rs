@@ -1,0 +1,452 @@
+//! The passes over the pixels: each is a [`Pass`], which says what happens to one vector of channels of a few pixels.
+//!
+//! A part of the image is walked in tiles of four pixels, so that what belongs to a channel (pivot, scale, running
+//! sums) is loaded, and the sums stored, once for four pixels, while memory is still read nearly in order.
+
+use crate::parts::Parts;
+use crate::simd::{Kernel, Simd};
+use crate::threads::Shareable;
+use crate::{Context, View4, ViewMut4};
+use std::ops::Range;
+
+/// Pixels that stay together when a pass is cut into parts.
+const BLOCK: usize = 32;
+
+/// Pixels of a tile.
+const TILE: usize = 4;
+
+/// Floats from what is read to what is asked for: enough to hide the latency of memory, little enough for the nearest
+/// cache.
+const AHEAD: usize = 512;
+
+/// How a pass over the pixels is cut, by blocks of pixels.
+pub(super) fn parts(pixels: usize, channels: usize) -> Parts {
+    Parts::new(pixels.div_ceil(BLOCK), BLOCK * channels)
+}
+
+/// Some pixels at one vector of channels.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The first pixel, counted over all images.
+    pixel: usize,
+    /// Pixels from it to the one to ask memory for.
+    ahead: usize,
+    /// The first channel.
+    channel: usize,
+    /// Channels, at most a vector of them.
+    count: usize,
+}
+
+impl Place {
+    /// Reads the channels of the `p`-th pixel.
+    ///
+    /// # Safety
+    /// The place lies in the view, whose memory is readable, and has more than `p` pixels.
+    #[inline(always)]
+    unsafe fn read<S: Simd>(&self, simd: S, view: View4, p: usize) -> S::Vector {
+        let pointer = view.pixel(self.pixel + p).wrapping_add(self.channel);
+        simd.prefetch(pointer.wrapping_add(self.ahead * view.ld()));
+        // SAFETY: the caller vouches for the element.
+        unsafe { simd.load_up_to(pointer, self.count) }
+    }
+
+    /// Writes the channels of the `p`-th pixel.
+    ///
+    /// # Safety
+    /// As [`Place::read`], and no other thread touches the element.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, simd: S, view: &ViewMut4, p: usize, vector: S::Vector) {
+        // SAFETY: the caller vouches for the element.
+        unsafe { simd.store_up_to(view.pixel(self.pixel + p).wrapping_add(self.channel), vector, self.count) }
+    }
+
+    /// Reads what an array has for the channels.
+    ///
+    /// # Safety
+    /// The array has an element for each channel.
+    #[inline(always)]
+    unsafe fn of<S: Simd>(&self, simd: S, array: &[f32]) -> S::Vector {
+        // SAFETY: the caller vouches for the elements.
+        unsafe { simd.load_up_to(array.as_ptr().add(self.channel), self.count) }
+    }
+
+    /// Adds to what an array has for the channels.
+    ///
+    /// # Safety
+    /// The array has an element for each channel, and no other thread touches them.
+    #[inline(always)]
+    unsafe fn add_to<S: Simd>(&self, simd: S, array: *mut f32, vector: S::Vector) {
+        // SAFETY: the caller vouches for the elements.
+        unsafe {
+            let array = array.add(self.channel);
+            let sum = simd.add(simd.load_up_to(array, self.count), vector);
+            simd.store_up_to(array, sum, self.count);
+        }
+    }
+}
+
+/// What a pass does.
+pub(super) trait Pass: Sync {
+    /// Handles `PIXELS` neighbouring pixels of a place. Implementations are `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The place lies in the pass's views and arrays, and no other thread has its pixels.
+    unsafe fn tile<S: Simd, const PIXELS: usize>(&self, simd: S, place: Place);
+}
+
+/// Runs a pass over all pixels; its views have the shape of x.
+pub(super) fn run(context: Context, x: View4, pass: impl Pass) {
+    let parts = parts(x.pixels(), x.c());
+    context.pool.run(parts.count(), |_, part| walk(context, x, parts.range(part), &pass));
+}
+
+/// Runs a pass over some blocks of pixels.
+fn walk(context: Context, x: View4, blocks: Range<usize>, pass: &impl Pass) {
+    let pixels = blocks.start * BLOCK..x.pixels().min(blocks.end * BLOCK);
+    context.isa.run(Walk { pixels, channels: x.c(), pass });
+}
+
+struct Walk<'a, P> {
+    pixels: Range<usize>,
+    channels: usize,
+    pass: &'a P,
+}
+
+impl<P: Pass> Kernel for Walk<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Range { start, end } = self.pixels;
+        let whole = end - (end - start) % TILE;
+        (start..whole).step_by(TILE).for_each(|pixel| self.channels::<S, TILE>(simd, pixel));
+        (whole..end).for_each(|pixel| self.channels::<S, 1>(simd, pixel));
+    }
+}
+
+impl<P: Pass> Walk<'_, P> {
+    /// All channels of `PIXELS` pixels.
+    #[inline(always)]
+    fn channels<S: Simd, const PIXELS: usize>(&self, simd: S, pixel: usize) {
+        let ahead = (AHEAD / self.channels).next_multiple_of(TILE).max(TILE);
+        let mut channel = 0;
+        // SAFETY: pixels and channels are some of x's, whose shape the pass's views and arrays have; the pixels belong
+        // to this part alone.
+        unsafe {
+            while channel + S::LANES <= self.channels {
+                self.pass.tile::<S, PIXELS>(simd, Place { pixel, ahead, channel, count: S::LANES });
+                channel += S::LANES;
+            }
+            if channel < self.channels {
+                let count = self.channels - channel;
+                self.pass.tile::<S, PIXELS>(simd, Place { pixel, ahead, channel, count });
+            }
+        }
+    }
+}
+
+/// Two sums over the pixels for each channel, one pair of arrays a part.
+pub(super) struct Sums<'a> {
+    x: View4<'a>,
+    parts: Parts,
+    arrays: &'a mut [f32],
+}
+
+impl<'a> Sums<'a> {
+    /// Sums over the pixels of x; `arrays` has two floats for each part and channel.
+    pub(super) fn new(x: View4<'a>, arrays: &'a mut [f32]) -> Self {
+        let parts = parts(x.pixels(), x.c());
+        Self { x, parts, arrays: &mut arrays[..2 * parts.count() * x.c()] }
+    }
+
+    /// Runs for each part the pass that `pass` makes; it adds to both arrays of that part, which begin as zeros.
+    pub(super) fn add_up<P: Pass>(
+        &mut self,
+        context: Context,
+        pass: impl Fn(*mut f32, *mut f32) -> P + Sync,
+    ) {
+        let (x, parts, channels) = (self.x, self.parts, self.x.c());
+        let arrays = Shareable::new(self.arrays);
+        context.pool.run(parts.count(), |_, part| {
+            // SAFETY: a part has its own range, which lies in the arrays.
+            let own = unsafe { arrays.slice(part * 2 * channels, 2 * channels) };
+            own.fill(0.0);
+            let (first, second) = own.split_at_mut(channels);
+            walk(context, x, parts.range(part), &pass(first.as_mut_ptr(), second.as_mut_ptr()));
+        });
+    }
+
+    /// Adds the parts in f64, in order, and gives `finish` each channel with its two sums.
+    pub(super) fn finish(&self, context: Context, finish: impl Fn(usize, f64, f64) + Sync) {
+        let groups = Parts::new(self.x.c().div_ceil(GROUP), 4 * GROUP * self.parts.count());
+        context.pool.run(groups.count(), |_, part| {
+            context.isa.run(Finish { sums: self, groups: groups.range(part), finish: &finish });
+        });
+    }
+}
+
+/// Channels whose sums over the parts are taken side by side.
+const GROUP: usize = 16;
+
+struct Finish<'a, F> {
+    sums: &'a Sums<'a>,
+    groups: Range<usize>,
+    finish: &'a F,
+}
+
+impl<F: Fn(usize, f64, f64)> Kernel for Finish<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let channels = self.sums.x.c();
+        for group in self.groups {
+            let (start, end) = (group * GROUP, channels.min((group + 1) * GROUP));
+            let mut totals = [[0.0; GROUP]; 2];
+            for arrays in self.sums.arrays.chunks_exact(2 * channels) {
+                let (first, second) = arrays.split_at(channels);
+                for (totals, array) in totals.iter_mut().zip([first, second]) {
+                    totals.iter_mut().zip(&array[start..end]).for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+            }
+            (start..end).for_each(|c| (self.finish)(c, totals[0][c - start], totals[1][c - start]));
+        }
+    }
+}
+
+/// Pixels that a pivot is the mean of.
+const SAMPLES: usize = 16;
+
+/// For each channel a value near the mean: that of a few pixels from all over x.
+pub(super) fn pivot(x: View4, pivot: &mut [f32]) {
+    let samples = SAMPLES.min(x.pixels());
+    pivot.fill(0.0);
+    for sample in 0..samples {
+        // SAFETY: the pixel is one of x's.
+        let pixel = unsafe { std::slice::from_raw_parts(x.pixel(sample * x.pixels() / samples), x.c()) };
+        pivot.iter_mut().zip(pixel).for_each(|(pivot, x)| *pivot += x);
+    }
+    pivot.iter_mut().for_each(|pivot| *pivot /= samples as f32);
+}
+
+/// Sums of x - pivot and of its square.
+pub(super) struct Squares<'a> {
+    pub(super) x: View4<'a>,
+    pub(super) pivot: &'a [f32],
+    pub(super) sum: *mut f32,
+    pub(super) square: *mut f32,
+}
+
+// SAFETY: the two arrays belong to the part that made the pass, which runs on one thread.
+unsafe impl Sync for Squares<'_> {}
+
+impl Pass for Squares<'_> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const PIXELS: usize>(&self, simd: S, place: Place) {
+        let (mut sum, mut square) = (simd.zero(), simd.zero());
+        // SAFETY: the caller vouches for the place.
+        unsafe {
+            let pivot = place.of(simd, self.pivot);
+            for p in 0..PIXELS {
+                let difference = simd.sub(place.read(simd, self.x, p), pivot);
+                sum = simd.add(sum, difference);
+                square = simd.mul_add(difference, difference, square);
+            }
+            place.add_to(simd, self.sum, sum);
+            place.add_to(simd, self.square, square);
+        }
+    }
+}
+
+/// Scale and shift of each channel.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
+}
+
+impl<'a> Affine<'a> {
+    /// Of an array of all scales, then all shifts.
+    pub(super) fn new(affine: &'a [f32]) -> Self {
+        let (scale, shift) = affine.split_at(affine.len() / 2);
+        Self { scale, shift }
+    }
+}
+
+/// y = max(lowest, x * scale + shift), and with a `RESIDUAL` that is added before.
+pub(super) struct Normalize<'a, const RESIDUAL: bool> {
+    pub(super) x: View4<'a>,
+    pub(super) affine: Affine<'a>,
+    /// Not read where there is none.
+    pub(super) residual: View4<'a>,
+    pub(super) lowest: f32,
+    pub(super) y: &'a ViewMut4<'a>,
+}
+
+impl<const RESIDUAL: bool> Pass for Normalize<'_, RESIDUAL> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const PIXELS: usize>(&self, simd: S, place: Place) {
+        let lowest = simd.splat(self.lowest);
+        // SAFETY: the caller vouches for the place.
+        unsafe {
+            let [scale, shift] = [self.affine.scale, self.affine.shift].map(|array| place.of(simd, array));
+            for p in 0..PIXELS {
+                let mut z = simd.mul_add(place.read(simd, self.x, p), scale, shift);
+                if RESIDUAL {
+                    z = simd.add(z, place.read(simd, self.residual, p));
+                }
+                place.write(simd, self.y, p, simd.max(lowest, z));
+            }
+        }
+    }
+}
+
+/// Which elements an activation let pass.
+pub(super) trait Gate: Copy + Sync {
+    /// dy where the activation let the element of the `p`-th pixel pass, otherwise 0; `x` and its `scale` and `shift` are
+    /// what the activation was applied to. Implementations are `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// As [`Place::read`].
+    unsafe fn masked<S: Simd>(
+        self,
+        simd: S,
+        place: Place,
+        p: usize,
+        dy: S::Vector,
+        x: S::Vector,
+        affine: [S::Vector; 2],
+    ) -> S::Vector;
+}
+
+/// All elements.
+#[derive(Clone, Copy)]
+pub(super) struct Open;
+
+impl Gate for Open {
+    #[inline(always)]
+    unsafe fn masked<S: Simd>(
+        self,
+        _: S,
+        _: Place,
+        _: usize,
+        dy: S::Vector,
+        _: S::Vector,
+        _: [S::Vector; 2],
+    ) -> S::Vector {
+        dy
+    }
+}
+
+/// Those whose normalised value is positive.
+#[derive(Clone, Copy)]
+pub(super) struct Recompute;
+
+impl Gate for Recompute {
+    #[inline(always)]
+    unsafe fn masked<S: Simd>(
+        self,
+        simd: S,
+        _: Place,
+        _: usize,
+        dy: S::Vector,
+        x: S::Vector,
+        [scale, shift]: [S::Vector; 2],
+    ) -> S::Vector {
+        simd.select_greater(simd.mul_add(x, scale, shift), simd.zero(), dy, simd.zero())
+    }
+}
+
+/// Those whose y is positive.
+#[derive(Clone, Copy)]
+pub(super) struct Output<'a>(pub(super) View4<'a>);
+
+impl Gate for Output<'_> {
+    #[inline(always)]
+    unsafe fn masked<S: Simd>(
+        self,
+        simd: S,
+        place: Place,
+        p: usize,
+        dy: S::Vector,
+        _: S::Vector,
+        _: [S::Vector; 2],
+    ) -> S::Vector {
+        // SAFETY: the caller vouches for the place.
+        let y = unsafe { place.read(simd, self.0, p) };
+        simd.select_greater(y, simd.zero(), dy, simd.zero())
+    }
+}
+
+/// Sums of dz, the masked dy, and of dz * (x - mean); where there is a dresidual, it receives dz.
+pub(super) struct BackwardSums<'a, G> {
+    pub(super) x: View4<'a>,
+    pub(super) dy: View4<'a>,
+    pub(super) gate: G,
+    pub(super) mean: &'a [f32],
+    pub(super) affine: Affine<'a>,
+    pub(super) dresidual: Option<&'a ViewMut4<'a>>,
+    pub(super) sum: *mut f32,
+    pub(super) product: *mut f32,
+}
+
+// SAFETY: the two arrays belong to the part that made the pass, which runs on one thread.
+unsafe impl<G: Gate> Sync for BackwardSums<'_, G> {}
+
+impl<G: Gate> Pass for BackwardSums<'_, G> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const PIXELS: usize>(&self, simd: S, place: Place) {
+        let (mut sum, mut product) = (simd.zero(), simd.zero());
+        // SAFETY: the caller vouches for the place.
+        unsafe {
+            let [mean, scale, shift] =
+                [self.mean, self.affine.scale, self.affine.shift].map(|array| place.of(simd, array));
+            for p in 0..PIXELS {
+                let [x, dy] = [self.x, self.dy].map(|view| place.read(simd, view, p));
+                let dz = self.gate.masked(simd, place, p, dy, x, [scale, shift]);
+                if let Some(dresidual) = self.dresidual {
+                    place.write(simd, dresidual, p, dz);
+                }
+                sum = simd.add(sum, dz);
+                product = simd.mul_add(dz, simd.sub(x, mean), product);
+            }
+            place.add_to(simd, self.sum, sum);
+            place.add_to(simd, self.product, product);
+        }
+    }
+}
+
+/// dx = scale * (dz - dbias / pixels - (x - mean) * deviation * dweight / pixels), where dz is the masked dy and
+/// `deviation` one over the standard deviation.
+pub(super) struct BackwardInput<'a, G> {
+    pub(super) x: View4<'a>,
+    pub(super) dy: View4<'a>,
+    pub(super) gate: G,
+    pub(super) mean: &'a [f32],
+    pub(super) deviation: &'a [f32],
+    pub(super) affine: Affine<'a>,
+    pub(super) dweight: &'a [f32],
+    pub(super) dbias: &'a [f32],
+    pub(super) dx: &'a ViewMut4<'a>,
+}
+
+impl<G: Gate> Pass for BackwardInput<'_, G> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const PIXELS: usize>(&self, simd: S, place: Place) {
+        // SAFETY: the caller vouches for the place.
+        unsafe {
+            let [scale, shift] = [self.affine.scale, self.affine.shift].map(|array| place.of(simd, array));
+            let [mean, deviation] = [self.mean, self.deviation].map(|array| place.of(simd, array));
+            let [dweight, dbias] = [self.dweight, self.dbias].map(|array| place.of(simd, array));
+            let factor = simd.mul(scale, simd.splat(-1.0 / self.x.pixels() as f32));
+            let slope = simd.mul(simd.mul(factor, deviation), dweight);
+            let constant = simd.mul(factor, dbias);
+            for p in 0..PIXELS {
+                let [x, dy] = [self.x, self.dy].map(|view| place.read(simd, view, p));
+                let dz = self.gate.masked(simd, place, p, dy, x, [scale, shift]);
+                let shared = simd.mul_add(simd.sub(x, mean), slope, constant);
+                place.write(simd, self.dx, p, simd.mul_add(dz, scale, shared));
+            }
+        }
+    }
+}
