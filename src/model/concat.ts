@@ -13,6 +13,11 @@ type Shapes<Branches extends readonly { readonly shape: readonly Size[] }[]> = {
   readonly [Index in keyof Branches]: Branches[Index]["shape"];
 };
 
+/** The values of several vectors, one after the other: [n1], [n2] ... -> [n1 + n2 + ...]. */
+export function concat<const First extends AnyVector, const Rest extends readonly AnyVector[]>(
+  branches: readonly [First, ...Rest],
+  options?: LayerOptions,
+): Vector<ChannelSum<Shapes<readonly [First, ...Rest]>>>;
 /**
  * Concatenation: the channels of several feature maps one after the other, or the values of several vectors.
  *
@@ -40,10 +45,6 @@ export function concat<
   branches: readonly [First, ...Rest],
   options?: LayerOptions,
 ): FeatureMap<First["shape"][0], First["shape"][1], ChannelSum<Shapes<readonly [First, ...Rest]>>>;
-export function concat<const First extends AnyVector, const Rest extends readonly AnyVector[]>(
-  branches: readonly [First, ...Rest],
-  options?: LayerOptions,
-): Vector<ChannelSum<Shapes<readonly [First, ...Rest]>>>;
 export function concat(
   [first, ...rest]: readonly [OfShape<readonly number[]>, ...OfShape<readonly number[]>[]],
   options: LayerOptions = {},

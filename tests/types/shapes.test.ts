@@ -1,7 +1,9 @@
 import { expect, expectTypeOf, test } from "vitest";
+import { concat } from "../../src/model/concat.js";
 import { type FeatureMap, input } from "../../src/model/feature-map.js";
 import { model } from "../../src/model/model.js";
 import type { Size } from "../../src/model/shape.js";
+import { googlenet, mobilenet, resnet152 } from "../../src/zoo/index.js";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 
@@ -51,6 +53,61 @@ test("pooling rounds down, and in ceil mode up unless a window would begin beyon
   same(image.maxPool(3, { stride: 1, padding: 1 }), [28, 28, 1]);
 });
 
+test("a depthwise convolution keeps the channels, a separable one has its filters", () => {
+  same(input(112, 112, 64).depthwiseConv(3, { stride: 2, padding: 1 }), [56, 56, 64]);
+  same(input(28, 28, 8).depthwiseConv([3, 5], { dilation: 2 }), [24, 20, 8]);
+  same(input(112, 112, 64).separableConv(128, 3, { stride: 2, padding: 1 }), [56, 56, 128]);
+  same(input(28, 28, 8).separableConv(16, 3), [26, 26, 16]);
+});
+
+test("global and adaptive pooling give the size that is asked for", () => {
+  same(input(7, 5, 512).globalAvgPool(), [1, 1, 512]);
+  same(input(7, 5, 512).globalAvgPool().flatten(), [512]);
+  same(input(12, 12, 256).adaptiveAvgPool(6), [6, 6, 256]);
+  same(input(6, 6, 256).adaptiveAvgPool(6), [6, 6, 256]);
+  same(input(12, 20, 4).adaptiveAvgPool([3, 5]), [3, 5, 4]);
+  const side: number = 12;
+  same(input(side, side, 4).adaptiveAvgPool(6), [6, 6, 4]);
+});
+
+test("padding adds to height, width and channels", () => {
+  same(image.pad(2), [32, 32, 1]);
+  same(image.pad([1, 2, 3, 4]), [32, 34, 1]);
+  same(image.pad(0, { channels: [0, 15] }), [28, 28, 16]);
+  same(image.pad([0, 1, 0, 1], { channels: [1, 2] }), [28, 30, 4]);
+});
+
+test("a sum has its parts' shape", () => {
+  same(image.add(image.conv(1, 3, { padding: "same" })), [28, 28, 1]);
+  same(image.flatten().dense(10).add(image.flatten().dense(10)), [10]);
+  const side: number = 28;
+  const x = input(side, 28, 1);
+  const literal = x.adaptiveAvgPool(28);
+  expectTypeOf(x.add(literal).shape).toEqualTypeOf<readonly [number, 28, 1]>();
+  expect(x.add(literal).shape).toEqual([28, 28, 1]);
+});
+
+test("a concatenation has the sum of its parts' channels", () => {
+  same(concat([image, image]), [28, 28, 2]);
+  same(concat([image.conv(6, 5), image.conv(10, 5), image.maxPool(5, { stride: 1 })]), [24, 24, 17]);
+  same(concat([image.flatten().dense(3), image.flatten()]), [787]);
+  const filters: number = 4;
+  const wide = concat([image, image.conv(filters, 1)]);
+  expectTypeOf(wide.shape).toEqualTypeOf<readonly [28, 28, number]>();
+  expect(wide.shape).toEqual([28, 28, 5]);
+  const [first, ...rest] = [image.conv(2, 1), image.conv(2, 1), image.conv(2, 1)] as const;
+  const others: FeatureMap<28, 28, 2>[] = [...rest];
+  const many = concat([first, ...others]);
+  expectTypeOf(many.shape).toEqualTypeOf<readonly [28, 28, number]>();
+  expect(many.shape).toEqual([28, 28, 6]);
+});
+
+test("normalisation, dropout and activations keep a shape, of vectors too", () => {
+  const x = image.conv(6, 5);
+  same(x.batchNorm().relu6().leakyRelu({ slope: 0.2 }).sigmoid().dropout(0.5).localResponseNorm(5), [24, 24, 6]);
+  same(x.flatten().dense(8).batchNorm().relu6().leakyRelu().sigmoid().dropout(0.2), [8]);
+});
+
 test("activations keep a shape, flatten multiplies it, dense replaces it", () => {
   same(image.conv(6, 5).relu().tanh().softmax(), [24, 24, 6]);
   same(image.flatten(), [784]);
@@ -86,6 +143,19 @@ test("a block generic in its sizes needs no casts and keeps literal sizes", () =
   same(keep(shrink(shrink(keep(input(64, 48, 3)), 16), 32)), [4, 3, 32]);
 });
 
+test("residual and inception blocks generic in their sizes need no casts", () => {
+  function residual<H extends number, W extends number, C extends number>(x: FeatureMap<H, W, C>): FeatureMap<H, W, C> {
+    const y = x.conv(x.shape[2], 3, { padding: "same", bias: false }).batchNorm().relu();
+    return y.conv(x.shape[2], 3, { padding: "same", bias: false }).batchNorm().add(x).relu();
+  }
+  function inception<H extends number, W extends number, C extends number>(x: FeatureMap<H, W, C>) {
+    const three = x.conv(96, 1, { padding: "same" }).relu().conv(128, 3, { padding: "same" }).relu();
+    const pooled = x.maxPool(3, { stride: 1, padding: "same" }).conv(32, 1, { padding: "same" });
+    return concat([x.conv(64, 1, { padding: "same" }), three, pooled]);
+  }
+  same(residual(residual(inception(residual(input(28, 28, 192))))), [28, 28, 224]);
+});
+
 test("a map of literal sizes may stand where any sizes are taken", () => {
   const head = (x: FeatureMap<number, number, number>) => x.conv(8, 3).relu().flatten().dense(10);
   same(head(image), [10]);
@@ -102,4 +172,25 @@ test("a model's input and output sizes are types", () => {
   expectTypeOf(segmenter.outputShape).toEqualTypeOf<readonly [28, 28, 4]>();
   expectTypeOf(segmenter.outputSize).toEqualTypeOf<3136>();
   expect(segmenter.outputSize).toBe(3136);
+});
+
+test("auxiliary heads leave a model's output type alone", () => {
+  const supervised = model(image, (x) => {
+    const early = x.conv(6, 5).relu();
+    const output = early.globalAvgPool().flatten().dense(10);
+    return { output, auxiliary: [{ output: early.flatten().dense(10), lossWeight: 0.3 }] };
+  });
+  expectTypeOf(supervised.outputShape).toEqualTypeOf<readonly [10]>();
+  expect(supervised.outputShape).toEqual([10]);
+});
+
+test("the zoo's networks have literal input and output types", () => {
+  expectTypeOf(resnet152).toBeCallableWith({ input: [64, 64, 3], classes: 10 });
+  const small = resnet152({ input: [32, 48, 3], classes: 7 });
+  expectTypeOf(small.inputShape).toEqualTypeOf<readonly [32, 48, 3]>();
+  expectTypeOf(small.outputSize).toEqualTypeOf<7>();
+  expect([small.inputShape, small.outputSize]).toEqual([[32, 48, 3], 7]);
+  expectTypeOf(googlenet().inputShape).toEqualTypeOf<readonly [224, 224, 3]>();
+  expectTypeOf(googlenet().outputSize).toEqualTypeOf<1000>();
+  expectTypeOf(mobilenet({ width: 0.5 }).outputSize).toEqualTypeOf<1000>();
 });
