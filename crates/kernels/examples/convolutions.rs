@@ -7,7 +7,7 @@
 
 use fovea_kernels::conv2d::{
     Conv2d, Conv2dShape, Pass,
-    winograd::{Weights, Winograd},
+    winograd::{WeightGradient, Weights, Winograd},
 };
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
 use std::time::Instant;
@@ -58,6 +58,11 @@ fn main() {
                 }
             }
         }
+        for pool in &pools {
+            if let Some((ratio, microseconds)) = measure_weight_gradient(case, Context { isa, pool }) {
+                print!("  {ratio:4.2}x ({microseconds:8.1})");
+            }
+        }
         println!();
     }
 }
@@ -79,7 +84,6 @@ fn measure(case: &Case, pass: Pass, context: Context) -> (f64, f64) {
     let (&(_, batch, input, ..), shape) = (case, shape(case));
     let convolution = Conv2d::new(shape, context.isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
-    let values = |count: usize| (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect::<Vec<f32>>();
     let (mut x, mut y) = (values(batch * h * w * c), values(batch * oh * ow * k));
     let mut weight = values(convolution.weight_len());
     let mut packed = values(convolution.gradient_weight_len());
@@ -119,7 +123,6 @@ fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f
     } else {
         ([batch, oh, ow, k], [batch, h, w, c])
     };
-    let values = |count: usize| (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect::<Vec<f32>>();
     let (x, mut y) = (values(from.iter().product()), values(to.iter().product()));
     let weight = values(if pass == Pass::Forward {
         convolution.weight_len()
@@ -136,6 +139,28 @@ fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f
         winograd.run(context, x, &transformed, None, Activation::Relu, y, scratch);
     };
     Some(best(context, 2.0 * shape.mult_adds() as f64 * batch as f64, once))
+}
+
+/// Effective speed over peak, and microseconds, of the weight gradient by Winograd's algorithm.
+fn measure_weight_gradient(case: &Case, context: Context) -> Option<(f64, f64)> {
+    let (&(_, batch, input, ..), shape) = (case, shape(case));
+    let convolution = Conv2d::new(shape, context.isa).unwrap();
+    let gradient = WeightGradient::choose(&convolution, batch)?;
+    let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
+    let (x, dy) = (values(batch * h * w * c), values(batch * oh * ow * k));
+    let (mut weight, mut bias) = (values(convolution.weight_len()), values(k));
+    let mut scratch = vec![0.0; gradient.scratch_len(batch, context.pool.threads()) + 16];
+    let skip = scratch.as_ptr().align_offset(64);
+    let once = || {
+        let x = View4::new(&x, [batch, h, w, c], c).unwrap();
+        let dy = View4::new(&dy, [batch, oh, ow, k], k).unwrap();
+        gradient.run(context, x, dy, &mut weight, Some(&mut bias), &mut scratch[skip..]);
+    };
+    Some(best(context, 2.0 * shape.mult_adds() as f64 * batch as f64, once))
+}
+
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect()
 }
 
 /// Speed over peak, and microseconds: the best of about 50 ms.

@@ -26,6 +26,7 @@ mod tile;
 mod weight_gradient;
 pub mod winograd;
 mod winograd_transform;
+mod winograd_weight_gradient;
 
 #[cfg(test)]
 mod tests;

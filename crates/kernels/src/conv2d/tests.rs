@@ -1,6 +1,6 @@
 //! Every pass on every instruction set of the machine, against the naive reference at awkward sizes.
 
-use super::winograd::{Weights, Winograd};
+use super::winograd::{WeightGradient, Weights, Winograd};
 use super::*;
 use crate::Pool;
 use crate::testing::Tensor;
@@ -348,4 +348,75 @@ fn run_winograd(
         winograd.run(context, x.view(), &transformed, bias, Activation::None, y.view_mut(), memory);
         y.values()
     })
+}
+
+/// Maps whose sides are multiples of four and not, widths of one, two and three vectors, padding of all kinds; one cut
+/// into chunks of tiles, most into channels, some in several blocks.
+fn winograd_weight_gradient_cases() -> Vec<(usize, Conv2dShape)> {
+    let padded = |padding: [usize; 4], input, filters| Conv2dShape { padding, ..shape(input, filters, 3) };
+    vec![
+        (3, padded([1; 4], [13, 13, 32], 48)),
+        (11, padded([1; 4], [27, 27, 48], 32)),
+        (5, padded([1; 4], [7, 7, 112], 64)),
+        (2, padded([0; 4], [27, 27, 64], 80)),
+        (1, padded([2, 1, 0, 2], [5, 9, 32], 96)),
+        (2, padded([5, 4, 3, 4], [4, 6, 64], 32)),
+        (0, padded([1; 4], [8, 8, 32], 32)),
+    ]
+}
+
+#[test]
+fn winograd_equals_the_reference_for_the_weight_gradient() {
+    for (batch, shape) in winograd_weight_gradient_cases() {
+        let inputs = Inputs::new(batch, &shape);
+        let Conv2dShape { input, filters, kernel, stride, padding, dilation, groups } = shape;
+        let naive = reference::Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
+        let [x, dy] = [&inputs.x, &inputs.dy].map(|values| widen(values));
+        let expected = [naive.backward_weight(&x, &dy), naive.backward_bias(&dy)];
+        for isa in Isa::available() {
+            let mut before = None;
+            for threads in [1, 2, 3] {
+                let results = run_winograd_weight_gradient(isa, threads, batch, shape, &inputs);
+                for (actual, expected) in results.iter().zip(&expected) {
+                    let error = relative_error(actual, expected);
+                    assert!(error < WINOGRAD_TOLERANCE, "{shape:?} on {}: error {error:e}", isa.name());
+                }
+                let bits =
+                    results.map(|values| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+                assert_eq!(*before.get_or_insert(bits.clone()), bits, "{threads} threads");
+            }
+        }
+    }
+}
+
+/// dw in PyTorch's layout, and db.
+fn run_winograd_weight_gradient(
+    isa: Isa,
+    threads: usize,
+    batch: usize,
+    shape: Conv2dShape,
+    inputs: &Inputs,
+) -> [Vec<f32>; 2] {
+    const BEHIND: f32 = 12345.0;
+    let pool = Pool::new(threads);
+    let context = Context { isa, pool: &pool };
+    let convolution = Conv2d::new(shape, isa).unwrap();
+    let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
+    let gradient = WeightGradient::choose(&convolution, 10_000).unwrap();
+    let x = Tensor::new(&inputs.x, [batch, h, w, c], 5);
+    let dy = Tensor::new(&inputs.dy, [batch, oh, ow, k], 16);
+    let needed = gradient.scratch_len(batch, threads);
+    assert!(needed <= gradient.scratch_len(batch + 1, threads), "a smaller batch needs more memory");
+    let [mut dweight, mut dbias, mut memory] = [convolution.weight_len(), k, needed].map(|len| {
+        let mut floats = vec![f32::NAN; len];
+        floats.push(BEHIND);
+        floats
+    });
+    let (to, to_bias) = (&mut dweight[..convolution.weight_len()], &mut dbias[..k]);
+    gradient.run(context, x.view(), dy.view(), to, Some(to_bias), &mut memory[..needed]);
+    let ends = [&mut dweight, &mut dbias, &mut memory].map(|floats| floats.pop());
+    assert_eq!(ends, [Some(BEHIND); 3], "a kernel wrote behind the end");
+    let mut dw = vec![f32::NAN; inputs.w.len()];
+    convolution.unpack_weight(&dweight, &mut dw);
+    [dw, dbias]
 }

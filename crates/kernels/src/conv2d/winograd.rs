@@ -10,6 +10,8 @@
 //!
 //! Shapes: x `[n, h, w, c]`, U `[frequency][panel][c][width]`, y `[n, h', w', k]`; c and k are multiples of 16.
 
+pub use super::winograd_weight_gradient::WeightGradient;
+
 use super::layout::Panels;
 use super::tile::{self, Addresses, ProductJob};
 use super::winograd_transform::{FREQUENCIES, INPUTS, OUTPUTS, input_line, output_line, weight_line};

@@ -51,11 +51,13 @@ pub(super) fn output_line<S: Simd>(simd: S, m: [S::Vector; INPUTS]) -> [S::Vecto
     ]
 }
 
+/// G's factors at the points +-P and +-Q: one over the product of the distances to the other points.
+const AT_P: f32 = 1.0 / (2.0 * P2 * (P2 - Q2));
+const AT_Q: f32 = 1.0 / (2.0 * Q2 * (Q2 - P2));
+
 /// One row of G g: from three weights to six frequencies.
 #[inline(always)]
 pub(super) fn weight_line<S: Simd>(simd: S, g: [S::Vector; 3]) -> [S::Vector; INPUTS] {
-    const AT_P: f32 = 1.0 / (2.0 * P2 * (P2 - Q2));
-    const AT_Q: f32 = 1.0 / (2.0 * Q2 * (Q2 - P2));
     let times = |factor: f32, x: S::Vector| simd.mul(simd.splat(factor), x);
     let even = |scale: f32, square: f32| times(scale, simd.mul_add(simd.splat(square), g[2], g[0]));
     let (even_p, odd_p) = (even(AT_P, P2), times(AT_P * P, g[1]));
@@ -67,5 +69,35 @@ pub(super) fn weight_line<S: Simd>(simd: S, g: [S::Vector; 3]) -> [S::Vector; IN
         simd.add(even_q, odd_q),
         simd.sub(even_q, odd_q),
         g[2],
+    ]
+}
+
+/// One row of A z, the transpose of [`output_line`]: from four output gradients to six frequencies.
+#[inline(always)]
+pub(super) fn output_gradient_line<S: Simd>(simd: S, z: [S::Vector; OUTPUTS]) -> [S::Vector; INPUTS] {
+    let scaled = |factor: f32, x: S::Vector, y: S::Vector| simd.mul_add(simd.splat(factor), x, y);
+    let (even_p, odd_p) = (scaled(P2, z[2], z[0]), scaled(P2, z[3], z[1]));
+    let (even_q, odd_q) = (scaled(Q2, z[2], z[0]), scaled(Q2, z[3], z[1]));
+    [
+        z[0],
+        scaled(P, odd_p, even_p),
+        scaled(-P, odd_p, even_p),
+        scaled(Q, odd_q, even_q),
+        scaled(-Q, odd_q, even_q),
+        z[3],
+    ]
+}
+
+/// One row of G' u, the transpose of [`weight_line`]: from six frequencies to three weight gradients.
+#[inline(always)]
+pub(super) fn weight_gradient_line<S: Simd>(simd: S, u: [S::Vector; INPUTS]) -> [S::Vector; 3] {
+    let scaled = |factor: f32, x: S::Vector, y: S::Vector| simd.mul_add(simd.splat(factor), x, y);
+    let times = |factor: f32, x: S::Vector| simd.mul(simd.splat(factor), x);
+    let (even_p, odd_p) = (simd.add(u[1], u[2]), simd.sub(u[1], u[2]));
+    let (even_q, odd_q) = (simd.add(u[3], u[4]), simd.sub(u[3], u[4]));
+    [
+        scaled(1.0 / (P2 * Q2), u[0], scaled(AT_P, even_p, times(AT_Q, even_q))),
+        scaled(AT_P * P, odd_p, times(AT_Q * Q, odd_q)),
+        scaled(AT_P * P2, even_p, scaled(AT_Q * Q2, even_q, u[5])),
     ]
 }
