@@ -2,14 +2,20 @@
 //!
 //! The forward instructions are visited from the last to the first. When an instruction's turn comes, all readers of its
 //! result have been visited, so the gradient of its result is complete; the arm of [`Backward::visit`] for it then
-//! writes the gradients of what it read. The first gradient that a value gets is stored, further ones are added to
-//! it (fan-out). Values that depend on no parameter, the images above all, get none, and nothing is computed for them.
+//! writes the gradients of what it read. Where a value has several readers, their shares of its gradient are added
+//! (fan-out). Values that depend on no parameter, the images above all, get none, and nothing is computed for them.
 //!
-//! Gradients belong to memory, not to shapes: a flatten shares its input's memory, so its gradient is a view as well.
+//! Gradients belong to memory, not to shapes: a flatten shares its input's memory, so its gradient is a view as well, and
+//! the gradient of some channels of a concatenation is some channels of its gradient. They are written once and then only
+//! read: the operands of a sum share its gradient, and whether a further share is added in that memory or elsewhere is
+//! decided by the plan, which knows the last reader.
 
 use crate::error::{GraphError, Result};
-use crate::program::{Access, Algorithm, Extent, Instruction, Kind, Program, ValueId};
+use crate::instruction::{Access, Algorithm, Instruction, Mask};
+use crate::op::Function;
+use crate::program::{Extent, Kind, Program, ValueId};
 use fovea_kernels::Activation;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Appends backward instructions, the check of the gradients and the update to a forward program that ends in losses.
@@ -21,8 +27,8 @@ pub(crate) fn differentiate(mut program: Program, name: &str) -> Result<Program>
         return Err(GraphError::NoParameters(name.to_owned()).into());
     }
     let mut forward = std::mem::take(&mut program.instructions);
-    let gradients = vec![None; program.values.len()];
-    let mut backward = Backward { program, learns, gradients };
+    let shares = vec![Vec::new(); program.values.len()];
+    let mut backward = Backward { program, learns, shares };
     for instruction in forward.iter_mut().rev() {
         backward.visit(instruction);
     }
@@ -40,10 +46,10 @@ pub(crate) fn differentiate(mut program: Program, name: &str) -> Result<Program>
 fn depends_on_parameters(program: &Program) -> Vec<bool> {
     let mut depends = vec![false; program.values.len()];
     for instruction in &program.instructions {
-        let mut any = matches!(instruction, Instruction::Convolution { .. });
+        let mut any = matches!(instruction, Instruction::Convolution { .. } | Instruction::BatchNorm { .. });
         instruction.operands(|access, value| match access {
             Access::Read => any |= depends[program.root(value).index()],
-            Access::Write | Access::ReadWrite => depends[program.root(value).index()] |= any,
+            Access::Write => depends[program.root(value).index()] |= any,
         });
     }
     depends
@@ -54,8 +60,15 @@ struct Backward {
     program: Program,
     /// Which values need a gradient.
     learns: Vec<bool>,
-    /// The gradient of each value so far, by index of the value that owns the memory.
-    gradients: Vec<Option<ValueId>>,
+    /// The shares of the gradient of each value so far, by index of the value that owns the memory.
+    shares: Vec<Vec<Share>>,
+}
+
+/// The gradient of some channels of a value, in its shape, summed over all readers of just these channels.
+#[derive(Clone)]
+struct Share {
+    channels: Range<usize>,
+    gradient: ValueId,
 }
 
 impl Backward {
@@ -67,12 +80,7 @@ impl Backward {
                 *dlogits = self.contribute(*logits, |_, _| {});
             }
             Instruction::Convolution { layer, x, y, activation, .. } => {
-                let Some(mut dy) = self.gradient(*y) else { return };
-                if *activation == Activation::Relu {
-                    let dz = self.new_gradient(*y);
-                    self.emit(Instruction::ReluBackward { dy, y: *y, dx: dz });
-                    dy = dz;
-                }
+                let Some(dy) = self.masked_gradient(*y, *activation) else { return };
                 let (layer, x) = (Arc::clone(layer), *x);
                 self.emit(Instruction::ConvolutionBackwardWeight { layer: Arc::clone(&layer), x, dy });
                 self.contribute(x, |backward, dx| {
@@ -83,6 +91,7 @@ impl Backward {
                     backward.emit(Instruction::ConvolutionBackwardInput { layer, dy, packed, dx, algorithm });
                 });
             }
+            Instruction::BatchNorm { .. } => self.visit_batch_norm(instruction),
             Instruction::MaxPool { layer, x, y, argmax, activation } => {
                 let Some(dy) = self.gradient(*y).filter(|_| self.learns(*x)) else { return };
                 let taps = Extent::PerImage(self.program.shape(*y));
@@ -101,13 +110,44 @@ impl Backward {
                     backward.emit(Instruction::AvgPoolBackward { layer, dy, dx });
                 });
             }
-            Instruction::Relu { x, y } => {
-                let (Some(dy), y) = (self.gradient(*y), *y) else { return };
-                self.contribute(*x, |backward, dx| backward.emit(Instruction::ReluBackward { dy, y, dx }));
+            &mut Instruction::LocalResponseNorm { norm, x, y } => {
+                let Some(dy) = self.gradient(y) else { return };
+                self.contribute(x, |backward, dx| {
+                    backward.emit(Instruction::LocalResponseNormBackward { norm, x, dy, dx });
+                });
             }
-            Instruction::Tanh { x, y } => {
-                let (Some(dy), y) = (self.gradient(*y), *y) else { return };
-                self.contribute(*x, |backward, dx| backward.emit(Instruction::TanhBackward { dy, y, dx }));
+            &mut Instruction::Dropout { rate, node, x, y } => {
+                let Some(dy) = self.gradient(y) else { return };
+                self.contribute(x, |backward, dx| {
+                    backward.emit(Instruction::DropoutBackward { rate, node, dy, dx });
+                });
+            }
+            &mut Instruction::Add { a, b, y, activation } => {
+                let Some(dy) = self.masked_gradient(y, activation) else { return };
+                self.hand_on(a, dy);
+                self.hand_on(b, dy);
+            }
+            &mut Instruction::Copy { x, y } => {
+                let Some(dy) = self.gradient(y) else { return };
+                self.hand_on(x, dy);
+            }
+            &mut Instruction::Pad { padding, channels, x, y } => {
+                let Some(dy) = self.gradient(y) else { return };
+                if padding == [0; 4] {
+                    let inner = channels[0]..channels[0] + self.program.shape(x)[2];
+                    let name = self.program[x].name.clone();
+                    let dx = self.program.slice(dy, inner, &name);
+                    return self.hand_on(x, dx);
+                }
+                self.contribute(x, |backward, dx| {
+                    backward.emit(Instruction::PadBackward { padding, channels, dy, dx });
+                });
+            }
+            &mut Instruction::Function { function, x, y } => {
+                let Some(dy) = self.gradient(y) else { return };
+                self.contribute(x, |backward, dx| {
+                    backward.emit(Instruction::FunctionBackward { function, dy, y, dx });
+                });
             }
             // `lower` refuses to train a softmax, and the others only stand in backward programs.
             Instruction::Softmax { .. }
@@ -115,14 +155,54 @@ impl Backward {
             | Instruction::PackGradientWeight { .. }
             | Instruction::ConvolutionBackwardInput { .. }
             | Instruction::TransformWeight { .. }
+            | Instruction::BatchNormBackwardWeight { .. }
+            | Instruction::BatchNormBackwardInput { .. }
             | Instruction::MaxPoolBackward { .. }
             | Instruction::AvgPoolBackward { .. }
-            | Instruction::ReluBackward { .. }
-            | Instruction::TanhBackward { .. }
-            | Instruction::AddAssign { .. }
+            | Instruction::LocalResponseNormBackward { .. }
+            | Instruction::DropoutBackward { .. }
+            | Instruction::PadBackward { .. }
+            | Instruction::FunctionBackward { .. }
             | Instruction::CheckGradients
             | Instruction::Update => {}
         }
+    }
+
+    fn visit_batch_norm(&mut self, instruction: &Instruction) {
+        let &Instruction::BatchNorm { ref layer, x, residual, y, saved: Some(saved), affine, activation } =
+            instruction
+        else {
+            return; // only training programs, which keep the statistics, are differentiated
+        };
+        let Some(mut dy) = self.gradient(y) else { return };
+        let statistics = [saved, affine];
+        let mut mask = match (activation, residual) {
+            (Activation::None, _) => Mask::None,
+            (Activation::Relu, None) => Mask::Recompute,
+            (Activation::Relu, Some(_)) => Mask::Output(y),
+        };
+        let layer = Arc::clone(layer);
+        let residual = residual.filter(|&residual| self.learns(residual));
+        // What passes the mask is the gradient of the residual and of the normalized x alike.
+        let dresidual = residual.filter(|_| mask != Mask::None).map(|residual| self.new_gradient(residual));
+        let weights = Arc::clone(&layer);
+        self.emit(Instruction::BatchNormBackwardWeight {
+            layer: weights,
+            x,
+            dy,
+            mask,
+            statistics,
+            dresidual,
+        });
+        if let Some(masked) = dresidual {
+            (dy, mask) = (masked, Mask::None);
+        }
+        if let Some(residual) = residual {
+            self.hand_on(residual, dy);
+        }
+        self.contribute(x, |backward, dx| {
+            backward.emit(Instruction::BatchNormBackwardInput { layer, x, dy, mask, statistics, dx });
+        });
     }
 
     fn emit(&mut self, instruction: Instruction) {
@@ -133,21 +213,46 @@ impl Backward {
         self.learns.get(self.program.root(value).index()).is_some_and(|&learns| learns)
     }
 
-    /// The gradient of a value, in its shape, once all its readers have been visited.
+    /// The gradient of a value that an instruction wrote, once all its readers have been visited.
     fn gradient(&mut self, value: ValueId) -> Option<ValueId> {
-        let gradient = self.gradients[self.program.root(value).index()]?;
-        Some(self.in_shape_of(gradient, value))
+        let channels = self.program.channels(value);
+        let shares = self.shares[self.program.root(value).index()].clone();
+        // A reader reads all channels that the instruction wrote, or none of them.
+        let covers =
+            |share: &Share| share.channels.start <= channels.start && channels.end <= share.channels.end;
+        let name = self.program[value].name.clone();
+        let mut sum = None;
+        for share in shares.into_iter().filter(covers) {
+            let inside = channels.start - share.channels.start..channels.end - share.channels.start;
+            let term = self.program.slice(share.gradient, inside, &name);
+            sum = Some(self.plus(value, sum, term));
+        }
+        sum
     }
 
-    fn in_shape_of(&mut self, gradient: ValueId, value: ValueId) -> ValueId {
-        let name = self.program[value].name.clone();
-        self.program.view(gradient, self.program.shape(value), &name)
+    /// The gradient of what stands before a fused activation whose result is `value`.
+    fn masked_gradient(&mut self, value: ValueId, activation: Activation) -> Option<ValueId> {
+        let dy = self.gradient(value)?;
+        if activation == Activation::None {
+            return Some(dy);
+        }
+        let dx = self.new_gradient(value);
+        self.emit(Instruction::FunctionBackward { function: Function::Relu, dy, y: value, dx });
+        Some(dx)
     }
 
     /// Memory for a gradient of `value`.
     fn new_gradient(&mut self, value: ValueId) -> ValueId {
         let (name, extent) = (self.program[value].name.clone(), self.program[value].extent);
         self.program.value(name, Kind::Gradient, extent)
+    }
+
+    /// `term`, or a new gradient of `value` that is the sum of both.
+    fn plus(&mut self, value: ValueId, sum: Option<ValueId>, term: ValueId) -> ValueId {
+        let Some(a) = sum else { return term };
+        let y = self.new_gradient(value);
+        self.emit(Instruction::Add { a, b: term, y, activation: Activation::None });
+        y
     }
 
     /// Lets `write` emit the instructions that write one reader's share of the gradient of `value`, and adds it to
@@ -158,15 +263,43 @@ impl Backward {
         }
         let share = self.new_gradient(value);
         write(self, share);
-        let root = self.program.root(value).index();
-        match self.gradients[root] {
-            None => self.gradients[root] = Some(share),
-            Some(sum) => {
-                let sum = self.in_shape_of(sum, value);
-                self.emit(Instruction::AddAssign { sum, term: share });
+        self.add_share(value, share);
+        Some(share)
+    }
+
+    /// Adds a gradient that exists for another value too, in the shape of `value`, to the shares of this one.
+    fn hand_on(&mut self, value: ValueId, gradient: ValueId) {
+        if !self.learns(value) {
+            return;
+        }
+        let reshaped = self.program[value].view_of.is_some() && self.program[value].slice.is_none();
+        if reshaped && self.program[gradient].slice.is_some() {
+            // Pixels that stand apart have no other shape.
+            self.contribute(value, |backward, dx| backward.emit(Instruction::Copy { x: gradient, y: dx }));
+        } else {
+            self.add_share(value, gradient);
+        }
+    }
+
+    fn add_share(&mut self, value: ValueId, gradient: ValueId) {
+        let (root, channels) = (self.program.root(value), self.program.channels(value));
+        let [height, width, _] = self.program.shape(root);
+        let name = self.program[root].name.clone();
+        let shape = [height, width, channels.len()];
+        // Shares of a flattened map are summed in the shape of the map.
+        let gradient = match self.program.shape(gradient) == shape {
+            true => gradient,
+            false => self.program.view(gradient, shape, &name),
+        };
+        let shares = &self.shares[root.index()];
+        match shares.iter().position(|share| share.channels == channels) {
+            None => self.shares[root.index()].push(Share { channels, gradient }),
+            Some(at) => {
+                let before = shares[at].gradient;
+                let sum = self.plus(gradient, Some(before), gradient);
+                self.shares[root.index()][at].gradient = sum;
             }
         }
-        Some(share)
     }
 }
 
@@ -220,6 +353,6 @@ mod tests {
             node("f", "d", dense(3)),
         ];
         let graph = graph([1, 1, 4], nodes, &[("b", 1.0), ("e", 1.0), ("f", 1.0)]);
-        assert_eq!(backward(&graph).iter().filter(|&&name| name == "addAssign").count(), 2);
+        assert_eq!(backward(&graph).iter().filter(|&&name| name == "add").count(), 2);
     }
 }

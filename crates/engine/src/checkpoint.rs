@@ -1,6 +1,6 @@
 //! Weights and checkpoints as safetensors files, written whole or not at all.
 //!
-//! A weights file holds the parameters in PyTorch's layout. A checkpoint holds, besides them, one
+//! A weights file holds parameters and running statistics in PyTorch's layout. A checkpoint holds, besides them, one
 //! `optimizer.velocity.NAME` for each parameter and, in the metadata, the graph, the step, the seed and a JSON text that
 //! belongs to the caller: a session that loads it continues as if it had never stopped, to the bit. A checkpoint is a
 //! weights file too: its optimizer state is skipped.
@@ -22,7 +22,7 @@ const VELOCITY: &str = "optimizer.velocity.";
 const FORMAT: (&str, &str) = ("format", "pt");
 
 impl Session {
-    /// Writes the parameters to a safetensors file and returns its length in bytes.
+    /// Writes parameters and running statistics to a safetensors file and returns its length in bytes.
     ///
     /// Errors: what the operating system refuses; an earlier file then stays as it was.
     pub fn save_weights(&self, path: &Path) -> Result<u64> {
@@ -31,7 +31,7 @@ impl Session {
         Ok(write(path, &tensors, &[FORMAT])?)
     }
 
-    /// Replaces all parameters by those given, in PyTorch's layout.
+    /// Replaces all parameters and running statistics by those given, in PyTorch's layout.
     ///
     /// Errors: one that lists every tensor that is missing, extra or misshapen; nothing is replaced then.
     pub fn load_weights(&mut self, tensors: &[Tensor]) -> Result<()> {
@@ -41,22 +41,30 @@ impl Session {
             let elements = tensor.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
             (tensor.name, if elements == Some(length[0]) { tensor.shape } else { &length[..] })
         });
-        check(&self.network, &[""], shapes)?;
+        check(&self.network, None, shapes)?;
         let by_name: HashMap<&str, &[f32]> =
             tensors.iter().map(|tensor| (tensor.name, tensor.values)).collect();
-        let read = |name: &str| Ok(by_name.get(name).copied().unwrap_or_default());
-        self.set_parameters(import(&self.network, "", read)?);
-        Ok(())
+        self.import_weights(|name| Ok(by_name.get(name).copied().unwrap_or_default()))
     }
 
-    /// Replaces all parameters by those of a safetensors file, a checkpoint among them.
+    /// Replaces all parameters and running statistics by those of a safetensors file, a checkpoint among them.
     ///
     /// Errors: as [`Session::load_weights`], and a file that cannot be read; nothing is replaced then.
     pub fn load_weights_file(&mut self, path: &Path) -> Result<()> {
         let file = SafeTensors::open(path)?;
         let names = file.names().iter().map(String::as_str).filter(|name| !name.starts_with(OPTIMIZER));
-        check(&self.network, &[""], shapes(&file, names)?.into_iter())?;
-        self.set_parameters(import(&self.network, "", |name| values(&file, name))?);
+        check(&self.network, None, shapes(&file, names)?.into_iter())?;
+        self.import_weights(|name| values(&file, name))
+    }
+
+    /// Replaces all parameters and running statistics by what `read` gives for their names, or nothing if it fails.
+    fn import_weights<'a, Values: AsRef<[f32]> + 'a>(
+        &mut self,
+        read: impl Fn(&str) -> Result<Values>,
+    ) -> Result<()> {
+        let parameters = import(&self.network.parameters, "", &read)?;
+        let state = import(&self.network.state, "", &read)?;
+        self.set_parameters(parameters, state);
         Ok(())
     }
 
@@ -67,7 +75,7 @@ impl Session {
     pub fn save_checkpoint(&mut self, path: &Path, metadata: &str) -> Result<u64> {
         self.prepare_training()?;
         let weights = self.weights();
-        let velocities = export(&self.network, self.velocities.as_slice(), VELOCITY);
+        let velocities = export(&self.network.parameters, self.velocities.as_slice(), VELOCITY);
         let tensors: Vec<Tensor> =
             weights.iter().chain(&velocities).map(|tensor| tensor.as_tensor()).collect();
         let (graph, step, seed) = (self.graph().to_json(), self.step.to_string(), self.seed.to_string());
@@ -96,11 +104,10 @@ impl Session {
         }
         let (step, seed, metadata) = (number("step")?, number("seed")?, text("metadata")?.to_owned());
         let names = file.names().iter().map(String::as_str);
-        check(&self.network, &["", VELOCITY], shapes(&file, names)?.into_iter())?;
-        let parameters = import(&self.network, "", |name| values(&file, name))?;
-        let velocities = import(&self.network, VELOCITY, |name| values(&file, name))?;
+        check(&self.network, Some(VELOCITY), shapes(&file, names)?.into_iter())?;
+        let velocities = import(&self.network.parameters, VELOCITY, |name| values(&file, name))?;
         self.prepare_training()?;
-        self.set_parameters(parameters);
+        self.import_weights(|name| values(&file, name))?;
         (self.velocities, self.step, self.seed) = (velocities, step, seed);
         Ok(metadata)
     }

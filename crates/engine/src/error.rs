@@ -106,7 +106,7 @@ pub enum GraphError {
         problem: String,
     },
     /// The operation is none that the engine knows.
-    #[error("Expected an op among {} for \"{node}\" but received \"{op}\".", crate::graph::OPS.join(", "))]
+    #[error("Expected an op among {} for \"{node}\" but received \"{op}\".", crate::op::OPS.join(", "))]
     UnknownOp {
         /// Name of the node.
         node: String,
@@ -133,12 +133,12 @@ pub enum GraphError {
         input: String,
     },
     /// A node has the wrong number of inputs.
-    #[error("Expected {expected} input for \"{node}\" but received {received}.")]
+    #[error("Expected {} for \"{node}\" but received {received}.", inputs(expected))]
     InputCount {
         /// Name of the node.
         node: String,
         /// Inputs that its operation has.
-        expected: usize,
+        expected: std::ops::RangeInclusive<usize>,
         /// Inputs received.
         received: usize,
     },
@@ -171,6 +171,16 @@ pub enum GraphError {
         /// Its value.
         received: usize,
     },
+    /// A hyperparameter that is no size is out of its range.
+    #[error("Expected {expected} for \"{node}\" but received {received}.")]
+    Number {
+        /// Name of the node.
+        node: String,
+        /// Which one, and what it may be.
+        expected: &'static str,
+        /// Its value.
+        received: f32,
+    },
     /// A tensor has too many elements.
     #[error(
         "Expected at most {} elements in the {what} of \"{node}\" but received {shape:?}.",
@@ -196,6 +206,24 @@ pub enum GraphError {
         /// Shape of the node's input, `[height, width, channels]`.
         input: [usize; 3],
     },
+    /// Inputs of one node do not fit each other.
+    #[error("Expected inputs of {expected} for \"{node}\" but received {first:?} and {other:?}.")]
+    Inputs {
+        /// Name of the node.
+        node: String,
+        /// What they must have in common.
+        expected: &'static str,
+        /// Shape of the first input, `[height, width, channels]`.
+        first: [usize; 3],
+        /// Shape of the first one that does not fit it.
+        other: [usize; 3],
+    },
+    /// The elements of a flattened map and those of another vector come in different orders, so no sum has a meaning in files.
+    #[error(
+        "Expected inputs whose elements come in the same order for \"{0}\" but received differently flattened maps; \
+         put a dense layer behind the flatten."
+    )]
+    Order(String),
     /// The kernel has no version for a layer's geometry.
     #[error(
         "Expected a geometry that its kernel takes for \"{node}\" but received: {problem} (input {input:?})."
@@ -226,6 +254,13 @@ pub enum GraphError {
     /// A network that is to be trained has nothing to learn.
     #[error("Expected at least one layer with parameters but \"{0}\" has none, so it cannot be trained.")]
     NoParameters(String),
+}
+
+/// `1 input`, `2 inputs or more`.
+fn inputs(count: &std::ops::RangeInclusive<usize>) -> String {
+    let plural = if *count.start() == 1 { "" } else { "s" };
+    let more = if count.end() > count.start() { " or more" } else { "" };
+    format!("{} input{plural}{more}", count.start())
 }
 
 /// How named tensors differ from those that a network has.

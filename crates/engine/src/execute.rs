@@ -4,12 +4,17 @@
 //! place becomes a view. This is the only file of the engine with unsafe code; all of it turns offsets into views.
 //! That the offsets are right is proven by [`Plan::conflict`], which debug builds ask for every plan.
 
-use crate::network::ConvolutionLayer;
+use crate::instruction::{Algorithm, Instruction, Mask};
+use crate::kept::KeptWeights;
+use crate::network::{BatchNormLayer, ConvolutionLayer};
+use crate::op::Function;
 use crate::plan::{Place, Plan};
-use crate::program::{Algorithm, Instruction, ValueId};
-use crate::session::Kept;
+use crate::program::ValueId;
+use fovea_kernels::batch_norm::{self, Running};
+use fovea_kernels::dropout::dropout;
 use fovea_kernels::loss::{Loss, SoftmaxCrossEntropy};
 use fovea_kernels::optimizer::Sgd;
+use fovea_kernels::random::{Philox, Purpose};
 use fovea_kernels::{Activation, Context, View4, ViewMut4, activation, elementwise, softmax};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -23,8 +28,14 @@ pub(crate) struct Step<'a> {
     pub images: &'a [f32],
     /// A class for each image; empty when there is no loss.
     pub labels: &'a [u32],
-    /// The layers' weights as [`Algorithm::WinogradKept`] reads them, by the layers' index.
-    pub kept: &'a [Kept],
+    /// The layers' weights that stay from step to step.
+    pub kept: &'a KeptWeights,
+    /// Running statistics: those that a training step changes, those to be used otherwise.
+    pub state: &'a mut [f32],
+    /// Seed, number of the step and number of the graph's nodes, which give each dropout of each step its own random numbers.
+    pub seed: u64,
+    pub number: u64,
+    pub nodes: usize,
     /// All parameters, and buffers of the same layout; the latter are empty outside training.
     pub parameters: &'a mut [f32],
     pub gradients: &'a mut [f32],
@@ -35,6 +46,35 @@ pub(crate) struct Step<'a> {
     pub losses: &'a mut [Loss],
     /// Whether all gradients are finite, once they have been checked.
     pub finite: bool,
+}
+
+impl Step<'_> {
+    /// The random numbers of a dropout in this step.
+    fn dropout(&self, node: usize) -> Philox {
+        Philox::new(self.seed, Purpose::Dropout, self.number.wrapping_mul(self.nodes as u64) + node as u64)
+    }
+}
+
+impl Function {
+    fn forward(self, context: Context, x: View4, y: ViewMut4) {
+        match self {
+            Self::Relu => activation::relu(context, x, y),
+            Self::Relu6 => activation::relu6(context, x, y),
+            Self::LeakyRelu(slope) => activation::leaky_relu(context, x, slope, y),
+            Self::Sigmoid => activation::sigmoid(context, x, y),
+            Self::Tanh => activation::tanh(context, x, y),
+        }
+    }
+
+    fn backward(self, context: Context, dy: View4, y: View4, dx: ViewMut4) {
+        match self {
+            Self::Relu => activation::relu_backward(context, dy, y, dx),
+            Self::Relu6 => activation::relu6_backward(context, dy, y, dx),
+            Self::LeakyRelu(slope) => activation::leaky_relu_backward(context, dy, y, slope, dx),
+            Self::Sigmoid => activation::sigmoid_backward(context, dy, y, dx),
+            Self::Tanh => activation::tanh_backward(context, dy, y, dx),
+        }
+    }
 }
 
 /// Runs the instructions of `range`; `durations`, one an instruction of the whole program, are filled where given.
@@ -68,8 +108,11 @@ pub(crate) fn execute(
 fn run(memory: &Memory, index: usize, step: &mut Step) {
     let context = step.context;
     match memory.plan.program.instructions[index] {
-        Instruction::Convolution { ref layer, x, y, activation, ref algorithm } => {
-            let (weight, bias) = parameters(layer, step.parameters);
+        Instruction::Convolution { ref layer, ref folded, x, y, activation, ref algorithm } => {
+            let (weight, bias) = match folded {
+                None => parameters(layer, step.parameters),
+                Some(_) => step.kept.folded(layer),
+            };
             let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
             match algorithm {
                 Algorithm::Direct => layer.kernel.forward(context, x, weight, bias, activation, y, scratch),
@@ -77,7 +120,7 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
                     winograd.run(context, x, memory.floats(*weight), bias, activation, y, scratch);
                 }
                 Algorithm::WinogradKept(winograd) => {
-                    let weight = step.kept[layer.index].weight.as_slice();
+                    let weight = step.kept.transformed(layer);
                     winograd.run(context, x, weight, bias, activation, y, scratch);
                 }
             }
@@ -125,18 +168,36 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
         Instruction::AvgPoolBackward { ref layer, dy, dx } => {
             layer.backward(context, memory.view(dy), memory.view_mut(dx));
         }
-        Instruction::Relu { x, y } => activation::relu(context, memory.view(x), memory.view_mut(y)),
-        Instruction::ReluBackward { dy, y, dx } => {
-            activation::relu_backward(context, memory.view(dy), memory.view(y), memory.view_mut(dx));
+        Instruction::BatchNorm { .. }
+        | Instruction::BatchNormBackwardWeight { .. }
+        | Instruction::BatchNormBackwardInput { .. } => run_batch_norm(memory, index, step),
+        Instruction::LocalResponseNorm { norm, x, y } => {
+            norm.forward(context, memory.view(x), memory.view_mut(y));
         }
-        Instruction::Tanh { x, y } => activation::tanh(context, memory.view(x), memory.view_mut(y)),
-        Instruction::TanhBackward { dy, y, dx } => {
-            activation::tanh_backward(context, memory.view(dy), memory.view(y), memory.view_mut(dx));
+        Instruction::LocalResponseNormBackward { norm, x, dy, dx } => {
+            norm.backward(context, memory.view(x), memory.view(dy), memory.view_mut(dx));
+        }
+        Instruction::Dropout { rate, node, x, y }
+        | Instruction::DropoutBackward { rate, node, dy: x, dx: y } => {
+            dropout(context, memory.view(x), rate, step.dropout(node), memory.view_mut(y));
+        }
+        Instruction::Add { a, b, y, activation } => {
+            elementwise::add(context, memory.view(a), memory.view(b), activation, memory.view_mut(y));
+        }
+        Instruction::Copy { x, y } => elementwise::copy(context, memory.view(x), memory.view_mut(y)),
+        Instruction::Pad { padding, channels, x, y } => {
+            elementwise::pad(context, memory.view(x), padding, channels, memory.view_mut(y));
+        }
+        Instruction::PadBackward { padding, channels, dy, dx } => {
+            elementwise::pad_backward(context, memory.view(dy), padding, channels, memory.view_mut(dx));
+        }
+        Instruction::Function { function, x, y } => {
+            function.forward(context, memory.view(x), memory.view_mut(y));
+        }
+        Instruction::FunctionBackward { function, dy, y, dx } => {
+            function.backward(context, memory.view(dy), memory.view(y), memory.view_mut(dx));
         }
         Instruction::Softmax { x, y } => softmax::softmax(context, memory.view(x), memory.view_mut(y)),
-        Instruction::AddAssign { sum, term } => {
-            elementwise::add_assign(context, memory.view_mut(sum), memory.view(term));
-        }
         Instruction::Loss { output, logits, dlogits, weight } => {
             let loss = SoftmaxCrossEntropy { label_smoothing: step.label_smoothing, weight };
             let dlogits = dlogits.map(|dlogits| memory.view_mut(dlogits));
@@ -149,6 +210,57 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
     }
 }
 
+fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
+    let context = step.context;
+    match memory.plan.program.instructions[index] {
+        Instruction::BatchNorm { ref layer, x, residual, y, saved, affine, activation } => {
+            let (x, affine) = (memory.view(x), memory.floats_mut(affine));
+            let BatchNormLayer { epsilon, momentum, .. } = **layer;
+            let [weight, bias] = [&layer.weight, &layer.bias].map(|place| &step.parameters[place.clone()]);
+            match saved {
+                Some(saved) => {
+                    let (saved, scratch) = (memory.floats_mut(saved), memory.scratch(index));
+                    let [mean, variance] = both_mut(step.state, &layer.mean, &layer.variance);
+                    let running = Running { mean, variance, momentum };
+                    batch_norm::statistics(context, x, epsilon, saved, running, scratch);
+                    batch_norm::affine(saved, weight, bias, affine);
+                }
+                None => {
+                    let [mean, variance] =
+                        [&layer.mean, &layer.variance].map(|place| &step.state[place.clone()]);
+                    batch_norm::running_affine(mean, variance, epsilon, weight, bias, affine);
+                }
+            }
+            let residual = residual.map(|residual| memory.view(residual));
+            batch_norm::normalize(context, x, affine, residual, activation, memory.view_mut(y));
+        }
+        Instruction::BatchNormBackwardWeight { ref layer, x, dy, mask, statistics, dresidual } => {
+            let [dweight, dbias] = both_mut(step.gradients, &layer.weight, &layer.bias);
+            let (x, dy, mask) = (memory.view(x), memory.view(dy), memory.mask(mask));
+            let [saved, affine] = statistics.map(|statistics| memory.floats(statistics));
+            let dresidual = dresidual.map(|dresidual| memory.view_mut(dresidual));
+            let scratch = memory.scratch(index);
+            batch_norm::backward_sums(
+                context, x, dy, mask, saved, affine, dweight, dbias, dresidual, scratch,
+            );
+        }
+        Instruction::BatchNormBackwardInput { ref layer, x, dy, mask, statistics, dx } => {
+            let [dweight, dbias] = [&layer.weight, &layer.bias].map(|place| &step.gradients[place.clone()]);
+            let (x, dy, mask) = (memory.view(x), memory.view(dy), memory.mask(mask));
+            let [saved, affine] = statistics.map(|statistics| memory.floats(statistics));
+            let dx = memory.view_mut(dx);
+            batch_norm::backward_input(context, x, dy, mask, saved, affine, dweight, dbias, dx);
+        }
+        _ => {}
+    }
+}
+
+/// Two places of a buffer, the second behind the first.
+fn both_mut<'a>(buffer: &'a mut [f32], first: &Range<usize>, second: &Range<usize>) -> [&'a mut [f32]; 2] {
+    let (before, after) = buffer.split_at_mut(second.start);
+    [&mut before[first.clone()], &mut after[..second.len()]]
+}
+
 /// Weight and bias of a layer in a buffer of the parameters' layout.
 fn parameters<'a>(layer: &ConvolutionLayer, buffer: &'a [f32]) -> (&'a [f32], Option<&'a [f32]>) {
     (&buffer[layer.weight.clone()], layer.bias.clone().map(|bias| &buffer[bias]))
@@ -158,9 +270,13 @@ fn parameters_mut<'a>(
     layer: &ConvolutionLayer,
     buffer: &'a mut [f32],
 ) -> (&'a mut [f32], Option<&'a mut [f32]>) {
-    let (before, after) = buffer.split_at_mut(layer.weight.end);
-    let bias = layer.bias.clone().map(|bias| bias.start - layer.weight.end..bias.end - layer.weight.end);
-    (&mut before[layer.weight.start..], bias.map(|bias| &mut after[bias]))
+    match &layer.bias {
+        None => (&mut buffer[layer.weight.clone()], None),
+        Some(bias) => {
+            let [weight, bias] = both_mut(buffer, &layer.weight, bias);
+            (weight, Some(bias))
+        }
+    }
 }
 
 /// Whether there is neither infinity nor NaN among the values.
@@ -247,6 +363,14 @@ impl<'a> Memory<'a> {
     fn bytes_mut(&self, value: ValueId) -> &'a mut [u8] {
         // SAFETY: as in `bytes` and `view_mut`.
         unsafe { std::slice::from_raw_parts_mut(self.pointer_mut(value).cast(), self.plan.elements(value)) }
+    }
+
+    fn mask(&self, mask: Mask) -> batch_norm::Mask<'a> {
+        match mask {
+            Mask::None => batch_norm::Mask::None,
+            Mask::Recompute => batch_norm::Mask::Recompute,
+            Mask::Output(y) => batch_norm::Mask::Output(self.view(y)),
+        }
     }
 
     fn scratch(&self, index: usize) -> &'a mut [f32] {

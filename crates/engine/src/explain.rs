@@ -1,9 +1,10 @@
 //! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
 
 use crate::error::{EngineError, Result};
-use crate::network::{ConvolutionLayer, LINE};
+use crate::instruction::{Access, Algorithm, Instruction, Mask};
+use crate::network::{BatchNormLayer, ConvolutionLayer, LINE};
 use crate::plan::Plan;
-use crate::program::{Access, Algorithm, Instruction, Mode};
+use crate::program::Mode;
 use crate::session::{Session, SgdOptions};
 use crate::shapes::weight_shape;
 use fovea_kernels::conv2d::Pass;
@@ -129,7 +130,7 @@ impl Session {
             threads: self.threads(),
             isa: self.isa.name(),
             arena_bytes: bytes(plan.arena_len),
-            parameter_bytes: bytes(self.network.parameter_len),
+            parameter_bytes: bytes(self.network.parameters.len),
             flops: rows.iter().map(|row| row.flops).sum(),
             peak_gflops: None,
             milliseconds: None,
@@ -230,11 +231,13 @@ impl Session {
     /// Runs `work`, then restores what its training steps changed: with a learning rate of zero, velocities and step.
     fn keeping_state<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let (velocities, step) = (self.velocities.as_slice().to_vec(), self.step);
+        let state = self.state.as_slice().to_vec();
         let result = work(self);
         let kept = self.velocities.as_mut_slice();
         // Velocities that came into being meanwhile begin at zero.
         kept.fill(0.0);
         kept[..velocities.len()].copy_from_slice(&velocities);
+        self.state.as_mut_slice().copy_from_slice(&state);
         self.step = step;
         result
     }
@@ -251,7 +254,7 @@ impl Session {
 
     fn row(&self, plan: &Plan, index: usize) -> PlanRow {
         let instruction = &plan.program.instructions[index];
-        let parameters = vec![self.network.parameter_len];
+        let parameters = vec![self.network.parameters.len];
         let (mut read, mut written, mut touched) = (None, None, plan.scratch(index).len());
         instruction.operands(|access, value| {
             touched += plan.span(value).len();
@@ -276,10 +279,11 @@ impl Session {
                 }
                 layer.name.clone()
             }
-            None => {
-                let value = written.or(read);
-                value.map_or_else(|| "parameters".to_owned(), |value| plan.program[value].name.clone())
-            }
+            None => match (batch_norm(instruction), written.or(read)) {
+                (Some(layer), _) => layer.name.clone(),
+                (None, Some(value)) => plan.program[value].name.clone(),
+                (None, None) => "parameters".to_owned(),
+            },
         };
         for remark in remarks(plan, instruction) {
             algorithm += if algorithm.is_empty() { "" } else { ", " };
@@ -313,17 +317,32 @@ fn convolution(instruction: &Instruction) -> Option<(&ConvolutionLayer, Option<P
     }
 }
 
+/// The batch normalization of an instruction that is for one alone.
+fn batch_norm(instruction: &Instruction) -> Option<&BatchNormLayer> {
+    match instruction {
+        Instruction::BatchNorm { layer, .. }
+        | Instruction::BatchNormBackwardWeight { layer, .. }
+        | Instruction::BatchNormBackwardInput { layer, .. } => Some(layer),
+        _ => None,
+    }
+}
+
 /// What fusion and planning did to an instruction.
 fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'static str> {
     let fused = match instruction {
-        Instruction::Convolution { activation, .. } | Instruction::MaxPool { activation, .. } => {
-            *activation == Activation::Relu
-        }
+        Instruction::Convolution { activation, .. }
+        | Instruction::BatchNorm { activation, .. }
+        | Instruction::Add { activation, .. }
+        | Instruction::MaxPool { activation, .. } => *activation == Activation::Relu,
+        Instruction::BatchNormBackwardWeight { mask, .. }
+        | Instruction::BatchNormBackwardInput { mask, .. } => *mask != Mask::None,
         Instruction::MaxPoolBackward { y, .. } => y.is_some(),
         _ => false,
     };
-    let in_place = instruction.in_place().is_some_and(|(x, y)| plan.slot(x).place == plan.slot(y).place);
-    [(fused, "with relu"), (in_place, "in place")]
+    let norm = matches!(instruction, Instruction::Convolution { folded: Some(_), .. });
+    let sum = matches!(instruction, Instruction::BatchNorm { residual: Some(_), .. });
+    let in_place = instruction.in_place().any(|(x, y)| plan.slot(x).place == plan.slot(y).place);
+    [(norm, "with batchNorm"), (sum, "with add"), (fused, "with relu"), (in_place, "in place")]
         .into_iter()
         .filter_map(|(holds, remark)| holds.then_some(remark))
 }

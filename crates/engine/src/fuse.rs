@@ -3,65 +3,135 @@
 //! - A ReLU on either side of a max-pooling becomes part of it: `relu(maxPool(z))` equals `maxPool(relu(z))` because
 //!   ReLU is monotonic. The pooled map is the smaller one, and the gradient is masked while it is scattered, through
 //!   `y > 0`: where the maximum is positive the same tap wins on both sides, elsewhere no gradient passes.
-//! - A ReLU that alone reads a convolution becomes part of its epilogue.
+//! - Outside training, a batch normalization that alone reads a convolution becomes part of its weight and bias, which
+//!   changes the rounding: the only fusion that does.
+//! - A ReLU that alone reads a sum, a batch normalization or a convolution becomes its activation.
+//! - A sum that alone reads a batch normalization becomes part of it: the other operand is its residual.
 //!
-//! The first goes first: in training, a convolution whose ReLU moved on has no mask to apply in its backward pass.
-//! Fusion works on forward programs; [`autodiff`](crate::autodiff) differentiates what it leaves.
+//! The order matters: in training, a convolution whose ReLU moved into the pool has no mask to apply in its backward
+//! pass, and a sum takes its ReLU along into the normalization. Fusion works on forward programs;
+//! [`autodiff`](crate::autodiff) differentiates what it leaves.
 
-use crate::program::{Access, Instruction, Program, ValueId};
+use crate::instruction::{Access, Instruction};
+use crate::op::Function;
+use crate::program::{Mode, Program, ValueId};
 use fovea_kernels::Activation;
+use std::sync::Arc;
 
-/// Applies every fusion.
-pub(crate) fn fuse(program: &mut Program) {
-    absorb_relus(program, into_max_pool);
-    absorb_relus(program, into_convolution);
+/// Applies every fusion that a mode allows.
+pub(crate) fn fuse(program: &mut Program, mode: Mode) {
+    absorb(program, relu_into_max_pool);
+    if mode != Mode::Train {
+        absorb(program, batch_norm_into_convolution);
+    }
+    absorb(program, relu_into_sum);
+    absorb(program, sum_into_batch_norm);
+    absorb(program, relu_into_batch_norm);
+    absorb(program, relu_into_convolution);
     program.backward = program.instructions.len();
     program.update = program.backward;
 }
 
-/// A ReLU: its position and operands.
-struct Relu {
-    index: usize,
-    x: ValueId,
-    y: ValueId,
-}
-
-/// Removes every ReLU that `absorb` could make part of another instruction.
-fn absorb_relus(program: &mut Program, absorb: impl Fn(&mut Program, &Relu) -> bool) {
+/// Removes every instruction that `fusion` makes part of another; it is told the position.
+fn absorb(program: &mut Program, fusion: impl Fn(&mut Program, usize) -> Option<()>) {
     let mut index = 0;
     while index < program.instructions.len() {
-        let absorbed = match program.instructions[index] {
-            Instruction::Relu { x, y } => absorb(program, &Relu { index, x, y }),
-            _ => false,
-        };
-        if absorbed {
-            program.instructions.remove(index);
-        } else {
-            index += 1;
+        match fusion(program, index) {
+            Some(()) => drop(program.instructions.remove(index)),
+            None => index += 1,
         }
     }
 }
 
-fn into_max_pool(program: &mut Program, relu: &Relu) -> bool {
-    let behind = sole_reader(program, relu.y);
+fn relu_into_max_pool(program: &mut Program, index: usize) -> Option<()> {
+    let (relu_x, relu_y) = relu(program, index)?;
+    let behind = sole_reader(program, relu_y);
     if let Some(Instruction::MaxPool { x, activation, .. }) = behind.map(|at| &mut program.instructions[at]) {
-        (*x, *activation) = (relu.x, Activation::Relu);
-        return true;
+        (*x, *activation) = (relu_x, Activation::Relu);
+        return Some(());
     }
-    if let Some(Instruction::MaxPool { y, activation, .. }) = sole_source(program, relu) {
-        (*y, *activation) = (relu.y, Activation::Relu);
-        return true;
+    match sole_source(program, relu_x)? {
+        Instruction::MaxPool { y, activation, .. } => {
+            (*y, *activation) = (relu_y, Activation::Relu);
+            Some(())
+        }
+        _ => None,
     }
-    false
 }
 
-fn into_convolution(program: &mut Program, relu: &Relu) -> bool {
-    match sole_source(program, relu) {
-        Some(Instruction::Convolution { y, activation, .. }) => {
-            (*y, *activation) = (relu.y, Activation::Relu);
-            true
+fn batch_norm_into_convolution(program: &mut Program, index: usize) -> Option<()> {
+    let Instruction::BatchNorm { ref layer, x, y, .. } = program.instructions[index] else { return None };
+    let (norm, norm_y) = (Arc::clone(layer), y);
+    match sole_source(program, x)? {
+        Instruction::Convolution { folded: folded @ None, y, activation: Activation::None, .. } => {
+            (*folded, *y) = (Some(norm), norm_y);
+            Some(())
         }
-        _ => false,
+        _ => None,
+    }
+}
+
+fn relu_into_sum(program: &mut Program, index: usize) -> Option<()> {
+    let (relu_x, relu_y) = relu(program, index)?;
+    match sole_source(program, relu_x)? {
+        Instruction::Add { y, activation: activation @ Activation::None, .. } => {
+            (*y, *activation) = (relu_y, Activation::Relu);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+/// The normalization takes the place of the sum, which comes behind its residual.
+fn sum_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
+    let Instruction::Add { a, b, y: sum_y, activation: sum_activation } = program.instructions[index] else {
+        return None;
+    };
+    let takes = |operand: ValueId| {
+        sole_reader(program, operand)?;
+        let at = writer(program, operand)?;
+        let plain = matches!(
+            program.instructions[at],
+            Instruction::BatchNorm { residual: None, activation: Activation::None, .. }
+        );
+        plain.then_some(at)
+    };
+    let (at, other) = takes(a).map(|at| (at, b)).or_else(|| takes(b).map(|at| (at, a)))?;
+    if let Instruction::BatchNorm { residual, y, activation, .. } = &mut program.instructions[at] {
+        (*residual, *y, *activation) = (Some(other), sum_y, sum_activation);
+    }
+    // It moves to right before the sum, which goes.
+    program.instructions[at..index].rotate_left(1);
+    Some(())
+}
+
+fn relu_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
+    let (relu_x, relu_y) = relu(program, index)?;
+    match sole_source(program, relu_x)? {
+        Instruction::BatchNorm { residual: None, y, activation: activation @ Activation::None, .. } => {
+            (*y, *activation) = (relu_y, Activation::Relu);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+fn relu_into_convolution(program: &mut Program, index: usize) -> Option<()> {
+    let (relu_x, relu_y) = relu(program, index)?;
+    match sole_source(program, relu_x)? {
+        Instruction::Convolution { y, activation: activation @ Activation::None, .. } => {
+            (*y, *activation) = (relu_y, Activation::Relu);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+/// Operand and result of the instruction at `index`, if it is a ReLU.
+fn relu(program: &Program, index: usize) -> Option<(ValueId, ValueId)> {
+    match program.instructions[index] {
+        Instruction::Function { function: Function::Relu, x, y } => Some((x, y)),
+        _ => None,
     }
 }
 
@@ -83,14 +153,20 @@ fn sole_reader(program: &Program, value: ValueId) -> Option<usize> {
     }
 }
 
-/// The instruction that writes what the ReLU reads, if nobody else reads it.
-fn sole_source<'a>(program: &'a mut Program, relu: &Relu) -> Option<&'a mut Instruction> {
-    sole_reader(program, relu.x).filter(|&reader| reader == relu.index)?;
-    program.instructions.iter_mut().find(|instruction| {
+/// The instruction that writes `value`.
+fn writer(program: &Program, value: ValueId) -> Option<usize> {
+    program.instructions.iter().position(|instruction| {
         let mut writes = false;
-        instruction.operands(|access, operand| writes |= access == Access::Write && operand == relu.x);
+        instruction.operands(|access, operand| writes |= access == Access::Write && operand == value);
         writes
     })
+}
+
+/// The instruction that writes `value`, if one only reads it.
+fn sole_source(program: &mut Program, value: ValueId) -> Option<&mut Instruction> {
+    sole_reader(program, value)?;
+    let at = writer(program, value)?;
+    Some(&mut program.instructions[at])
 }
 
 #[cfg(test)]
@@ -135,8 +211,9 @@ mod tests {
         let twice = twice.replace(r#""outputs":["#, r#""outputs":[{"node":"node2","lossWeight":1},"#);
         let network = Network::new(Graph::from_json(&twice).unwrap(), Isa::available()[0]).unwrap();
         let mut program = crate::lower::lower(&network, Mode::Infer).unwrap();
-        program.results.push(program.instructions.iter().find_map(|i| i.in_place()).unwrap().0);
-        super::fuse(&mut program);
+        let relu = program.instructions.iter().position(|instruction| instruction.name() == "relu").unwrap();
+        program.results.push(super::relu(&program, relu).unwrap().0);
+        super::fuse(&mut program, Mode::Infer);
         assert!(program.instructions.iter().any(|instruction| instruction.name() == "relu"));
     }
 

@@ -2,21 +2,14 @@
 //!
 //! It travels as JSON: the builder writes it, [`Graph::from_json`] reads it, and a checkpoint keeps it. Every key is
 //! always written, unknown keys and ops are refused by name, and [`Graph::validate`] proves what the rest of the
-//! engine relies on: unique names, inputs defined before they are read, sizes within bounds, and a path from
+//! engine relies on: unique names, inputs defined before they are read, hyperparameters within bounds, and a path from
 //! every node to an output.
 
 use crate::error::{GraphError, Result};
-use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize, Serializer};
+use crate::op::{MAX_SIZE, OPS, Op, check_size};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
-
-/// Largest height, width or number of channels: products of a few of them stay far from overflow.
-pub(crate) const MAX_SIZE: usize = 1 << 20;
-
-/// Largest side of a kernel or window, stride, padding or dilation: kernels keep a table of taps.
-pub(crate) const MAX_WINDOW: usize = 1 << 10;
 
 /// Largest number of elements of a tensor (of one image, for feature maps).
 pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
@@ -26,10 +19,6 @@ pub(crate) const INPUT: &str = "input";
 
 /// How a checkpoint's names of optimizer state begin; no node may have such a name.
 pub(crate) const OPTIMIZER: &str = "optimizer.";
-
-/// Names of the operations.
-pub(crate) const OPS: [&str; 8] =
-    ["conv", "dense", "maxPool", "avgPool", "relu", "tanh", "flatten", "softmax"];
 
 /// A network: nodes in topological order from one input to one or more outputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,138 +53,6 @@ pub struct Output {
     pub node: String,
     /// Factor of its loss.
     pub loss_weight: f32,
-}
-
-/// What a node computes, and its hyperparameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "camelCase", deny_unknown_fields)]
-pub enum Op {
-    /// Convolution.
-    Conv(Conv),
-    /// Fully connected layer: every unit sees the whole flat input.
-    Dense(Dense),
-    /// Largest value of each window.
-    MaxPool(MaxPool),
-    /// Mean of each window.
-    AvgPool(AvgPool),
-    /// max(0, x).
-    Relu {},
-    /// Hyperbolic tangent.
-    Tanh {},
-    /// A feature map as one row `[1, 1, height * width * channels]`.
-    Flatten {},
-    /// Probabilities over the channels of each pixel.
-    Softmax {},
-}
-
-/// Hyperparameters of a convolution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Conv {
-    /// Output channels.
-    pub filters: usize,
-    /// Kernel height and width.
-    pub kernel: [usize; 2],
-    /// Vertical and horizontal step.
-    pub stride: [usize; 2],
-    /// Zeros around the input.
-    pub padding: Padding,
-    /// Vertical and horizontal distance between taps; 1 is a dense kernel.
-    pub dilation: [usize; 2],
-    /// Channel groups that do not see each other.
-    pub groups: usize,
-    /// Whether a constant is added to each filter's result.
-    pub bias: bool,
-    /// How the weight begins.
-    pub init: Init,
-}
-
-/// Hyperparameters of a fully connected layer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Dense {
-    /// Output channels.
-    pub units: usize,
-    /// Whether a constant is added to each unit's result.
-    pub bias: bool,
-    /// How the weight begins.
-    pub init: Init,
-}
-
-/// Hyperparameters of max pooling.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct MaxPool {
-    /// Window height and width.
-    pub size: [usize; 2],
-    /// Vertical and horizontal step.
-    pub stride: [usize; 2],
-    /// Pixels around the input, which never win.
-    pub padding: Padding,
-    /// Rounds the output's size up, as PyTorch's `ceil_mode`.
-    pub ceil_mode: bool,
-}
-
-/// Hyperparameters of average pooling.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct AvgPool {
-    /// Window height and width.
-    pub size: [usize; 2],
-    /// Vertical and horizontal step.
-    pub stride: [usize; 2],
-    /// Zeros around the input.
-    pub padding: Padding,
-    /// Rounds the output's size up, as PyTorch's `ceil_mode`.
-    pub ceil_mode: bool,
-    /// Whether padding counts in the divisor, as PyTorch's `count_include_pad`.
-    pub count_include_pad: bool,
-}
-
-/// Pixels added around an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Padding {
-    /// As many as give `ceil(input / stride)` outputs, an odd one at the bottom and right.
-    Same,
-    /// None.
-    Valid,
-    /// Top, right, bottom, left.
-    Explicit([usize; 4]),
-}
-
-/// Distribution of a layer's first weight; biases begin at zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Init {
-    /// He et al. 2015 (arXiv:1502.01852): uniform within `sqrt(6 / fan_in)`; keeps the variance through ReLUs.
-    Kaiming,
-    /// Glorot and Bengio 2010: uniform within `sqrt(6 / (fan_in + fan_out))`.
-    Xavier,
-}
-
-impl Serialize for Padding {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self {
-            Self::Same => "same".serialize(serializer),
-            Self::Valid => "valid".serialize(serializer),
-            Self::Explicit(sides) => sides.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Padding {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        match value.as_str() {
-            Some("same") => Ok(Self::Same),
-            Some("valid") => Ok(Self::Valid),
-            _ => <[usize; 4]>::deserialize(&value).map(Self::Explicit).map_err(|_| {
-                D::Error::custom(format!(
-                    "padding is \"same\", \"valid\" or [top, right, bottom, left], not {value}"
-                ))
-            }),
-        }
-    }
 }
 
 /// A graph whose nodes have not been read yet, so that a mistake in one can be told by its name.
@@ -235,11 +92,11 @@ impl Graph {
         }
         let sources = self.sources()?;
         for (node, sources) in self.nodes.iter().zip(&sources) {
-            if sources.len() != 1 {
-                let (node, received) = (node.name.clone(), sources.len());
-                return Err(GraphError::InputCount { node, expected: 1, received }.into());
+            let (expected, received) = (node.op.input_count(), sources.len());
+            if !expected.contains(&received) {
+                return Err(GraphError::InputCount { node: node.name.clone(), expected, received }.into());
             }
-            node.check_sizes()?;
+            node.op.check(&node.name)?;
         }
         let outputs = self.output_nodes()?;
         for output in &self.outputs {
@@ -335,59 +192,5 @@ impl Node {
         }
         let op = Op::deserialize(Value::Object(keys)).map_err(|error| broken(error.to_string()))?;
         Ok(Self { name, inputs, op })
-    }
-
-    /// Checks the sizes that have bounds whatever the input is.
-    fn check_sizes(&self) -> Result<()> {
-        let check = |what, sizes: &[usize], limit| {
-            sizes.iter().try_for_each(|&size| check_size(&self.name, what, size, 1..=limit))
-        };
-        let padding = |padding: &Padding| match padding {
-            Padding::Explicit(sides) => {
-                sides.iter().try_for_each(|&side| check_size(&self.name, "padding", side, 0..=MAX_WINDOW))
-            }
-            Padding::Same | Padding::Valid => Ok(()),
-        };
-        match &self.op {
-            Op::Conv(conv) => {
-                check("filters", &[conv.filters], MAX_SIZE)?;
-                check("groups", &[conv.groups], MAX_SIZE)?;
-                check("a kernel", &conv.kernel, MAX_WINDOW)?;
-                check("a stride", &conv.stride, MAX_WINDOW)?;
-                check("a dilation", &conv.dilation, MAX_WINDOW)?;
-                padding(&conv.padding)
-            }
-            Op::Dense(dense) => check("units", &[dense.units], MAX_SIZE),
-            Op::MaxPool(MaxPool { size, stride, padding: sides, .. })
-            | Op::AvgPool(AvgPool { size, stride, padding: sides, .. }) => {
-                check("a window", size, MAX_WINDOW)?;
-                check("a stride", stride, MAX_WINDOW)?;
-                padding(sides)
-            }
-            Op::Relu {} | Op::Tanh {} | Op::Flatten {} | Op::Softmax {} => Ok(()),
-        }
-    }
-}
-
-fn check_size(node: &str, what: &'static str, received: usize, range: RangeInclusive<usize>) -> Result<()> {
-    if range.contains(&received) {
-        return Ok(());
-    }
-    Err(GraphError::Size { node: node.to_owned(), what, range, received }.into())
-}
-
-impl Op {
-    /// Its name in a definition.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Conv(_) => "conv",
-            Self::Dense(_) => "dense",
-            Self::MaxPool(_) => "maxPool",
-            Self::AvgPool(_) => "avgPool",
-            Self::Relu {} => "relu",
-            Self::Tanh {} => "tanh",
-            Self::Flatten {} => "flatten",
-            Self::Softmax {} => "softmax",
-        }
     }
 }

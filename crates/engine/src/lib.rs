@@ -4,37 +4,43 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `graph` | reads and validates the definition |
+//! | `op`, `graph` | reads and validates the definition |
 //! | `shapes` | infers shapes, parameter counts and cost |
 //! | `network` | builds each layer's kernel and gives its parameters their place |
-//! | `program` | says what instructions there are |
+//! | `program`, `instruction` | say what programs are made of |
 //! | `lower` | turns the graph into a forward program |
-//! | `fuse` | shortens it |
+//! | `fuse`, `concatenate` | shorten it |
 //! | `autodiff` | appends the backward instructions |
-//! | `plan` | gives every value its place in the arena |
+//! | `select` | chooses the algorithms of convolutions |
+//! | `plan`, `replay` | give every value its place in the arena; prove that no two collide |
 //! | `execute` | runs the instructions; the only unsafe code |
 //! | `session` | trains, evaluates and predicts with a plan for each mode and batch size |
-//! | `buffer`, `parameters`, `checkpoint` | aligned memory; first values, PyTorch's layout, files |
+//! | `buffer`, `kept`, `parameters`, `checkpoint` | aligned memory; weights made from weights; first values, PyTorch's layout, files |
 //! | `explain` | shows a plan and times it |
 //!
-//! To add a layer: its hyperparameters as a variant of [`Op`] (`graph`), its shape (`shapes`), its kernel (`network`), its
-//! instructions with their operands (`program`), forward (`lower`), backward (`autodiff`), and the calls of the kernels
+//! To add a layer: its hyperparameters as a variant of [`Op`] (`op`), its shape (`shapes`), its kernel (`network`), its
+//! instructions with their operands (`instruction`), forward (`lower`), backward (`autodiff`), and the calls of the kernels
 //! (`execute`). The compiler names every place that a new variant misses; memory, files and `explain` follow by
 //! themselves.
 
 mod autodiff;
 mod buffer;
 mod checkpoint;
+mod concatenate;
 mod error;
 mod execute;
 mod explain;
 mod fuse;
 mod graph;
+mod instruction;
+mod kept;
 mod lower;
 mod network;
+mod op;
 mod parameters;
 mod plan;
 mod program;
+mod replay;
 mod select;
 mod session;
 mod shapes;
@@ -45,7 +51,10 @@ mod testing;
 pub use error::{EngineError, GraphError, Misshapen, Result, WeightsError};
 pub use explain::{Benchmark, PlanDescription, PlanRow};
 pub use fovea_formats::safetensors::Tensor;
-pub use graph::{AvgPool, Conv, Dense, Graph, Init, MaxPool, Node, Op, Output, Padding};
+pub use graph::{Graph, Node, Output};
+pub use op::{
+    AvgPool, BatchNorm, Conv, Dense, Dropout, Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding,
+};
 pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;
 pub use session::{BatchEvaluation, Precision, Session, SessionOptions, SgdOptions, StepResult};

@@ -1,11 +1,12 @@
 //! Graph to forward program: one instruction a node, in the graph's order.
 //!
-//! A layer is added by an arm in [`lower`] and its derivative by one in [`autodiff`](crate::autodiff).
+//! A layer is added by an arm in `Lowering::node` and its derivative by one in [`autodiff`](crate::autodiff).
 
 use crate::error::{GraphError, Result};
 use crate::graph::{Source, needed};
+use crate::instruction::{Algorithm, Instruction};
 use crate::network::{Layer, Network};
-use crate::program::{Algorithm, Extent, Instruction, Kind, Mode, Program, ValueId};
+use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use fovea_kernels::Activation;
 use std::sync::Arc;
 
@@ -15,39 +16,18 @@ use std::sync::Arc;
 /// Errors: an output that has no loss, when the mode asks for one.
 pub(crate) fn lower(network: &Network, mode: Mode) -> Result<Program> {
     let outputs = if mode == Mode::Train { &network.outputs[..] } else { &network.outputs[..1] };
-    let mut program = Program::new(network.graph.input);
     let needed = needed(&network.sources, outputs);
+    let mut lowering = Lowering { network, mode, program: Program::new(network.graph.input) };
     let mut values: Vec<Option<ValueId>> = vec![None; network.layers.len()];
-    for (index, layer) in network.layers.iter().enumerate().filter(|&(index, _)| needed[index]) {
-        let x = match network.sources[index][0] {
+    for index in (0..network.layers.len()).filter(|&index| needed[index]) {
+        let inputs = network.sources[index].iter().map(|source| match *source {
             Source::Input => Program::INPUT,
             // A node is lowered after what it reads, which is needed since the node is.
             Source::Node(source) => values[source].unwrap_or(Program::INPUT),
-        };
-        let shape = &network.shapes.nodes[index];
-        let name = &shape.name;
-        let y = match layer {
-            Layer::Flatten => program.view(x, shape.output, name),
-            _ => program.value(name, Kind::Activation, Extent::PerImage(shape.output)),
-        };
-        let activation = Activation::None;
-        program.instructions.extend(match layer {
-            Layer::Convolution(layer) => {
-                let algorithm = Algorithm::Direct;
-                Some(Instruction::Convolution { layer: Arc::clone(layer), x, y, activation, algorithm })
-            }
-            Layer::MaxPool(layer) => {
-                Some(Instruction::MaxPool { layer: Arc::clone(layer), x, y, argmax: None, activation })
-            }
-            Layer::AvgPool(layer) => Some(Instruction::AvgPool { layer: Arc::clone(layer), x, y }),
-            Layer::Relu => Some(Instruction::Relu { x, y }),
-            Layer::Tanh => Some(Instruction::Tanh { x, y }),
-            Layer::Softmax if mode == Mode::Train => return Err(GraphError::Softmax(name.clone()).into()),
-            Layer::Softmax => Some(Instruction::Softmax { x, y }),
-            Layer::Flatten => None,
         });
-        values[index] = Some(y);
+        values[index] = Some(lowering.node(index, &inputs.collect::<Vec<_>>())?);
     }
+    let mut program = lowering.program;
     let results: Vec<_> = outputs.iter().filter_map(|&output| Some((output, values[output]?))).collect();
     if mode != Mode::Train {
         program.results.extend(results.iter().map(|&(_, value)| value));
@@ -62,6 +42,74 @@ pub(crate) fn lower(network: &Network, mode: Mode) -> Result<Program> {
     program.backward = program.instructions.len();
     program.update = program.backward;
     Ok(program)
+}
+
+struct Lowering<'a> {
+    network: &'a Network,
+    mode: Mode,
+    program: Program,
+}
+
+impl Lowering<'_> {
+    /// Appends the instructions of a node that reads `inputs`; returns its value.
+    fn node(&mut self, node: usize, inputs: &[ValueId]) -> Result<ValueId> {
+        let shape = &self.network.shapes.nodes[node];
+        let (name, x) = (&shape.name, inputs[0]);
+        let layer = &self.network.layers[node];
+        // What has no instruction shares its input's memory.
+        match layer {
+            Layer::Flatten => return Ok(self.program.view(x, shape.output, name)),
+            Layer::Dropout { rate } if self.mode != Mode::Train || *rate == 0.0 => return Ok(x),
+            Layer::Softmax if self.mode == Mode::Train => {
+                return Err(GraphError::Softmax(name.clone()).into());
+            }
+            _ => {}
+        }
+        let y = self.program.value(name, Kind::Activation, Extent::PerImage(shape.output));
+        let activation = Activation::None;
+        let instruction = match *layer {
+            Layer::Convolution(ref layer) => {
+                let (layer, algorithm) = (Arc::clone(layer), Algorithm::Direct);
+                Instruction::Convolution { layer, folded: None, x, y, activation, algorithm }
+            }
+            Layer::BatchNorm(ref layer) => {
+                let mut statistics =
+                    || self.program.value(name, Kind::Statistics, Extent::Fixed(2 * layer.channels));
+                let affine = statistics();
+                let saved = (self.mode == Mode::Train).then(statistics);
+                let (layer, residual) = (Arc::clone(layer), None);
+                Instruction::BatchNorm { layer, x, residual, y, saved, affine, activation }
+            }
+            Layer::MaxPool(ref layer) => {
+                Instruction::MaxPool { layer: Arc::clone(layer), x, y, argmax: None, activation }
+            }
+            Layer::AvgPool(ref layer) => Instruction::AvgPool { layer: Arc::clone(layer), x, y },
+            Layer::LocalResponseNorm(norm) => Instruction::LocalResponseNorm { norm, x, y },
+            Layer::Dropout { rate } => Instruction::Dropout { rate, node, x, y },
+            Layer::Add => Instruction::Add { a: x, b: inputs[1], y, activation },
+            Layer::Pad { padding, channels } => Instruction::Pad { padding, channels, x, y },
+            Layer::Function(function) => Instruction::Function { function, x, y },
+            Layer::Softmax => Instruction::Softmax { x, y },
+            Layer::Concat => {
+                self.concatenate(inputs, y, name);
+                return Ok(y);
+            }
+            Layer::Flatten => return Ok(x), // a view, above
+        };
+        self.program.instructions.push(instruction);
+        Ok(y)
+    }
+
+    /// Copies every input to its channels of `y`.
+    fn concatenate(&mut self, inputs: &[ValueId], y: ValueId, name: &str) {
+        let mut first = 0;
+        for &x in inputs {
+            let channels = self.program.shape(x)[2];
+            let y = self.program.slice(y, first..first + channels, name);
+            self.program.instructions.push(Instruction::Copy { x, y });
+            first += channels;
+        }
+    }
 }
 
 /// A loss wants one row of logits an image.

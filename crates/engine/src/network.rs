@@ -1,13 +1,16 @@
 //! A graph made ready to run: every layer has its kernel, every parameter its place.
 //!
 //! All parameters lie in one buffer, so that the optimizer is one pass over it; gradients and velocities lie in buffers
-//! of the same layout. A layer is added by an arm in `Network::layer`.
+//! of the same layout. What a layer learns without gradients, the running statistics, is its state and lies in a
+//! buffer of its own. A layer is added by an arm in `Network::layer`.
 
-use crate::error::Result;
-use crate::graph::{Graph, Init, Source};
+use crate::error::{GraphError, Result};
+use crate::graph::{Graph, Source};
+use crate::op::{Function, Init};
 use crate::shapes::{Geometry, NodeShape, Shapes, refused, weight_shape};
 use fovea_kernels::Isa;
 use fovea_kernels::conv2d::Conv2d;
+use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d};
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,19 +29,32 @@ pub(crate) struct Network {
     /// One a node.
     pub layers: Vec<Layer>,
     /// Parameters in the graph's order: a layer's weight, then its bias.
-    pub parameters: Vec<Parameter>,
-    /// Floats of the buffer that holds all parameters.
-    pub parameter_len: usize,
+    pub parameters: Tensors,
+    /// Running statistics in the graph's order: a layer's mean, then its variance.
+    pub state: Tensors,
+}
+
+/// Tensors that share a buffer.
+#[derive(Default)]
+pub(crate) struct Tensors {
+    pub tensors: Vec<Parameter>,
+    /// Floats of the buffer.
+    pub len: usize,
 }
 
 /// A node's kernel.
 #[derive(Clone)]
 pub(crate) enum Layer {
     Convolution(Arc<ConvolutionLayer>),
+    BatchNorm(Arc<BatchNormLayer>),
     MaxPool(Arc<MaxPool2d>),
     AvgPool(Arc<AvgPool2d>),
-    Relu,
-    Tanh,
+    LocalResponseNorm(LocalResponseNorm),
+    Dropout { rate: f32 },
+    Add,
+    Concat,
+    Pad { padding: [usize; 4], channels: [usize; 2] },
+    Function(Function),
     Flatten,
     Softmax,
 }
@@ -64,27 +80,69 @@ impl ConvolutionLayer {
     }
 }
 
-/// A parameter tensor.
+/// Batch normalization: hyperparameters and places of its vectors, each with an element a channel.
+pub(crate) struct BatchNormLayer {
+    pub name: String,
+    pub channels: usize,
+    pub epsilon: f32,
+    pub momentum: f32,
+    /// Places among the parameters.
+    pub weight: Range<usize>,
+    pub bias: Range<usize>,
+    /// Places in the state.
+    pub mean: Range<usize>,
+    pub variance: Range<usize>,
+}
+
+/// A tensor that files hold: a parameter, or one of a layer's state.
 pub(crate) struct Parameter {
     /// Its name in files.
     pub name: String,
     /// Its shape in files, PyTorch's order.
     pub shape: Vec<usize>,
-    /// Its place in the parameter buffer.
+    /// Its place in its buffer.
     pub place: Range<usize>,
     pub role: Role,
+    /// The order of its inputs, or of its elements if it is a vector, where files and kernels differ.
+    pub order: Option<Order>,
 }
+
+/// The elements of a vector that flattened feature maps make up, one map `[height, width, channels]` after the other: files
+/// have each in PyTorch's order, channels outermost, the kernels in their own, channels innermost.
+pub(crate) type Order = Vec<[usize; 3]>;
 
 /// How a tensor begins and how it is stored.
 pub(crate) enum Role {
     Weight {
         layer: Arc<ConvolutionLayer>,
         init: Init,
-        /// The feature map `[height, width, channels]` whose flattened pixels are the inputs of this dense layer:
-        /// files have them in PyTorch's order, channels outermost, the kernel in its own, channels innermost.
-        flattened: Option<[usize; 3]>,
     },
-    Bias,
+    /// As it is in files.
+    Vector {
+        initial: f32,
+    },
+}
+
+impl Tensors {
+    /// The next `len` floats, from the beginning of a cache line.
+    fn place(&mut self, len: usize) -> Range<usize> {
+        let start = self.len;
+        self.len = (start + len).next_multiple_of(LINE);
+        start..start + len
+    }
+
+    /// Adds a vector of which every element begins as `initial`.
+    fn vector(&mut self, name: String, len: usize, initial: f32, order: Option<Order>) -> Range<usize> {
+        let place = self.place(len);
+        self.tensors.push(Parameter::vector(name, place.clone(), initial, order));
+        place
+    }
+}
+
+impl Parameter {
+    fn vector(name: String, place: Range<usize>, initial: f32, order: Option<Order>) -> Self {
+        Self { name, shape: vec![place.len()], place, role: Role::Vector { initial }, order }
+    }
 }
 
 impl Network {
@@ -93,39 +151,44 @@ impl Network {
         let shapes = graph.shapes()?;
         let sources = graph.sources()?;
         let outputs = graph.output_nodes()?;
-        let flattened = flattened_maps(&shapes, &sources);
+        let orders = orders(&shapes, &sources)?;
         let mut network = Self {
             layers: Vec::with_capacity(graph.nodes.len()),
-            parameters: Vec::new(),
-            parameter_len: 0,
+            parameters: Tensors::default(),
+            state: Tensors::default(),
             graph,
             shapes,
             sources,
             outputs,
         };
-        for index in 0..network.graph.nodes.len() {
-            let layer = network.layer(index, isa, flattened[index])?;
+        for (index, order) in orders.into_iter().enumerate() {
+            let layer = network.layer(index, isa, order)?;
             network.layers.push(layer);
         }
         Ok(network)
     }
 
-    /// Builds the kernel of a node and places its parameters behind those that are there.
-    fn layer(&mut self, index: usize, isa: Isa, flattened: Option<[usize; 3]>) -> Result<Layer> {
-        let NodeShape { name, inputs, geometry, op, .. } = self.shapes.nodes[index].clone();
+    /// Builds the kernel of a node, which reads a vector of this order, and places its parameters behind those that are
+    /// there.
+    fn layer(&mut self, index: usize, isa: Isa, order: Option<Order>) -> Result<Layer> {
+        let NodeShape { name, inputs, geometry, .. } = self.shapes.nodes[index].clone();
         let refused = |error: &dyn std::fmt::Display| refused(&name, error, inputs[0]);
         Ok(match geometry {
             Geometry::Convolution { shape, bias, init } => {
                 let kernel = Conv2d::new(shape, isa).map_err(|error| refused(&error))?;
-                let weight = self.place(kernel.weight_len());
-                let bias = bias.then(|| self.place(shape.filters));
-                let mult_adds = shape.mult_adds();
-                let dense = op == "dense";
+                Layer::Convolution(self.convolution(index, kernel, bias, init, order))
+            }
+            Geometry::BatchNorm { channels, epsilon, momentum } => {
+                let mut vector = |tensors: fn(&mut Self) -> &mut Tensors, suffix, initial| {
+                    tensors(self).vector(format!("{name}.{suffix}"), channels, initial, order.clone())
+                };
+                let weight = vector(|network| &mut network.parameters, "weight", 1.0);
+                let bias = vector(|network| &mut network.parameters, "bias", 0.0);
+                let mean = vector(|network| &mut network.state, "running_mean", 0.0);
+                let variance = vector(|network| &mut network.state, "running_var", 1.0);
                 let layer =
-                    Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, dense });
-                let flattened = flattened.filter(|_| dense);
-                self.convolution_parameters(&layer, init, flattened);
-                Layer::Convolution(layer)
+                    BatchNormLayer { name, channels, epsilon, momentum, weight, bias, mean, variance };
+                Layer::BatchNorm(Arc::new(layer))
             }
             Geometry::MaxPool(shape) => {
                 Layer::MaxPool(Arc::new(MaxPool2d::new(shape).map_err(|error| refused(&error))?))
@@ -134,57 +197,84 @@ impl Network {
                 let kernel = AvgPool2d::new(shape, count_include_pad).map_err(|error| refused(&error))?;
                 Layer::AvgPool(Arc::new(kernel))
             }
-            Geometry::Relu => Layer::Relu,
-            Geometry::Tanh => Layer::Tanh,
+            Geometry::LocalResponseNorm(norm) => Layer::LocalResponseNorm(norm),
+            Geometry::Dropout { rate } => Layer::Dropout { rate },
+            Geometry::Add => Layer::Add,
+            Geometry::Concat => Layer::Concat,
+            Geometry::Pad { padding, channels } => Layer::Pad { padding, channels },
+            Geometry::Function(function) => Layer::Function(function),
             Geometry::Flatten => Layer::Flatten,
             Geometry::Softmax => Layer::Softmax,
         })
     }
 
-    /// The next `len` floats of the parameter buffer, from the beginning of a cache line.
-    fn place(&mut self, len: usize) -> Range<usize> {
-        let start = self.parameter_len;
-        self.parameter_len = (start + len).next_multiple_of(LINE);
-        start..start + len
-    }
-
-    fn convolution_parameters(
+    /// Places the parameters of a convolution or dense layer; only the latter's inputs may come in another order.
+    fn convolution(
         &mut self,
-        layer: &Arc<ConvolutionLayer>,
+        index: usize,
+        kernel: Conv2d,
+        bias: bool,
         init: Init,
-        flattened: Option<[usize; 3]>,
-    ) {
-        let [out, inputs, height, width] = weight_shape(layer.kernel.shape());
-        self.parameters.push(Parameter {
+        order: Option<Order>,
+    ) -> Arc<ConvolutionLayer> {
+        let NodeShape { name, op, mult_adds, .. } = self.shapes.nodes[index].clone();
+        let [out, inputs, height, width] = weight_shape(kernel.shape());
+        let dense = op == "dense";
+        let shape = if dense { vec![out, inputs] } else { vec![out, inputs, height, width] };
+        let weight = self.parameters.place(kernel.weight_len());
+        let bias = bias.then(|| self.parameters.place(out));
+        let layer = Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, dense });
+        self.parameters.tensors.push(Parameter {
             name: format!("{}.weight", layer.name),
-            shape: if layer.dense { vec![out, inputs] } else { vec![out, inputs, height, width] },
+            shape,
             place: layer.weight.clone(),
-            role: Role::Weight { layer: Arc::clone(layer), init, flattened },
+            role: Role::Weight { layer: Arc::clone(&layer), init },
+            order: order.filter(|_| dense),
         });
         if let Some(place) = layer.bias.clone() {
             let name = format!("{}.bias", layer.name);
-            self.parameters.push(Parameter { name, shape: vec![out], place, role: Role::Bias });
+            self.parameters.tensors.push(Parameter::vector(name, place, 0.0, None));
         }
+        layer
     }
 }
 
-/// For each node, the feature map whose flattened pixels it reads, if any and if the order of its elements matters:
-/// what a flatten leaves passes through layers that treat every channel alike.
-fn flattened_maps(shapes: &Shapes, sources: &[Vec<Source>]) -> Vec<Option<[usize; 3]>> {
-    let mut written: Vec<Option<[usize; 3]>> = Vec::with_capacity(sources.len());
+/// For each node, the order of the vector that it reads, if that is one made of flattened maps and if the order of its
+/// elements matters: what a flatten leaves passes through layers that treat every channel alike.
+///
+/// Errors: the sum of vectors of different orders, which files could not describe.
+fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Vec<Option<Order>>> {
+    let mut written: Vec<Option<Order>> = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
     for (node, sources) in shapes.nodes.iter().zip(sources) {
-        let origin = match sources[0] {
+        let orders = sources.iter().map(|source| match *source {
             Source::Input => None,
-            Source::Node(index) => written[index],
-        };
+            Source::Node(index) => written[index].clone(),
+        });
+        let orders: Vec<_> = orders.collect();
         let [height, width, channels] = node.inputs[0];
-        read.push(origin);
+        read.push(orders[0].clone());
         written.push(match node.geometry {
-            Geometry::Flatten if height * width > 1 && channels > 1 => Some(node.inputs[0]),
-            Geometry::Flatten | Geometry::Relu | Geometry::Tanh | Geometry::Softmax => origin,
-            Geometry::Convolution { .. } | Geometry::MaxPool(_) | Geometry::AvgPool { .. } => None,
+            Geometry::Flatten if height * width > 1 && channels > 1 => Some(vec![node.inputs[0]]),
+            Geometry::Convolution { .. } => None,
+            Geometry::Add if orders[0] != orders[1] => {
+                return Err(GraphError::Order(node.name.clone()).into());
+            }
+            Geometry::Concat => joined(&node.inputs, orders),
+            Geometry::Pad { channels: [before, after], .. } => {
+                let [zeros_before, zeros_after] = [before, after].map(|zeros| [1, 1, zeros]);
+                joined(&[zeros_before, node.inputs[0], zeros_after], vec![None, orders[0].clone(), None])
+            }
+            _ => orders.into_iter().next().flatten(),
         });
     }
-    read
+    Ok(read)
+}
+
+/// The order of vectors one after the other.
+fn joined(shapes: &[[usize; 3]], orders: Vec<Option<Order>>) -> Option<Order> {
+    orders.iter().any(Option::is_some).then(|| {
+        let part = |(order, &shape): (Option<Order>, _)| order.unwrap_or_else(|| vec![shape]);
+        orders.into_iter().zip(shapes).flat_map(part).collect()
+    })
 }

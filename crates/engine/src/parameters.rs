@@ -2,16 +2,19 @@
 //!
 //! Inside, a weight lies as its kernel wants it. Outside (files, callers) everything is PyTorch's: convolutions
 //! `[out, in / groups, kernel height, kernel width]`, dense layers `[out, in]`, and the first dense layer after a flatten
-//! counts its inputs channel by channel. Gradients and velocities have the layout of their parameters on both sides.
+//! counts its inputs channel by channel. Running statistics lie in a buffer of their own. Gradients and velocities have the layout of their parameters on both sides.
 
 use crate::buffer::Buffer;
 use crate::error::{Misshapen, Result, WeightsError};
-use crate::graph::Init;
-use crate::network::{Network, Parameter, Role};
+use crate::network::{Layer, Network, Order, Parameter, Role, Tensors};
+use crate::op::Init;
 use fovea_formats::safetensors::Tensor;
 use fovea_kernels::random::{Philox, Purpose};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
+
+/// Ends the names of tensors that PyTorch writes beside running statistics and that mean nothing here.
+const IGNORED: &str = ".num_batches_tracked";
 
 /// Name and shape of a parameter, as in files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +28,7 @@ pub struct ParameterInfo {
 /// A parameter's values in PyTorch's layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
-    /// `NODE.weight` or `NODE.bias`.
+    /// `NODE.weight`, `NODE.bias`, `NODE.running_mean` or `NODE.running_var`.
     pub name: String,
     /// Its shape, PyTorch's order.
     pub shape: Vec<usize>,
@@ -40,14 +43,20 @@ impl NamedTensor {
     }
 }
 
-/// A fresh buffer of parameters: weights drawn from `seed`, biases zero.
+/// A fresh buffer of tensors: weights drawn from `seed`, every vector with the value that it begins with.
 ///
-/// Every tensor draws from a stream of its own in PyTorch's order, so the values depend neither on the instruction set
+/// Every weight draws from a stream of its own in PyTorch's order, so the values depend neither on the instruction set
 /// nor on other layers' sizes.
-pub(crate) fn initialize(network: &Network, seed: u64) -> Result<Buffer> {
-    let mut buffer = Buffer::new(network.parameter_len, "the parameters")?;
-    for (index, parameter) in network.parameters.iter().enumerate() {
-        let Role::Weight { init, .. } = parameter.role else { continue };
+pub(crate) fn initialize(tensors: &Tensors, seed: u64) -> Result<Buffer> {
+    let mut buffer = Buffer::new(tensors.len, "the parameters")?;
+    for (index, parameter) in tensors.tensors.iter().enumerate() {
+        let init = match parameter.role {
+            Role::Weight { init, .. } => init,
+            Role::Vector { initial } => {
+                buffer.as_mut_slice()[parameter.place.clone()].fill(initial);
+                continue;
+            }
+        };
         let receptive: usize = parameter.shape[2..].iter().product();
         let fan = |dimension: usize| (parameter.shape[dimension] * receptive) as f64;
         let bound = match init {
@@ -63,37 +72,39 @@ pub(crate) fn initialize(network: &Network, seed: u64) -> Result<Buffer> {
     Ok(buffer)
 }
 
-/// All tensors of a buffer of the parameters' layout; `prefix` goes before their names.
-pub(crate) fn export(network: &Network, buffer: &[f32], prefix: &str) -> Vec<NamedTensor> {
+/// All tensors of a buffer of their layout; `prefix` goes before their names.
+pub(crate) fn export(tensors: &Tensors, buffer: &[f32], prefix: &str) -> Vec<NamedTensor> {
     let named = |parameter: &Parameter| NamedTensor {
         name: format!("{prefix}{}", parameter.name),
         shape: parameter.shape.clone(),
         values: parameter.load(buffer),
     };
-    network.parameters.iter().map(named).collect()
+    tensors.tensors.iter().map(named).collect()
 }
 
-/// Compares tensors, given as name, shape and number of values, with those of the network under each of `prefixes`.
+/// Compares tensors, given as name and shape, with those of the network: its parameters and state and, under `prefix` if
+/// one is given, the parameters once more.
 ///
 /// Errors: every tensor that is missing, extra or misshapen, all in one.
 pub(crate) fn check<'a>(
     network: &Network,
-    prefixes: &[&str],
+    prefix: Option<&str>,
     found: impl Iterator<Item = (&'a str, &'a [usize])>,
 ) -> std::result::Result<(), WeightsError> {
     let mut error = WeightsError::default();
     let mut shapes = HashMap::new();
     let mut order = Vec::new();
-    for (name, shape) in found {
+    for (name, shape) in found.filter(|(name, _)| !is_ignored(network, name)) {
         match shapes.insert(name, shape) {
             None => order.push(name),
             Some(_) => error.extra.push(name.to_owned()),
         }
     }
+    let Network { parameters, state, .. } = network;
+    let own = parameters.tensors.iter().chain(&state.tensors).map(|parameter| ("", parameter));
+    let prefixed = prefix.into_iter().flat_map(|prefix| parameters.tensors.iter().map(move |p| (prefix, p)));
     let mut expected_names = HashSet::new();
-    for (prefix, parameter) in
-        prefixes.iter().flat_map(|prefix| network.parameters.iter().map(move |p| (prefix, p)))
-    {
+    for (prefix, parameter) in own.chain(prefixed) {
         let name = format!("{prefix}{}", parameter.name);
         match shapes.get(name.as_str()) {
             None => error.missing.push(name.clone()),
@@ -111,14 +122,23 @@ pub(crate) fn check<'a>(
     if error.is_empty() { Ok(()) } else { Err(error) }
 }
 
+/// Whether a tensor is PyTorch's count of the batches that a batch normalization has seen.
+fn is_ignored(network: &Network, name: &str) -> bool {
+    let is_norm = |node: &str| {
+        let mut layers = network.graph.nodes.iter().zip(&network.layers);
+        layers.any(|(other, layer)| other.name == node && matches!(layer, Layer::BatchNorm(_)))
+    };
+    name.strip_suffix(IGNORED).is_some_and(is_norm)
+}
+
 /// A fresh buffer with the values that `read` gives for each tensor's name, which [`check`] has approved.
 pub(crate) fn import<'a, Values: AsRef<[f32]> + 'a>(
-    network: &Network,
+    tensors: &Tensors,
     prefix: &str,
     mut read: impl FnMut(&str) -> Result<Values>,
 ) -> Result<Buffer> {
-    let mut buffer = Buffer::new(network.parameter_len, "the parameters")?;
-    for parameter in &network.parameters {
+    let mut buffer = Buffer::new(tensors.len, "the parameters")?;
+    for parameter in &tensors.tensors {
         let values = read(&format!("{prefix}{}", parameter.name))?;
         parameter.store(values.as_ref(), buffer.as_mut_slice());
     }
@@ -134,14 +154,16 @@ impl Parameter {
     /// Writes values in PyTorch's layout to their place in a buffer.
     fn store(&self, values: &[f32], buffer: &mut [f32]) {
         let place = &mut buffer[self.place.clone()];
+        let mut permuted = Vec::new();
+        let mut values = values;
+        if let Some(order) = &self.order {
+            permuted.resize(values.len(), 0.0);
+            for_each_ordered(order, values.len(), |outside, inside| permuted[inside] = values[outside]);
+            values = &permuted;
+        }
         match &self.role {
-            Role::Bias => place.copy_from_slice(values),
-            Role::Weight { layer, flattened: None, .. } => layer.kernel.pack_weight(values, place),
-            Role::Weight { layer, flattened: Some(map), .. } => {
-                let mut permuted = vec![0.0; values.len()];
-                for_each_flat_input(*map, values.len(), |outside, inside| permuted[inside] = values[outside]);
-                layer.kernel.pack_weight(&permuted, place);
-            }
+            Role::Vector { .. } => place.copy_from_slice(values),
+            Role::Weight { layer, .. } => layer.kernel.pack_weight(values, place),
         }
     }
 
@@ -150,31 +172,30 @@ impl Parameter {
         let place = &buffer[self.place.clone()];
         let mut values = vec![0.0; self.elements()];
         match &self.role {
-            Role::Bias => values.copy_from_slice(place),
-            Role::Weight { layer, flattened: None, .. } => layer.kernel.unpack_weight(place, &mut values),
-            Role::Weight { layer, flattened: Some(map), .. } => {
-                let mut permuted = vec![0.0; values.len()];
-                layer.kernel.unpack_weight(place, &mut permuted);
-                for_each_flat_input(*map, values.len(), |outside, inside| values[outside] = permuted[inside]);
-            }
+            Role::Vector { .. } => values.copy_from_slice(place),
+            Role::Weight { layer, .. } => layer.kernel.unpack_weight(place, &mut values),
+        }
+        if let Some(order) = &self.order {
+            let inner = values.clone();
+            for_each_ordered(order, values.len(), |outside, inside| values[outside] = inner[inside]);
         }
         values
     }
 }
 
-/// Calls `each(index outside, index inside)` for every weight of a dense layer that reads the flattened `map`: outside,
-/// inputs count channel by channel, inside pixel by pixel.
-fn for_each_flat_input(
-    [height, width, channels]: [usize; 3],
-    weights: usize,
-    mut each: impl FnMut(usize, usize),
-) {
-    let pixels = height * width;
-    for row in (0..weights).step_by(pixels * channels) {
-        for channel in 0..channels {
-            for pixel in 0..pixels {
-                each(row + channel * pixels + pixel, row + pixel * channels + channel);
+/// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order: outside, each
+/// map's count channel by channel, inside pixel by pixel.
+fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
+    let mut start = 0;
+    while start < elements {
+        for &[height, width, channels] in order {
+            let pixels = height * width;
+            for channel in 0..channels {
+                for pixel in 0..pixels {
+                    each(start + channel * pixels + pixel, start + pixel * channels + channel);
+                }
             }
+            start += pixels * channels;
         }
     }
 }
@@ -195,7 +216,7 @@ mod tests {
     fn weights_begin_uniform_within_the_bound_and_biases_at_zero_on_every_instruction_set() {
         let mut of_each_isa = Isa::available().into_iter().map(|isa| {
             let network = Network::new(Graph::from_json(&lenet5()).unwrap(), isa).unwrap();
-            export(&network, initialize(&network, 7).unwrap().as_slice(), "")
+            export(&network.parameters, initialize(&network.parameters, 7).unwrap().as_slice(), "")
         });
         let tensors = of_each_isa.next().unwrap();
         assert!(of_each_isa.all(|others| others == tensors));
@@ -211,7 +232,10 @@ mod tests {
             assert!(mean.abs() < 4.0 * bound / (3.0 * tensor.values.len() as f32).sqrt(), "{}", tensor.name);
         }
         let other = network(lenet5());
-        assert_ne!(export(&other, initialize(&other, 8).unwrap().as_slice(), "")[0], tensors[0]);
+        assert_ne!(
+            export(&other.parameters, initialize(&other.parameters, 8).unwrap().as_slice(), "")[0],
+            tensors[0]
+        );
     }
 
     #[test]
@@ -219,7 +243,8 @@ mod tests {
         let mut layer = dense(30);
         layer["init"] = json!("xavier");
         let network = network(chain([1, 1, 20], &[layer]));
-        let weight = &export(&network, initialize(&network, 1).unwrap().as_slice(), "")[0];
+        let weight =
+            &export(&network.parameters, initialize(&network.parameters, 1).unwrap().as_slice(), "")[0];
         let largest = weight.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let bound = (6.0f32 / 50.0).sqrt();
         assert!(largest <= bound && largest > 0.98 * bound);
@@ -229,21 +254,19 @@ mod tests {
     fn a_dense_layer_after_a_flatten_is_stored_channel_by_channel_outside_and_pixel_by_pixel_inside() {
         let nodes = [conv(3, [1, 1]), json!({"op": "flatten"}), json!({"op": "relu"}), dense(2), dense(2)];
         let network = network(chain([2, 1, 1], &nodes));
-        let parameter = &network.parameters[2];
+        let parameter = &network.parameters.tensors[2];
         assert_eq!((parameter.name.as_str(), &parameter.shape), ("node3.weight", &vec![2, 6]));
         let outside: Vec<f32> = (0..12).map(|index| index as f32).collect();
-        let mut buffer = vec![0.0; network.parameter_len];
+        let mut buffer = vec![0.0; network.parameters.len];
         parameter.store(&outside, &mut buffer);
         assert_eq!(parameter.load(&buffer), outside);
-        let Role::Weight { layer, flattened, .. } = &parameter.role else {
-            panic!("node3.weight is a weight")
-        };
-        assert_eq!(*flattened, Some([2, 1, 3]));
+        let Role::Weight { layer, .. } = &parameter.role else { panic!("node3.weight is a weight") };
+        assert_eq!(parameter.order, Some(vec![[2, 1, 3]]));
         let mut inside = vec![0.0; 12];
         layer.kernel.unpack_weight(&buffer[parameter.place.clone()], &mut inside);
         assert_eq!(inside, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0, 6.0, 8.0, 10.0, 7.0, 9.0, 11.0]);
         // The second dense layer reads units, which have no pixels.
-        assert!(matches!(network.parameters[4].role, Role::Weight { flattened: None, .. }));
+        assert_eq!(network.parameters.tensors[4].order, None);
     }
 
     #[test]
@@ -251,11 +274,11 @@ mod tests {
         let network = network(chain([4, 4, 1], &[conv(2, [3, 3])]));
         let found: [(&str, &[usize]); 4] =
             [("node0.weight", &[2, 1, 3, 4]), ("other", &[1]), ("other", &[1]), ("node1.bias", &[2])];
-        let error = check(&network, &["", "v."], found.into_iter()).unwrap_err();
+        let error = check(&network, Some("v."), found.into_iter()).unwrap_err();
         assert_eq!(error.missing, ["node0.bias", "v.node0.weight", "v.node0.bias"]);
         assert_eq!(error.extra, ["other", "other", "node1.bias"]);
         assert_eq!(error.misshapen[0].expected, [2, 1, 3, 3]);
         let found: [(&str, &[usize]); 2] = [("node0.bias", &[2]), ("node0.weight", &[2, 1, 3, 3])];
-        assert_eq!(check(&network, &[""], found.into_iter()), Ok(()));
+        assert_eq!(check(&network, None, found.into_iter()), Ok(()));
     }
 }

@@ -6,17 +6,19 @@
 //! Large values are placed first, each at the lowest offset free during its life.
 
 use crate::autodiff::differentiate;
+use crate::concatenate::concatenate;
 use crate::error::Result;
 use crate::fuse::fuse;
+use crate::instruction::{Algorithm, Instruction};
 use crate::lower::lower;
-use crate::network::{ConvolutionLayer, LINE, Network};
-use crate::program::{Access, Algorithm, Extent, Instruction, Kind, Mode, Program, ValueId};
+use crate::network::{LINE, Network};
+use crate::program::{Extent, Kind, Mode, Program, ValueId};
+use crate::replay::Replay;
 use crate::select::select;
 use crate::session::Precision;
+use fovea_kernels::batch_norm;
 use fovea_kernels::conv2d::Pass;
-use fovea_kernels::conv2d::winograd::Winograd;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What [`execute`](crate::execute) runs.
 pub(crate) struct Plan {
@@ -78,8 +80,9 @@ impl Plan {
         let PlanOptions { mode, batch, threads, .. } = options;
         let mut program = lower(network, mode)?;
         if options.fuse {
-            fuse(&mut program);
+            fuse(&mut program, mode);
         }
+        concatenate(&mut program);
         if mode == Mode::Train {
             program = differentiate(program, &network.graph.name)?;
         }
@@ -88,7 +91,8 @@ impl Plan {
         }
         let (owners, mut blocks) = storage(&program, batch);
         let values = blocks.len();
-        let lens = program.instructions.iter().map(|instruction| scratch_len(instruction, batch, threads));
+        let scratch_len = |instruction| scratch_len(&program, instruction, batch, threads);
+        let lens = program.instructions.iter().map(scratch_len);
         blocks.extend(lens.enumerate().map(|(at, floats)| Block { floats, first: at, last: at }));
         let (offsets, arena_len) = assign(&blocks);
         let slot = |index: usize| {
@@ -98,11 +102,12 @@ impl Plan {
                 Extent::Fixed(elements) => [1, 1, 1, elements],
             };
             let owner = owners[program.root(ValueId::new(index)).index()];
+            let (first, ld) = value.slice.map_or((0, shape[3]), |slice| (slice.first, slice.of));
             let place = match program.values[owner].kind {
                 Kind::Input => Place::Images,
-                _ => Place::Arena(offsets[owner]),
+                _ => Place::Arena(offsets[owner] + first),
             };
-            Slot { place, shape, ld: shape[3] }
+            Slot { place, shape, ld }
         };
         let slots = (0..values).map(slot).collect();
         let scratch = blocks[values..].iter().zip(&offsets[values..]);
@@ -122,22 +127,12 @@ impl Plan {
         self.scratch[index].clone()
     }
 
-    /// Floats of the arena that a value covers; none for the images.
+    /// Floats of the arena from the first to the last of a value; none for the images.
     pub fn span(&self, value: ValueId) -> Range<usize> {
         match self.slot(value).place {
             Place::Images => 0..0,
             Place::Arena(offset) => offset..offset + floats(&self.program, value, self.batch),
         }
-    }
-
-    /// The layers whose transformed weights the session keeps for this plan.
-    pub fn kept(&self) -> impl Iterator<Item = (&Arc<ConvolutionLayer>, &Winograd)> {
-        self.program.instructions.iter().filter_map(|instruction| match instruction {
-            Instruction::Convolution { layer, algorithm: Algorithm::WinogradKept(winograd), .. } => {
-                Some((layer, winograd.as_ref()))
-            }
-            _ => None,
-        })
     }
 
     /// Elements of a value.
@@ -150,69 +145,36 @@ impl Plan {
         self.batch * self.program.shape(Program::INPUT).iter().product::<usize>()
     }
 
-    /// Replays the program on a map of the arena that says whose content each cache line has, and returns a sentence about
-    /// the first operand whose memory was overwritten, or that overlaps another of the same instruction.
+    /// What is wrong with the plan's memory, if anything; see [`crate::replay`].
     pub fn conflict(&self) -> Option<String> {
-        const SCRATCH: usize = usize::MAX;
-        let mut content: Vec<Option<usize>> = vec![None; self.arena_len / LINE];
-        let lines = |span: Range<usize>| span.start / LINE..span.end.div_ceil(LINE);
-        for (at, instruction) in self.program.instructions.iter().enumerate() {
-            let tell = |what: String| Some(format!("instruction {at} ({}): {what}", instruction.name()));
-            let mut operands = Vec::new();
-            instruction.operands(|access, value| {
-                operands.push((access, self.program.root(value).index(), lines(self.span(value))));
-            });
-            if operands.iter().any(|(.., span)| span.end > content.len()) {
-                return tell("an operand reaches beyond the arena".to_owned());
-            }
-            let read = operands.iter().filter(|(access, ..)| *access != Access::Write);
-            for (_, root, span) in read {
-                if content[span.clone()].iter().any(|&owner| owner != Some(*root)) {
-                    return tell(format!("\"{}\" was overwritten", self.program.values[*root].name));
-                }
-            }
-            let in_place =
-                instruction.in_place().map(|(x, y)| [x, y].map(|id| self.program.root(id).index()));
-            operands.push((Access::Write, SCRATCH, lines(self.scratch(at))));
-            for (index, (access, root, span)) in operands.iter().enumerate() {
-                for (other_access, other, other_span) in &operands[..index] {
-                    let overlap = span.start < other_span.end && other_span.start < span.end;
-                    let written = [*access, *other_access].iter().any(|&access| access != Access::Read);
-                    if overlap && written && in_place != Some([*other, *root]) {
-                        return tell("two operands overlap".to_owned());
-                    }
-                }
-            }
-            for (_, root, span) in operands.iter().filter(|(access, ..)| *access != Access::Read) {
-                content[span.clone()].fill(Some(*root));
-            }
-        }
-        let lost = self.program.results.iter().find(|&&result| {
-            let root = self.program.root(result).index();
-            content[lines(self.span(result))].iter().any(|&owner| owner != Some(root))
-        });
-        lost.map(|&result| format!("the result \"{}\" was overwritten", self.program[result].name))
+        Replay::new(self).conflict()
     }
 }
 
 /// Floats of a scratch buffer.
-fn scratch_len(instruction: &Instruction, batch: usize, threads: usize) -> usize {
+fn scratch_len(program: &Program, instruction: &Instruction, batch: usize, threads: usize) -> usize {
     if let Some(winograd) = instruction.algorithm().and_then(Algorithm::winograd) {
         return winograd.scratch_len(threads);
     }
-    let (layer, pass) = match instruction {
-        Instruction::Convolution { layer, .. } => (layer, Pass::Forward),
-        Instruction::ConvolutionBackwardInput { layer, .. } => (layer, Pass::BackwardInput),
-        Instruction::ConvolutionBackwardWeight { layer, .. } => (layer, Pass::BackwardWeight),
+    let (layer, pass) = match *instruction {
+        Instruction::BatchNorm { x, saved: Some(_), .. } | Instruction::BatchNormBackwardWeight { x, .. } => {
+            let [h, w, c] = program.shape(x);
+            return batch_norm::scratch_len([batch, h, w, c]);
+        }
+        Instruction::Convolution { ref layer, .. } => (layer, Pass::Forward),
+        Instruction::ConvolutionBackwardInput { ref layer, .. } => (layer, Pass::BackwardInput),
+        Instruction::ConvolutionBackwardWeight { ref layer, .. } => (layer, Pass::BackwardWeight),
         _ => return 0,
     };
     layer.kernel.scratch_len(pass, batch, threads)
 }
 
-/// Floats that a value covers; an argmax has four elements in each.
+/// Floats from the first to the last of a value; an argmax has four elements in each.
 fn floats(program: &Program, value: ValueId, batch: usize) -> usize {
     let elements = match program[value].extent {
-        Extent::PerImage(shape) => batch * shape.iter().product::<usize>(),
+        Extent::PerImage([h, w, c]) => {
+            batch * h * w * c + program[value].slice.map_or(0, |slice| (batch * h * w - 1) * (slice.of - c))
+        }
         Extent::Fixed(elements) => elements,
     };
     if program[value].kind == Kind::Argmax { elements.div_ceil(4) } else { elements }
@@ -234,14 +196,19 @@ fn storage(program: &Program, batch: usize) -> (Vec<usize>, Vec<Block>) {
     }
     let mut owners: Vec<usize> = (0..program.values.len()).collect();
     for (at, instruction) in program.instructions.iter().enumerate() {
-        let Some((source, target)) = instruction.in_place() else { continue };
-        let (source, target) = (owners[program.root(source).index()], program.root(target).index());
-        let in_arena = program.values[source].kind != Kind::Input;
-        if let (true, Some((first, last)), Some((from, to))) = (in_arena, lives[source], lives[target])
-            && (last, from) == (at, at)
-        {
-            (lives[source], lives[target]) = (Some((first, to)), None);
-            owners[target] = source;
+        for (source, target) in instruction.in_place() {
+            if [source, target].iter().any(|&value| program[value].slice.is_some()) {
+                continue; // other channels live on
+            }
+            let (source, target) = (owners[program.root(source).index()], program.root(target).index());
+            let in_arena = program.values[source].kind != Kind::Input;
+            if let (true, Some((first, last)), Some((from, to))) = (in_arena, lives[source], lives[target])
+                && (last, from) == (at, at)
+            {
+                (lives[source], lives[target]) = (Some((first, to)), None);
+                owners[target] = source;
+                break;
+            }
         }
     }
     let block = |index: usize| match (lives[index], program.values[index].kind) {

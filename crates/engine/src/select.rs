@@ -4,8 +4,9 @@
 //! once a step, right before it is used, so that one place in the arena serves all layers; otherwise once, and the
 //! session keeps it until the parameters change.
 
+use crate::instruction::{Algorithm, Instruction};
 use crate::network::ConvolutionLayer;
-use crate::program::{Algorithm, Extent, Instruction, Kind, Mode, Program, ValueId};
+use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use fovea_kernels::conv2d::Pass;
 use fovea_kernels::conv2d::winograd::{Weights, Winograd};
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use crate::buffer::Buffer;
 use crate::error::{EngineError, Result};
 use crate::execute::{Step, execute, result};
 use crate::graph::Graph;
+use crate::kept::KeptWeights;
 use crate::network::Network;
 use crate::parameters::{self, NamedTensor, ParameterInfo};
 use crate::plan::{Plan, PlanOptions};
@@ -108,26 +109,20 @@ pub struct Session {
     /// Updates applied so far.
     pub(crate) step: u64,
     pub(crate) parameters: Buffer,
+    /// Running statistics, and those of the step that is being made: they count once it has succeeded.
+    pub(crate) state: Buffer,
+    next_state: Buffer,
     /// Empty until the first training step.
     pub(crate) gradients: Buffer,
     pub(crate) velocities: Buffer,
     arena: Buffer,
-    /// Weights that Winograd's algorithm reads outside training, one a node, empty where it is not used.
-    kept: Vec<Kept>,
-    /// Counts the changes of the parameters.
+    kept: KeptWeights,
+    /// Counts the changes of parameters and state.
     version: u64,
     plans: Vec<Plan>,
     losses: Vec<Loss>,
     /// False keeps every node an instruction of its own, for tests.
     pub(crate) fuse: bool,
-}
-
-/// A layer's weight as Winograd's algorithm reads it.
-#[derive(Default)]
-pub(crate) struct Kept {
-    pub weight: Buffer,
-    /// The version of the parameters that it was made from; 0 before the first.
-    version: u64,
 }
 
 /// A batch and what is done with it.
@@ -149,9 +144,11 @@ impl Session {
         }
         let isa = isa.map_or_else(Isa::detect, Ok)?;
         let network = Network::new(graph, isa)?;
-        let parameters = parameters::initialize(&network, seed)?;
+        let parameters = parameters::initialize(&network.parameters, seed)?;
+        let state = parameters::initialize(&network.state, seed)?;
+        let next_state = Buffer::new(network.state.len, "the running statistics")?;
         let losses = vec![Loss::default(); network.outputs.len()];
-        let kept = network.layers.iter().map(|_| Kept::default()).collect();
+        let kept = KeptWeights::new(&network);
         Ok(Self {
             network,
             isa,
@@ -160,6 +157,8 @@ impl Session {
             seed,
             step: 0,
             parameters,
+            state,
+            next_state,
             gradients: Buffer::default(),
             velocities: Buffer::default(),
             arena: Buffer::default(),
@@ -177,12 +176,13 @@ impl Session {
     /// - `labels`: `[n]`, classes of the outputs.
     ///
     /// Errors: wrong lengths, labels or options; [`EngineError::NotFinite`] when the loss or a gradient is infinite or NaN.
-    /// After an error the parameters are those of before.
+    /// After an error parameters and running statistics are those of before.
     pub fn train_step(&mut self, images: &[f32], labels: &[u32], options: &SgdOptions) -> Result<StepResult> {
         options.check()?;
         self.check_batch(images, labels, self.network.outputs.len())?;
         let index = self.plan(Mode::Train, labels.len())?;
         let batch = Batch { images, labels, options: *options };
+        self.next_state.as_mut_slice().copy_from_slice(self.state.as_slice());
         let program = &self.plans[index].program;
         let [forward, backward, update] =
             [program.forward_range(), program.backward_range(), program.update_range()];
@@ -195,6 +195,7 @@ impl Session {
             return Err(self.not_finite("gradient", f64::NAN));
         }
         self.run(index, update, &batch, None);
+        std::mem::swap(&mut self.state, &mut self.next_state);
         self.version += 1;
         self.step += 1;
         Ok(StepResult { loss: loss as f32, correct: self.losses[0].correct })
@@ -306,19 +307,21 @@ impl Session {
             name: parameter.name.clone(),
             shape: parameter.shape.clone(),
         };
-        self.network.parameters.iter().map(info).collect()
+        self.network.parameters.tensors.iter().map(info).collect()
     }
 
-    /// All parameters in PyTorch's layout.
+    /// All parameters, then all running statistics, in PyTorch's layout.
     pub fn weights(&self) -> Vec<NamedTensor> {
-        parameters::export(&self.network, self.parameters.as_slice(), "")
+        let mut weights = parameters::export(&self.network.parameters, self.parameters.as_slice(), "");
+        weights.extend(parameters::export(&self.network.state, self.state.as_slice(), ""));
+        weights
     }
 
     /// The gradients of the last training step, named and laid out as the parameters; none before the first.
     pub fn gradients(&self) -> Vec<NamedTensor> {
         match self.gradients.len() {
             0 => Vec::new(),
-            _ => parameters::export(&self.network, self.gradients.as_slice(), ""),
+            _ => parameters::export(&self.network.parameters, self.gradients.as_slice(), ""),
         }
     }
 
@@ -341,12 +344,7 @@ impl Session {
         let (threads, fuse, precision) = (self.threads(), self.fuse, self.precision);
         let options = PlanOptions { mode, batch, threads, fuse, precision };
         let plan = Plan::compile(&self.network, options)?;
-        for (layer, winograd) in plan.kept() {
-            let weight = &mut self.kept[layer.index].weight;
-            if weight.len() < winograd.weight_len() {
-                *weight = Buffer::new(winograd.weight_len(), "the transformed weights")?;
-            }
-        }
+        self.kept.reserve(&plan)?;
         if mode == Mode::Train {
             self.prepare_training()?;
         }
@@ -361,17 +359,17 @@ impl Session {
         Ok(self.plans.len() - 1)
     }
 
-    /// Takes over parameters, laid out as the network says.
-    pub(crate) fn set_parameters(&mut self, parameters: Buffer) {
-        self.parameters = parameters;
+    /// Takes over parameters and running statistics, laid out as the network says.
+    pub(crate) fn set_parameters(&mut self, parameters: Buffer, state: Buffer) {
+        (self.parameters, self.state) = (parameters, state);
         self.version += 1;
     }
 
     /// Makes room for gradients and velocities.
     pub(crate) fn prepare_training(&mut self) -> Result<()> {
-        if self.gradients.len() < self.network.parameter_len {
-            self.gradients = Buffer::new(self.network.parameter_len, "the gradients")?;
-            self.velocities = Buffer::new(self.network.parameter_len, "the velocities")?;
+        if self.gradients.len() < self.network.parameters.len {
+            self.gradients = Buffer::new(self.network.parameters.len, "the gradients")?;
+            self.velocities = Buffer::new(self.network.parameters.len, "the velocities")?;
         }
         Ok(())
     }
@@ -391,19 +389,19 @@ impl Session {
     ) -> bool {
         let SgdOptions { learning_rate, momentum, weight_decay, nesterov, label_smoothing } = batch.options;
         let context = Context { isa: self.isa, pool: &self.pool };
-        for (layer, winograd) in self.plans[plan].kept() {
-            let kept = &mut self.kept[layer.index];
-            if kept.version != self.version {
-                let weight = &self.parameters.as_slice()[layer.weight.clone()];
-                winograd.transform_weight(context, weight, kept.weight.as_mut_slice());
-                kept.version = self.version;
-            }
-        }
+        let plan = &self.plans[plan];
+        let [parameters, state] = [&self.parameters, &self.state].map(Buffer::as_slice);
+        self.kept.refresh(context, plan, parameters, state, self.version);
+        let state = if plan.mode == Mode::Train { &mut self.next_state } else { &mut self.state };
         let mut step = Step {
             context,
             images: batch.images,
             labels: batch.labels,
             kept: &self.kept,
+            state: state.as_mut_slice(),
+            seed: self.seed,
+            number: self.step,
+            nodes: self.network.layers.len(),
             parameters: self.parameters.as_mut_slice(),
             gradients: self.gradients.as_mut_slice(),
             velocities: self.velocities.as_mut_slice(),
@@ -412,7 +410,7 @@ impl Session {
             losses: &mut self.losses,
             finite: true,
         };
-        execute(&self.plans[plan], range, self.arena.as_mut_slice(), &mut step, durations);
+        execute(plan, range, self.arena.as_mut_slice(), &mut step, durations);
         step.finite
     }
 
@@ -547,10 +545,10 @@ mod tests {
                 session.train_step(&images, &[3, 0, 9], &SgdOptions::default()).unwrap();
             }
             let unpadded = |buffer: &Buffer| {
-                let tensors = parameters::export(&session.network, buffer.as_slice(), "");
+                let tensors = parameters::export(&session.network.parameters, buffer.as_slice(), "");
                 let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
                 let read = |name: &str| Ok(find(name).values.clone());
-                parameters::import(&session.network, "", read).unwrap().as_slice().to_vec()
+                parameters::import(&session.network.parameters, "", read).unwrap().as_slice().to_vec()
             };
             for buffer in [&session.parameters, &session.gradients, &session.velocities] {
                 assert_eq!(unpadded(buffer), buffer.as_slice(), "{}", isa.name());

@@ -3,10 +3,12 @@
 //! A layer is added by an arm in `infer`.
 
 use crate::error::{EngineError, GraphError, Result};
-use crate::graph::{
-    AvgPool, Conv, Dense, Graph, INPUT, Init, MAX_ELEMENTS, MaxPool, Node, Op, Padding, Source,
+use crate::graph::{Graph, INPUT, MAX_ELEMENTS, Node, Source};
+use crate::op::{
+    self, AvgPool, BatchNorm, Conv, Dense, Dropout, Function, Init, LeakyRelu, MaxPool, Op, Pad, Padding,
 };
 use fovea_kernels::conv2d::Conv2dShape;
+use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::pool2d::Pool2dShape;
 use serde::Serialize;
 
@@ -51,13 +53,27 @@ pub(crate) enum Geometry {
         bias: bool,
         init: Init,
     },
+    BatchNorm {
+        channels: usize,
+        epsilon: f32,
+        momentum: f32,
+    },
     MaxPool(Pool2dShape),
     AvgPool {
         shape: Pool2dShape,
         count_include_pad: bool,
     },
-    Relu,
-    Tanh,
+    LocalResponseNorm(LocalResponseNorm),
+    Dropout {
+        rate: f32,
+    },
+    Add,
+    Concat,
+    Pad {
+        padding: [usize; 4],
+        channels: [usize; 2],
+    },
+    Function(Function),
     Flatten,
     Softmax,
 }
@@ -89,6 +105,9 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
     let (geometry, output) = match &node.op {
         Op::Conv(conv) => convolution(node, conv, input)?,
         Op::Dense(dense) => fully_connected(node, dense, input)?,
+        Op::BatchNorm(BatchNorm { epsilon, momentum }) => {
+            (Geometry::BatchNorm { channels: input[2], epsilon: *epsilon, momentum: *momentum }, input)
+        }
         Op::MaxPool(MaxPool { size, stride, padding, ceil_mode }) => {
             let (shape, output) = pool(node, *size, *stride, *padding, *ceil_mode, input)?;
             (Geometry::MaxPool(shape), output)
@@ -97,8 +116,29 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
             let (shape, output) = pool(node, *size, *stride, *padding, *ceil_mode, input)?;
             (Geometry::AvgPool { shape, count_include_pad: *count_include_pad }, output)
         }
-        Op::Relu {} => (Geometry::Relu, input),
-        Op::Tanh {} => (Geometry::Tanh, input),
+        Op::GlobalAvgPool {} => {
+            let size = [input[0], input[1]];
+            let (shape, output) = pool(node, size, size, Padding::Valid, false, input)?;
+            (Geometry::AvgPool { shape, count_include_pad: true }, output)
+        }
+        Op::LocalResponseNorm(norm) => {
+            let op::LocalResponseNorm { size, alpha, beta, k } = *norm;
+            (Geometry::LocalResponseNorm(LocalResponseNorm { size, alpha, beta, k }), input)
+        }
+        Op::Dropout(Dropout { rate }) => (Geometry::Dropout { rate: *rate }, input),
+        Op::Add {} => (Geometry::Add, sum(node, &inputs)?),
+        Op::Concat {} => (Geometry::Concat, concatenation(node, &inputs)?),
+        Op::Pad(Pad { padding, channels }) => {
+            let [top, right, bottom, left] = *padding;
+            let output =
+                [input[0] + top + bottom, input[1] + left + right, input[2] + channels[0] + channels[1]];
+            (Geometry::Pad { padding: *padding, channels: *channels }, output)
+        }
+        Op::Relu {} => (Geometry::Function(Function::Relu), input),
+        Op::Relu6 {} => (Geometry::Function(Function::Relu6), input),
+        Op::LeakyRelu(LeakyRelu { slope }) => (Geometry::Function(Function::LeakyRelu(*slope)), input),
+        Op::Sigmoid {} => (Geometry::Function(Function::Sigmoid), input),
+        Op::Tanh {} => (Geometry::Function(Function::Tanh), input),
         Op::Softmax {} => (Geometry::Softmax, input),
         Op::Flatten {} => (Geometry::Flatten, [1, 1, input.iter().product()]),
     };
@@ -108,6 +148,7 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
             let biases = if *bias { shape.filters } else { 0 };
             ((shape.parameters() + biases) as u64, shape.mult_adds())
         }
+        Geometry::BatchNorm { channels, .. } => (2 * *channels as u64, 0),
         _ => (0, 0),
     };
     Ok(NodeShape {
@@ -173,6 +214,33 @@ fn fully_connected(node: &Node, dense: &Dense, input: [usize; 3]) -> Result<(Geo
     };
     check_elements(&node.name, "weight", &weight_shape(&shape))?;
     Ok((Geometry::Convolution { shape, bias: dense.bias, init: dense.init }, [1, 1, dense.units]))
+}
+
+/// The shape that both operands of an addition have.
+fn sum(node: &Node, inputs: &[[usize; 3]]) -> Result<[usize; 3]> {
+    common(node, "equal shapes", inputs, |shape| shape)?;
+    Ok(inputs[0])
+}
+
+/// The shape of maps of one size, with the channels of all.
+fn concatenation(node: &Node, inputs: &[[usize; 3]]) -> Result<[usize; 3]> {
+    common(node, "equal height and width", inputs, |[height, width, _]| [height, width])?;
+    let channels = inputs.iter().try_fold(0usize, |sum, shape| sum.checked_add(shape[2]));
+    Ok([inputs[0][0], inputs[0][1], channels.unwrap_or(usize::MAX)])
+}
+
+/// Checks that all inputs have what `part` takes of their shapes in common with the first.
+fn common<T: PartialEq>(
+    node: &Node,
+    expected: &'static str,
+    inputs: &[[usize; 3]],
+    part: impl Fn([usize; 3]) -> T,
+) -> Result<()> {
+    let first = inputs[0];
+    match inputs.iter().find(|&&other| part(other) != part(first)) {
+        Some(&other) => Err(GraphError::Inputs { node: node.name.clone(), expected, first, other }.into()),
+        None => Ok(()),
+    }
 }
 
 /// Padding in pixels: top, right, bottom, left. `extent` is what a window covers, dilation included.

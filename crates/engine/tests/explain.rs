@@ -41,7 +41,9 @@ fn running_and_benchmarking_leave_the_session_as_it_was() {
         assert!(plan.to_string().lines().count() == plan.rows.len() + 3);
         let benchmark = disturbed.benchmark(mode, 4, 0.01, || false).unwrap();
         assert!(benchmark.steps >= 3 && benchmark.min_ms <= benchmark.median_ms);
-        assert!(benchmark.median_ms <= benchmark.max_ms && benchmark.gflops > 0.0 && benchmark.peak_gflops > 0.0);
+        assert!(
+            benchmark.median_ms <= benchmark.max_ms && benchmark.gflops > 0.0 && benchmark.peak_gflops > 0.0
+        );
     }
     assert_eq!((bits(&trained), trained.step()), (bits(&disturbed), disturbed.step()));
 }

@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::graphs::{chain, conv, dense, graph, lenet5, max_pool, node, op};
+use common::graphs::{
+    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, lenet5, local_response_norm, max_pool,
+    node, op, pad,
+};
 use common::{batch, bits, fastest};
 use fovea_engine::{EngineError, Graph, NamedTensor, Result, Session, SessionOptions, SgdOptions, Tensor};
 use serde_json::{Value, json};
@@ -30,7 +33,8 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
     let from = |nodes: Vec<Value>, outputs: &[(&str, f32)]| graph([4, 4, 1], nodes, outputs);
     assert_refused(
         &one(op("batchNorm9")),
-        "Expected an op among conv, dense, maxPool, avgPool, relu, tanh, flatten, softmax for \"node0\" but received \
+        "Expected an op among conv, dense, batchNorm, maxPool, avgPool, globalAvgPool, localResponseNorm, dropout, add, \
+         concat, pad, relu, relu6, leakyRelu, sigmoid, tanh, flatten, softmax for \"node0\" but received \
          \"batchNorm9\".",
     );
     assert_refused(
@@ -93,12 +97,98 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
 }
 
 #[test]
+fn hyperparameters_out_of_range_are_refused() {
+    let refused = |op: Value, expected: &str| {
+        assert_refused(&chain([4, 4, 1], &[op]), &format!("Expected {expected}."));
+    };
+    refused(dropout(1.0), "a rate from 0 to below 1 for \"node0\" but received 1");
+    refused(dropout(-0.5), "a rate from 0 to below 1 for \"node0\" but received -0.5");
+    refused(leaky_relu(-1.0), "a slope of at least 0 for \"node0\" but received -1");
+    let norm = |key, value: f32| with(batch_norm(), key, json!(value));
+    refused(norm("epsilon", 0.0), "an epsilon above 0 for \"node0\" but received 0");
+    refused(norm("momentum", 1.5), "a momentum of 0 to 1 for \"node0\" but received 1.5");
+    refused(norm("momentum", -0.1), "a momentum of 0 to 1 for \"node0\" but received -0.1");
+    let norm = |key, value: f32| with(local_response_norm(5), key, json!(value));
+    refused(local_response_norm(0), "a window of 1 to 1024 for \"node0\" but received 0");
+    refused(norm("alpha", -1.0), "an alpha of at least 0 for \"node0\" but received -1");
+    refused(norm("beta", -1.0), "a beta of at least 0 for \"node0\" but received -1");
+    refused(norm("k", 0.0), "a k above 0 for \"node0\" but received 0");
+    refused(pad([0, 2000, 0, 0], [0, 0]), "padding of 0 to 1024 for \"node0\" but received 2000");
+    refused(pad([0; 4], [0, 1 << 21]), "channels of 0 to 1048576 for \"node0\" but received 2097152");
+    // A number beyond f32 is infinite.
+    refused(
+        with(leaky_relu(0.0), "slope", json!(1e300)),
+        "a slope of at least 0 for \"node0\" but received inf",
+    );
+}
+
+#[test]
+fn inputs_that_do_not_fit_each_other_are_refused_with_both_sizes() {
+    let joined = |op_name: &str, inputs: &[&str]| {
+        let nodes = vec![
+            node("wide", "input", conv(3, [1, 1])),
+            node("small", "input", max_pool(2)),
+            node("same", "input", op("tanh")),
+            join("joined", inputs, op_name),
+            node("flat", "joined", op("flatten")),
+            node("f1", "wide", op("flatten")),
+            node("f2", "small", op("flatten")),
+            node("f3", "same", op("flatten")),
+        ];
+        let outputs = ["flat", "f1", "f2", "f3"].map(|name| (name, 1.0));
+        graph([4, 4, 2], nodes, &outputs)
+    };
+    assert_refused(
+        &joined("add", &["input", "wide"]),
+        "Expected inputs of equal shapes for \"joined\" but received [4, 4, 2] and [4, 4, 3].",
+    );
+    assert_refused(
+        &joined("concat", &["wide", "same", "small"]),
+        "Expected inputs of equal height and width for \"joined\" but received [4, 4, 3] and [2, 2, 2].",
+    );
+    assert_refused(&joined("add", &["same"]), "Expected 2 inputs for \"joined\" but received 1.");
+    assert_refused(
+        &joined("add", &["same", "same", "same"]),
+        "Expected 2 inputs for \"joined\" but received 3.",
+    );
+    assert_refused(&joined("concat", &["same"]), "Expected 2 inputs or more for \"joined\" but received 1.");
+    let shapes = |definition: String| Graph::from_json(&definition).unwrap().shapes().unwrap().nodes;
+    assert_eq!(shapes(joined("add", &["input", "same"]))[3].output, [4, 4, 2]);
+    assert_eq!(shapes(joined("concat", &["input", "wide", "same"]))[3].output, [4, 4, 7]);
+    let around = shapes(chain([4, 5, 2], &[pad([1, 2, 3, 4], [5, 6]), op("globalAvgPool"), batch_norm()]));
+    assert_eq!([0, 1, 2].map(|index| around[index].output), [[8, 11, 13], [1, 1, 13], [1, 1, 13]]);
+    assert_eq!([0, 1, 2].map(|index| around[index].parameters), [0, 0, 26]);
+}
+
+#[test]
+fn a_sum_of_vectors_in_different_orders_is_refused() {
+    let nodes = vec![
+        node("flat", "input", op("flatten")),
+        node("fc", "flat", dense(8)),
+        join("sum", &["flat", "fc"], "add"),
+    ];
+    let graph = Graph::from_json(&graph([2, 2, 2], nodes, &[("sum", 1.0)])).unwrap();
+    assert_eq!(
+        Session::new(graph, SessionOptions::default()).err().unwrap().to_string(),
+        "Expected inputs whose elements come in the same order for \"sum\" but received differently flattened maps; put \
+         a dense layer behind the flatten."
+    );
+}
+
+#[test]
 fn a_definition_survives_its_way_through_json() {
     let pool = with(with(max_pool(2), "op", json!("avgPool")), "countIncludePad", json!(false));
     let nodes = vec![
         node("a", "input", with(conv(2, [1, 1]), "padding", json!([0, 1, 2, 3]))),
         node("b", "a", pool),
-        node("c", "b", op("flatten")),
+        node("bn", "b", batch_norm()),
+        node("lrn", "bn", local_response_norm(5)),
+        node("drop", "lrn", dropout(0.7)),
+        node("leaky", "drop", leaky_relu(0.01)),
+        node("pad", "leaky", pad([0, 1, 2, 3], [4, 5])),
+        join("sum", &["pad", "pad"], "add"),
+        join("joined", &["sum", "pad", "sum"], "concat"),
+        node("c", "joined", op("globalAvgPool")),
         node("d", "c", dense(3)),
     ];
     let graph = Graph::from_json(&graph([4, 4, 1], nodes, &[("d", 0.3)])).unwrap();

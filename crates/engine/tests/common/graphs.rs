@@ -70,49 +70,151 @@ pub fn lenet5() -> String {
     chain([28, 28, 1], &ops)
 }
 
-/// A graph with fan-out and one to three outputs of four classes, different for every seed.
+/// Batch normalization with PyTorch's defaults.
+pub fn batch_norm() -> Value {
+    json!({"op": "batchNorm", "epsilon": 1e-5, "momentum": 0.1})
+}
+
+/// Local response normalization over windows of `size` channels.
+pub fn local_response_norm(size: usize) -> Value {
+    json!({"op": "localResponseNorm", "size": size, "alpha": 0.3, "beta": 0.75, "k": 1.5})
+}
+
+pub fn dropout(rate: f32) -> Value {
+    json!({"op": "dropout", "rate": rate})
+}
+
+pub fn leaky_relu(slope: f32) -> Value {
+    json!({"op": "leakyRelu", "slope": slope})
+}
+
+/// Zeros on the four sides, and channels before and after.
+pub fn pad(padding: [usize; 4], channels: [usize; 2]) -> Value {
+    json!({"op": "pad", "padding": padding, "channels": channels})
+}
+
+/// An operation with its name and several inputs.
+pub fn join(name: &str, inputs: &[&str], op_name: &str) -> Value {
+    json!({"name": name, "inputs": inputs, "op": op_name})
+}
+
+/// A residual block of `channels` on a map that has as many: two 3 x 3 convolutions with batch normalization, added to the
+/// map and rectified. Names begin with `name`; the last is `name` itself.
+pub fn residual_block(name: &str, input: &str, channels: usize) -> Vec<Value> {
+    let step = |suffix: &str| format!("{name}.{suffix}");
+    let mut convolution = conv(channels, [3, 3]);
+    (convolution["padding"], convolution["bias"]) = (json!("same"), json!(false));
+    vec![
+        node(&step("conv1"), input, convolution.clone()),
+        node(&step("bn1"), &step("conv1"), batch_norm()),
+        node(&step("relu1"), &step("bn1"), op("relu")),
+        node(&step("conv2"), &step("relu1"), convolution),
+        node(&step("bn2"), &step("conv2"), batch_norm()),
+        join(&step("add"), &[&step("bn2"), input], "add"),
+        node(name, &step("add"), op("relu")),
+    ]
+}
+
+/// Random choices, the same for the same seed.
+struct Draws {
+    random: Philox,
+    made: u64,
+}
+
+impl Draws {
+    fn below(&mut self, n: usize) -> usize {
+        self.made += 1;
+        self.random.below(self.made, n as u32) as usize
+    }
+}
+
+/// A feature map that may still be read.
+#[derive(Clone)]
+struct Open {
+    name: String,
+    shape: [usize; 3],
+}
+
+/// A graph with fan-out, fan-in and one to many outputs of four classes, different for every seed.
 ///
-/// Each node reads a random earlier one; what nobody reads in the end becomes an output by way of a dense layer.
+/// Each node reads random earlier ones; what nobody reads in the end becomes an output by way of a dense layer.
 pub fn random_graph(seed: u64) -> String {
-    let random = Philox { seed, stream: 99 };
-    let mut draws = 0;
-    let mut below = |n: u32| {
-        draws += 1;
-        random.below(draws, n) as usize
-    };
+    let mut draws = Draws { random: Philox { seed, stream: 99 }, made: 0 };
+    let input = [5 + draws.below(6), 5 + draws.below(6), 1 + draws.below(4)];
     let mut nodes: Vec<Value> = Vec::new();
-    let mut open: Vec<String> = vec!["input".to_owned()]; // maps that may still be read
+    let mut open = vec![Open { name: "input".to_owned(), shape: input }];
     let mut unread: Vec<String> = Vec::new();
-    for index in 0..3 + below(10) {
-        let name = format!("n{index}");
-        let from = open[below(open.len() as u32)].clone();
-        let mut layer = match below(6) {
-            0 | 1 => conv(1 + below(20), [3, 3]),
-            2 => op("relu"),
-            3 => op("tanh"),
-            4 => max_pool(2),
-            _ => {
-                let mut pool = max_pool(3);
-                (pool["op"], pool["countIncludePad"]) = (json!("avgPool"), json!(below(2) == 0));
-                pool
-            }
-        };
-        if !layer["padding"].is_null() {
-            // Maps never shrink to nothing, however deep the graph.
-            (layer["padding"], layer["stride"]) = (json!("same"), json!([1 + below(2), 1]));
-        }
-        unread.retain(|other| *other != from);
-        nodes.push(node(&name, &from, layer));
-        open.push(name.clone());
-        unread.push(name);
+    for index in 0..3 + draws.below(12) {
+        let from = open[draws.below(open.len())].clone();
+        let (layer, inputs, shape) = random_layer(&mut draws, &open, &from);
+        let mut layer = node(&format!("n{index}"), &from.name, layer);
+        layer["inputs"] = json!(inputs);
+        unread.retain(|other| !inputs.contains(other));
+        nodes.push(layer);
+        open.push(Open { name: format!("n{index}"), shape });
+        unread.push(format!("n{index}"));
     }
     let mut outputs = Vec::new();
     for from in unread {
         let (flat, logits) = (format!("flat.{from}"), format!("logits.{from}"));
         nodes.push(node(&flat, &from, op("flatten")));
         nodes.push(node(&logits, &flat, dense(4)));
-        outputs.push((logits, 0.5 + below(4) as f32 * 0.5));
+        outputs.push((logits, 0.5 + draws.below(4) as f32 * 0.5));
     }
     let outputs: Vec<_> = outputs.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
-    graph([5 + below(6), 5 + below(6), 1 + below(4)], nodes, &outputs)
+    graph(input, nodes, &outputs)
+}
+
+/// A layer that reads `from`, and more where it joins maps; with its inputs and its output's shape.
+fn random_layer(draws: &mut Draws, open: &[Open], from: &Open) -> (Value, Vec<String>, [usize; 3]) {
+    let [height, width, channels] = from.shape;
+    let others = |fits: &dyn Fn([usize; 3]) -> bool| {
+        open.iter().filter(|other| fits(other.shape)).cloned().collect::<Vec<_>>()
+    };
+    let one = vec![from.name.clone()];
+    match draws.below(18) {
+        0..=2 => {
+            let (filters, step) = (1 + draws.below(20), 1 + draws.below(2));
+            let mut layer = conv(filters, [3, 3]);
+            // Maps never shrink to nothing, however deep the graph.
+            (layer["padding"], layer["stride"]) = (json!("same"), json!([step, 1]));
+            (layer, one, [height.div_ceil(step), width, filters])
+        }
+        3 | 4 => {
+            let (size, step) = (2 + draws.below(2), 1 + draws.below(2));
+            let mut pool = max_pool(size);
+            (pool["padding"], pool["stride"]) = (json!("same"), json!([step, 1]));
+            if size == 3 {
+                (pool["op"], pool["countIncludePad"]) = (json!("avgPool"), json!(draws.below(2) == 0));
+            }
+            (pool, one, [height.div_ceil(step), width, channels])
+        }
+        5..=7 => (batch_norm(), one, from.shape),
+        8..=9 => (op("relu"), one, from.shape),
+        10 => {
+            let functions = ["relu6", "sigmoid", "tanh"];
+            (op(functions[draws.below(3)]), one, from.shape)
+        }
+        11 => {
+            let layers = [local_response_norm(3), dropout(0.4), leaky_relu(0.1)];
+            (layers[draws.below(3)].clone(), one, from.shape)
+        }
+        12 => {
+            let (sides, more) = ([0, draws.below(2), draws.below(2), 0], [draws.below(3), 1]);
+            let shape = [height + sides[2], width + sides[1], channels + more[0] + 1];
+            (pad(sides, more), one, shape)
+        }
+        13..=15 => {
+            let same = others(&|shape| shape == from.shape);
+            let other = &same[draws.below(same.len())];
+            (op("add"), vec![from.name.clone(), other.name.clone()], from.shape)
+        }
+        _ => {
+            let same = others(&|shape| shape[..2] == [height, width]);
+            let mut joined = vec![from.clone()];
+            joined.extend((0..1 + draws.below(2)).map(|_| same[draws.below(same.len())].clone()));
+            let channels = joined.iter().map(|map| map.shape[2]).sum();
+            (op("concat"), joined.into_iter().map(|map| map.name).collect(), [height, width, channels])
+        }
+    }
 }

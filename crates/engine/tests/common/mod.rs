@@ -26,12 +26,14 @@ pub fn batch(session: &Session, images: usize, classes: u32, seed: u64) -> (Vec<
     (values, labels)
 }
 
-/// Gives biases values too: at zero, whole regions of padding would sit on the kink of a ReLU.
-pub fn randomize_biases(session: &mut Session) {
+/// Gives vectors values of their own, biases above all: at zero, whole regions of padding would sit on the kink of a ReLU.
+pub fn randomize_vectors(session: &mut Session) {
     let mut weights = session.weights();
-    for (index, tensor) in weights.iter_mut().enumerate().filter(|(_, tensor)| tensor.name.ends_with("bias"))
-    {
-        tensor.values = uniform(index as u64, tensor.values.len()).iter().map(|value| 0.3 * value).collect();
+    for (index, tensor) in weights.iter_mut().enumerate().filter(|(_, tensor)| tensor.shape.len() == 1) {
+        // Scales and variances stay well above zero.
+        let middle = if tensor.name.ends_with("weight") || tensor.name.ends_with("var") { 1.0 } else { 0.0 };
+        let values = uniform(index as u64, tensor.values.len());
+        tensor.values = values.iter().map(|value| middle + 0.3 * value).collect();
     }
     load(session, &weights);
 }

@@ -1,0 +1,392 @@
+//! The instructions of a [`Program`](crate::program::Program).
+//!
+//! What a new instruction needs stands in this file: the variant, its name, its operands, and which of them may share
+//! memory; then an arm in [`execute`](crate::execute).
+
+use crate::network::{BatchNormLayer, ConvolutionLayer};
+use crate::op::Function;
+use crate::program::ValueId;
+use fovea_kernels::Activation;
+use fovea_kernels::conv2d::winograd::Winograd;
+use fovea_kernels::local_response_norm::LocalResponseNorm;
+use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d};
+use std::sync::Arc;
+
+/// How a convolution is computed.
+#[derive(Clone, Default)]
+pub(crate) enum Algorithm {
+    /// Direct summation.
+    #[default]
+    Direct,
+    /// Winograd's, with the transformed weight that the step wrote.
+    Winograd(Arc<Winograd>, ValueId),
+    /// Winograd's, with the transformed weight that the session keeps while its parameters stay the same.
+    WinogradKept(Arc<Winograd>),
+}
+
+/// One call of a kernel. In a name, `d` stands before the gradient of what follows.
+#[derive(Clone)]
+pub(crate) enum Instruction {
+    /// y = activation(convolution(x, weight) + bias); with a batch normalization that is part of weight and bias where
+    /// one is folded into it.
+    Convolution {
+        layer: Arc<ConvolutionLayer>,
+        folded: Option<Arc<BatchNormLayer>>,
+        x: ValueId,
+        y: ValueId,
+        activation: Activation,
+        algorithm: Algorithm,
+    },
+    /// The gradients of weight and bias.
+    ConvolutionBackwardWeight {
+        layer: Arc<ConvolutionLayer>,
+        x: ValueId,
+        dy: ValueId,
+    },
+    /// The weight in the order that the next instruction reads.
+    PackGradientWeight {
+        layer: Arc<ConvolutionLayer>,
+        packed: ValueId,
+    },
+    /// The gradient of x.
+    ConvolutionBackwardInput {
+        layer: Arc<ConvolutionLayer>,
+        dy: ValueId,
+        packed: ValueId,
+        dx: ValueId,
+        algorithm: Algorithm,
+    },
+    /// The weight, or its packed form, in the frequencies that the next convolution multiplies.
+    TransformWeight {
+        layer: Arc<ConvolutionLayer>,
+        winograd: Arc<Winograd>,
+        packed: Option<ValueId>,
+        transformed: ValueId,
+    },
+    /// y = activation(largest of each window of x); argmax only where a backward pass follows.
+    MaxPool {
+        layer: Arc<MaxPool2d>,
+        x: ValueId,
+        y: ValueId,
+        argmax: Option<ValueId>,
+        activation: Activation,
+    },
+    /// With y, the gradient passes only where y > 0: the backward of a fused ReLU.
+    MaxPoolBackward {
+        layer: Arc<MaxPool2d>,
+        dy: ValueId,
+        argmax: ValueId,
+        y: Option<ValueId>,
+        dx: ValueId,
+    },
+    /// y = mean of each window of x.
+    AvgPool {
+        layer: Arc<AvgPool2d>,
+        x: ValueId,
+        y: ValueId,
+    },
+    AvgPoolBackward {
+        layer: Arc<AvgPool2d>,
+        dy: ValueId,
+        dx: ValueId,
+    },
+    /// y = activation(x * scale + shift [+ residual]). Statistics are those of the batch, kept in `saved`, or the running
+    /// ones without it; scale and shift are left in `affine`.
+    BatchNorm {
+        layer: Arc<BatchNormLayer>,
+        x: ValueId,
+        residual: Option<ValueId>,
+        y: ValueId,
+        saved: Option<ValueId>,
+        affine: ValueId,
+        activation: Activation,
+    },
+    /// The gradients of weight and bias, and of the residual: dy where the mask lets it pass.
+    BatchNormBackwardWeight {
+        layer: Arc<BatchNormLayer>,
+        x: ValueId,
+        dy: ValueId,
+        mask: Mask,
+        statistics: [ValueId; 2],
+        dresidual: Option<ValueId>,
+    },
+    /// The gradient of x, once those of weight and bias are known.
+    BatchNormBackwardInput {
+        layer: Arc<BatchNormLayer>,
+        x: ValueId,
+        dy: ValueId,
+        mask: Mask,
+        statistics: [ValueId; 2],
+        dx: ValueId,
+    },
+    /// y = x over a power of its neighbours in the channels.
+    LocalResponseNorm {
+        norm: LocalResponseNorm,
+        x: ValueId,
+        y: ValueId,
+    },
+    LocalResponseNormBackward {
+        norm: LocalResponseNorm,
+        x: ValueId,
+        dy: ValueId,
+        dx: ValueId,
+    },
+    /// y = x, with zeros at random places and larger values elsewhere; the places belong to the node and the step.
+    Dropout {
+        rate: f32,
+        node: usize,
+        x: ValueId,
+        y: ValueId,
+    },
+    /// The same for gradients: the same places.
+    DropoutBackward {
+        rate: f32,
+        node: usize,
+        dy: ValueId,
+        dx: ValueId,
+    },
+    /// y = activation(a + b): also the gradient of a value that several nodes read, the sum of theirs.
+    Add {
+        a: ValueId,
+        b: ValueId,
+        y: ValueId,
+        activation: Activation,
+    },
+    /// y = x: channels of a concatenation that their layer could not write there itself, and gradients from there.
+    Copy {
+        x: ValueId,
+        y: ValueId,
+    },
+    /// y = x with zeros around: top, right, bottom, left; and channels before and after.
+    Pad {
+        padding: [usize; 4],
+        channels: [usize; 2],
+        x: ValueId,
+        y: ValueId,
+    },
+    PadBackward {
+        padding: [usize; 4],
+        channels: [usize; 2],
+        dy: ValueId,
+        dx: ValueId,
+    },
+    /// y = function(x).
+    Function {
+        function: Function,
+        x: ValueId,
+        y: ValueId,
+    },
+    /// dx = dy times the derivative, which follows from y.
+    FunctionBackward {
+        function: Function,
+        dy: ValueId,
+        y: ValueId,
+        dx: ValueId,
+    },
+    /// y = softmax of each pixel's channels.
+    Softmax {
+        x: ValueId,
+        y: ValueId,
+    },
+    /// Softmax cross-entropy of an output, its gradient times `weight` where one is wanted.
+    Loss {
+        output: usize,
+        logits: ValueId,
+        dlogits: Option<ValueId>,
+        weight: f32,
+    },
+    /// Whether every gradient of a parameter is finite.
+    CheckGradients,
+    /// The optimizer's step over all parameters.
+    Update,
+}
+
+/// Where the gradient of a batch normalization passes its activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mask {
+    /// Everywhere: it has none.
+    None,
+    /// Where x * scale + shift is positive.
+    Recompute,
+    /// Where this result is positive.
+    Output(ValueId),
+}
+
+impl Mask {
+    /// The result that says where.
+    pub fn output(self) -> Option<ValueId> {
+        match self {
+            Self::Output(y) => Some(y),
+            Self::None | Self::Recompute => None,
+        }
+    }
+}
+
+impl Algorithm {
+    /// The transformed weight among the program's values.
+    pub fn weight(&self) -> Option<ValueId> {
+        match *self {
+            Self::Winograd(_, weight) => Some(weight),
+            Self::Direct | Self::WinogradKept(_) => None,
+        }
+    }
+
+    /// Winograd's algorithm, wherever its weight is.
+    pub fn winograd(&self) -> Option<&Arc<Winograd>> {
+        match self {
+            Self::Winograd(winograd, _) | Self::WinogradKept(winograd) => Some(winograd),
+            Self::Direct => None,
+        }
+    }
+}
+
+/// How an instruction touches an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Every element is overwritten.
+    Write,
+}
+
+impl Instruction {
+    /// Its name in `explain`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Convolution { layer, .. } if layer.is_dense() => "dense",
+            Self::ConvolutionBackwardWeight { layer, .. } if layer.is_dense() => "denseBackwardWeight",
+            Self::ConvolutionBackwardInput { layer, .. } if layer.is_dense() => "denseBackwardInput",
+            Self::Convolution { .. } => "conv",
+            Self::ConvolutionBackwardWeight { .. } => "convBackwardWeight",
+            Self::PackGradientWeight { .. } => "packGradientWeight",
+            Self::ConvolutionBackwardInput { .. } => "convBackwardInput",
+            Self::TransformWeight { .. } => "transformWeight",
+            Self::MaxPool { .. } => "maxPool",
+            Self::MaxPoolBackward { .. } => "maxPoolBackward",
+            Self::AvgPool { .. } => "avgPool",
+            Self::AvgPoolBackward { .. } => "avgPoolBackward",
+            Self::BatchNorm { .. } => "batchNorm",
+            Self::BatchNormBackwardWeight { .. } => "batchNormBackwardWeight",
+            Self::BatchNormBackwardInput { .. } => "batchNormBackwardInput",
+            Self::LocalResponseNorm { .. } => "localResponseNorm",
+            Self::LocalResponseNormBackward { .. } => "localResponseNormBackward",
+            Self::Dropout { .. } => "dropout",
+            Self::DropoutBackward { .. } => "dropoutBackward",
+            Self::Add { .. } => "add",
+            Self::Copy { .. } => "copy",
+            Self::Pad { .. } => "pad",
+            Self::PadBackward { .. } => "padBackward",
+            Self::Function { function, .. } => match function {
+                Function::Relu => "relu",
+                Function::Relu6 => "relu6",
+                Function::LeakyRelu(_) => "leakyRelu",
+                Function::Sigmoid => "sigmoid",
+                Function::Tanh => "tanh",
+            },
+            Self::FunctionBackward { function, .. } => match function {
+                Function::Relu => "reluBackward",
+                Function::Relu6 => "relu6Backward",
+                Function::LeakyRelu(_) => "leakyReluBackward",
+                Function::Sigmoid => "sigmoidBackward",
+                Function::Tanh => "tanhBackward",
+            },
+            Self::Softmax { .. } => "softmax",
+            Self::Loss { .. } => "softmaxCrossEntropy",
+            Self::CheckGradients => "checkGradients",
+            Self::Update => "update",
+        }
+    }
+
+    /// How it computes, if it is a convolution that has a choice.
+    pub fn algorithm(&self) -> Option<&Algorithm> {
+        match self {
+            Self::Convolution { algorithm, .. } | Self::ConvolutionBackwardInput { algorithm, .. } => {
+                Some(algorithm)
+            }
+            _ => None,
+        }
+    }
+
+    /// Calls `visit` for every value it touches: those read first, the principal one of each kind before the others.
+    pub fn operands(&self, mut visit: impl FnMut(Access, ValueId)) {
+        use Access::{Read, Write};
+        let mut visit_all = |access, values: &[Option<ValueId>]| {
+            values.iter().flatten().for_each(|&value| visit(access, value));
+        };
+        let (read, written): ([Option<ValueId>; 5], [Option<ValueId>; 3]) = match *self {
+            Self::Convolution { x, y, ref algorithm, .. } => {
+                (operands([x], [algorithm.weight()]), operands([y], []))
+            }
+            Self::AvgPool { x, y, .. }
+            | Self::LocalResponseNorm { x, y, .. }
+            | Self::Dropout { x, y, .. }
+            | Self::Copy { x, y }
+            | Self::Pad { x, y, .. }
+            | Self::Function { x, y, .. }
+            | Self::Softmax { x, y } => (operands([x], []), operands([y], [])),
+            Self::ConvolutionBackwardWeight { x, dy, .. } => (operands([x, dy], []), operands([], [])),
+            Self::PackGradientWeight { packed, .. } => (operands([], []), operands([packed], [])),
+            Self::ConvolutionBackwardInput { dy, packed, dx, ref algorithm, .. } => {
+                (operands([dy, algorithm.weight().unwrap_or(packed)], []), operands([dx], []))
+            }
+            Self::TransformWeight { packed, transformed, .. } => {
+                (operands([], [packed]), operands([transformed], []))
+            }
+            Self::BatchNorm { x, residual, y, saved, affine, .. } => {
+                (operands([x], [residual]), operands([y, affine], [saved]))
+            }
+            Self::BatchNormBackwardWeight { x, dy, mask, statistics: [saved, affine], dresidual, .. } => {
+                (operands([dy, x, saved, affine], [mask.output()]), operands([], [dresidual]))
+            }
+            Self::BatchNormBackwardInput { x, dy, mask, statistics: [saved, affine], dx, .. } => {
+                (operands([dy, x, saved, affine], [mask.output()]), operands([dx], []))
+            }
+            Self::MaxPool { x, y, argmax, .. } => (operands([x], []), operands([y], [argmax])),
+            Self::MaxPoolBackward { dy, argmax, y, dx, .. } => {
+                (operands([dy, argmax], [y]), operands([dx], []))
+            }
+            Self::LocalResponseNormBackward { x, dy, dx, .. } => (operands([dy, x], []), operands([dx], [])),
+            Self::AvgPoolBackward { dy, dx, .. }
+            | Self::DropoutBackward { dy, dx, .. }
+            | Self::PadBackward { dy, dx, .. } => (operands([dy], []), operands([dx], [])),
+            Self::FunctionBackward { dy, y, dx, .. } => (operands([dy, y], []), operands([dx], [])),
+            Self::Add { a, b, y, .. } => (operands([a, b], []), operands([y], [])),
+            Self::Loss { logits, dlogits, .. } => (operands([logits], []), operands([], [dlogits])),
+            Self::CheckGradients | Self::Update => (operands([], []), operands([], [])),
+        };
+        visit_all(Read, &read);
+        visit_all(Write, &written);
+    }
+
+    /// Pairs of an operand read and the one written that may share memory, when the one read is not needed afterwards;
+    /// the better one first.
+    pub fn in_place(&self) -> impl Iterator<Item = (ValueId, ValueId)> {
+        let pairs = match *self {
+            Self::Function { x, y, .. } | Self::Dropout { x, y, .. } | Self::Softmax { x, y } => {
+                [Some((x, y)), None]
+            }
+            Self::BatchNorm { x, residual, y, .. } => [Some((x, y)), residual.map(|residual| (residual, y))],
+            Self::BatchNormBackwardWeight { dy, dresidual, .. } => {
+                [dresidual.map(|dresidual| (dy, dresidual)), None]
+            }
+            Self::Add { a, b, y, .. } => [Some((a, y)), Some((b, y))],
+            Self::Loss { logits, dlogits, .. } => [dlogits.map(|dlogits| (logits, dlogits)), None],
+            Self::FunctionBackward { dy, dx, .. }
+            | Self::BatchNormBackwardInput { dy, dx, .. }
+            | Self::LocalResponseNormBackward { dy, dx, .. }
+            | Self::DropoutBackward { dy, dx, .. } => [Some((dy, dx)), None],
+            _ => [None, None],
+        };
+        pairs.into_iter().flatten()
+    }
+}
+
+/// Operands that are always there, then those that may be.
+fn operands<const ALWAYS: usize, const MAYBE: usize, const ALL: usize>(
+    always: [ValueId; ALWAYS],
+    maybe: [Option<ValueId>; MAYBE],
+) -> [Option<ValueId>; ALL] {
+    let mut all = [None; ALL];
+    let operands = always.into_iter().map(Some).chain(maybe);
+    all.iter_mut().zip(operands).for_each(|(slot, operand)| *slot = operand);
+    all
+}
