@@ -1,14 +1,14 @@
 /** `npm run bench`: fovea, PyTorch and onnxruntime in turns, on every network of the benchmark. */
 
 import { writeFileSync } from "node:fs";
-import { availableParallelism, constants, cpus } from "node:os";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { constants, cpus } from "node:os";
+import { Command, Option } from "commander";
 import { positiveInteger, positiveNumber } from "../src/cli/options.js";
 import { printError, printNote } from "../src/cli/output.js";
-import { architectures } from "../src/zoo/index.js";
-import { type Case, casesOf, type Mode, modes, modeTitles, type Network, networks } from "./cases.js";
+import { type Case, casesOf, type Mode, modes, modeTitles, type Network } from "./cases.js";
 import { chart } from "./chart.js";
 import { compare, type Listener } from "./compare.js";
+import { isaOption, knownNetworks, networksOption, someOf, threadsOption } from "./options.js";
 import { defaultPython, fovea, installCommand, missingPython, peerNames, peers } from "./peers.js";
 import { caseLine, caseReport, heading, markdown, report, terminalTable } from "./report.js";
 
@@ -28,43 +28,17 @@ interface Options {
   readonly svg?: string;
 }
 
-/** Reads names apart by commas, each of them one of a list. */
-function oneOf<Item>(items: readonly Item[], name: (item: Item) => string): (text: string) => Item[] {
-  return (text) =>
-    text.split(",").map((word) => {
-      const found = items.find((item) => name(item) === word.trim());
-      if (found !== undefined) return found;
-      throw new InvalidArgumentError(`Expected ${items.map(name).join(", ")} but received "${word}".`);
-    });
-}
-
 const program = new Command("bench")
   .description("Time fovea, PyTorch and onnxruntime in turns on the networks of the benchmark.")
-  .addOption(
-    new Option("--networks <names>", "apart by commas")
-      .argParser(oneOf(networks, ({ name }) => name))
-      .default(networks, networks.map(({ name }) => name).join(",")),
-  )
-  .addOption(
-    new Option("--modes <names>", "apart by commas")
-      .argParser(oneOf(modes, (mode) => mode))
-      .default(modes, modes.join(",")),
-  )
-  .addOption(
-    new Option("--peers <names>", "apart by commas")
-      .argParser(oneOf(peerNames, (name) => name))
-      .default(peerNames, peerNames.join(",")),
-  )
+  .addOption(networksOption())
+  .addOption(someOf("--modes <names>", modes, (mode) => mode))
+  .addOption(someOf("--peers <names>", peerNames, (name) => name))
   .addOption(new Option("--rounds <n>", "slices of each program").argParser(positiveInteger).default(3))
   .addOption(
     new Option("--seconds <s>", "length of a slice; three steps are the least").argParser(positiveNumber).default(3),
   )
-  .addOption(
-    new Option("--threads <n>", "of every program")
-      .argParser(positiveInteger)
-      .default(Math.min(2, availableParallelism()), "two, where the machine has them"),
-  )
-  .addOption(new Option("--isa <set>", "fovea's instruction set").choices(["avx512", "avx2", "neon", "scalar"]))
+  .addOption(threadsOption("of every program"))
+  .addOption(isaOption("fovea's instruction set (default: its best)"))
   .addOption(new Option("--peer-isa <set>", "hold PyTorch to it; onnxruntime cannot be").choices(["avx2"]))
   .addOption(new Option("--python <path>", "Python with the peers").env("FOVEA_BENCH_PYTHON").default(defaultPython))
   .addOption(new Option("--quick", "a look, no measurement: one round of 0.3 s"))
@@ -77,14 +51,10 @@ const program = new Command("bench")
 async function bench(options: Options): Promise<void> {
   const { threads, isa, peerIsa, python, quick = false } = options;
   const { rounds, seconds } = quick ? { rounds: 1, seconds: 0.3 } : options;
-  const known = options.networks.filter(({ name }) => architectures.some((entry) => entry.name === name));
-  for (const { name } of options.networks.filter((network) => !known.includes(network))) {
-    printNote(`${name} is left out, the zoo does not have it`);
-  }
   const missing = options.peers.length > 0 ? missingPython(python) : undefined;
   if (missing) printNote(missing);
   const wanted = missing ? [] : peers(python, peerIsa).filter(({ name }) => options.peers.includes(name));
-  const cases = casesOf(known, options.modes);
+  const cases = casesOf(knownNetworks(options.networks), options.modes);
   const comparison = await compare({ ours: fovea(isa), peers: wanted, cases, threads, rounds, seconds }, progress);
   if (comparison.results.length === 0) {
     process.exitCode = 1;

@@ -12,7 +12,7 @@ interface ExplainOptions extends SharedOptions {
 }
 
 /** A plan as the engine describes it; times only after a run. */
-interface Plan {
+export interface Plan {
   readonly model: string;
   readonly mode: string;
   readonly batch: number;
