@@ -178,6 +178,60 @@ def avg_pool2d(x, size, stride, padding, ceil_mode, count_include_pad):
     return F.avg_pool2d(F.pad(x, (left, right, top, bottom)), size, stride, ceil_mode=ceil_mode)
 
 
+# shape n, c, h, w; mean and deviation of the values
+BATCH_NORMS = {
+    "few-pixels": ((2, 5, 1, 2), 0.0, 1.0),
+    "image": ((3, 17, 6, 5), 0.5, 2.0),
+    "channels": ((2, 70, 3, 3), -1.0, 0.1),
+    "far-from-zero": ((2, 4, 8, 8), 100.0, 1.0),
+}
+
+
+def make_batch_norm():
+    """x, weight, bias, dy; y in training, dx, dweight, dbias; mean and variance: the running ones, which begin as
+    zeros and ones, after two batches, x and x + 1; inference: x normalised by them."""
+    tensors, cases = {}, {}
+    for seed, (name, (shape, mean, deviation)) in enumerate(BATCH_NORMS.items()):
+        case = dict(epsilon=1e-5 if seed % 2 == 0 else 1e-3, momentum=0.1 if seed % 2 == 0 else 0.3)
+        x, dy = (with_gradient(mean + deviation * uniform(4 * seed, *shape))), uniform(4 * seed + 1, *shape)
+        norm = torch.nn.BatchNorm2d(shape[1], eps=case["epsilon"], momentum=case["momentum"], dtype=torch.float64)
+        with torch.no_grad():
+            norm.weight.copy_(uniform(4 * seed + 2, shape[1]))
+            norm.bias.copy_(uniform(4 * seed + 3, shape[1]))
+        y = norm(x)
+        y.backward(dy.double())
+        norm(x.detach() + 1)
+        norm.eval()
+        results = dict(
+            x=x, weight=norm.weight, bias=norm.bias, dy=dy, y=y, dx=x.grad, dweight=norm.weight.grad,
+            dbias=norm.bias.grad, mean=norm.running_mean, variance=norm.running_var, inference=norm(x),
+        )
+        tensors |= {f"{name}.{key}": value for key, value in results.items()}
+        cases[name] = case
+    save("batch_norm", tensors, cases)
+
+
+# shape n, c, h, w; hyperparameters
+LOCAL_RESPONSE_NORMS = {
+    "alexnet": ((2, 33, 3, 4), dict(size=5, alpha=1e-4, beta=0.75, k=1.0)),
+    "strong": ((1, 20, 4, 3), dict(size=5, alpha=2.0, beta=0.75, k=2.0)),
+    "even-window": ((2, 17, 2, 3), dict(size=4, alpha=1.5, beta=0.5, k=0.5)),
+    "one-channel": ((1, 7, 2, 2), dict(size=1, alpha=0.5, beta=1.0, k=1.0)),
+    "window-beyond-the-channels": ((2, 3, 3, 3), dict(size=9, alpha=3.0, beta=0.75, k=1.0)),
+}
+
+
+def make_local_response_norm():
+    tensors, cases = {}, {}
+    for seed, (name, (shape, case)) in enumerate(LOCAL_RESPONSE_NORMS.items()):
+        x, dy = with_gradient(uniform(2 * seed, *shape)), uniform(2 * seed + 1, *shape)
+        y = F.local_response_norm(x, **case)
+        y.backward(dy.double())
+        tensors |= {f"{name}.{key}": value for key, value in dict(x=x, y=y, dy=dy, dx=x.grad).items()}
+        cases[name] = case
+    save("local_response_norm", tensors, cases)
+
+
 def make_softmax_cross_entropy():
     tensors, cases = {}, {}
     spread = torch.linspace(-90, 90, 10).repeat(3, 1)  # exp(180) overflows f32: the maximum must be taken out
@@ -302,10 +356,268 @@ def make_lenet5_losses(batches=10, batch=16):
     save("lenet5_losses", tensors, LENET5_RUNS)
 
 
+def node(name, op, *inputs, **options):
+    return dict(name=name, op=op, inputs=list(inputs), **options)
+
+
+def conv(name, x, filters, kernel, stride=1, padding=0, groups=1, bias=False):
+    return node(name, "conv", x, filters=filters, kernel=pair(kernel), stride=pair(stride), padding=[padding] * 4,
+                dilation=[1, 1], groups=groups, bias=bias, init="kaiming")
+
+
+def batch_norm(name, x):
+    return node(name, "batchNorm", x, epsilon=1e-5, momentum=0.1)
+
+
+def max_pool(name, x, size, stride, padding=0, ceil=False):
+    return node(name, "maxPool", x, size=pair(size), stride=pair(stride), padding=[padding] * 4, ceilMode=ceil)
+
+
+def avg_pool(name, x, size, stride):
+    return node(name, "avgPool", x, size=pair(size), stride=pair(stride), padding=[0] * 4, ceilMode=False,
+                countIncludePad=True)
+
+
+def dense(name, x, units):
+    return node(name, "dense", x, units=units, bias=True, init="kaiming")
+
+
+def classifier(x):
+    return [node("pool", "globalAvgPool", x), node("flat", "flatten", "pool"), dense("fc", "flat", 10)]
+
+
+def residual_graph():
+    """Three blocks: one that keeps the size, one with a projection shortcut, one with option A's."""
+    def branch(block, x, filters, stride):
+        return [
+            conv(f"{block}.conv1", x, filters, 3, stride, 1), batch_norm(f"{block}.bn1", f"{block}.conv1"),
+            node(f"{block}.relu1", "relu", f"{block}.bn1"),
+            conv(f"{block}.conv2", f"{block}.relu1", filters, 3, 1, 1), batch_norm(f"{block}.bn2", f"{block}.conv2"),
+        ]
+
+    def end(block, shortcut):
+        return [node(f"{block}.add", "add", f"{block}.bn2", shortcut), node(block, "relu", f"{block}.add")]
+
+    return [
+        conv("conv1", "input", 8, 3, 1, 1), batch_norm("bn1", "conv1"), node("relu", "relu", "bn1"),
+        max_pool("maxpool", "relu", 3, 2, 1),
+        *branch("layer1", "maxpool", 8, 1), *end("layer1", "maxpool"),
+        *branch("layer2", "layer1", 12, 2),
+        conv("layer2.downsample.0", "layer1", 12, 1, 2), batch_norm("layer2.downsample.1", "layer2.downsample.0"),
+        *end("layer2", "layer2.downsample.1"),
+        *branch("layer3", "layer2", 20, 2),
+        avg_pool("layer3.every", "layer2", 1, 2),
+        node("layer3.zeros", "pad", "layer3.every", padding=[0] * 4, channels=[0, 8]),
+        *end("layer3", "layer3.zeros"),
+        *classifier("layer3"),
+    ]
+
+
+def inception_graph():
+    """Four branches twice, the second time with batch normalisation; an auxiliary head between them."""
+    def unit(name, x, filters, kernel, norm):
+        layers = [conv(name, x, filters, kernel, 1, kernel // 2, bias=not norm)]
+        if norm:
+            layers.append(batch_norm(f"{name}.bn", name))
+        return [*layers, node(f"{name}.relu", "relu", layers[-1]["name"])]
+
+    def module(name, x, filters, norm):
+        one, before3, three, before5, five, after = filters
+        ends = [f"{name}.{branch}.relu" for branch in ("one", "three", "five", "after")]
+        return [
+            *unit(f"{name}.one", x, one, 1, norm),
+            *unit(f"{name}.before3", x, before3, 1, norm),
+            *unit(f"{name}.three", f"{name}.before3.relu", three, 3, norm),
+            *unit(f"{name}.before5", x, before5, 1, norm),
+            *unit(f"{name}.five", f"{name}.before5.relu", five, 5, norm),
+            max_pool(f"{name}.pool", x, 3, 1, 1),
+            *unit(f"{name}.after", f"{name}.pool", after, 1, norm),
+            node(name, "concat", *ends),
+        ]
+
+    return [
+        conv("conv1", "input", 8, 3, 1, 1, bias=True), node("relu1", "relu", "conv1"),
+        node("norm1", "localResponseNorm", "relu1", size=5, alpha=0.5, beta=0.75, k=1),
+        max_pool("pool1", "norm1", 3, 2, 0, True),
+        *module("inception1", "pool1", (6, 4, 8, 3, 5, 7), False),
+        *module("inception2", "inception1", (5, 6, 9, 4, 7, 3), True),
+        avg_pool("aux.pool", "inception1", 3, 3),
+        conv("aux.conv", "aux.pool", 6, 1, bias=True), node("aux.relu1", "relu", "aux.conv"),
+        node("aux.flat", "flatten", "aux.relu1"), dense("aux.fc1", "aux.flat", 12), node("aux.relu2", "relu", "aux.fc1"),
+        dense("aux.fc2", "aux.relu2", 10),
+        *classifier("inception2"),
+    ]
+
+
+def separable_graph():
+    """Depthwise and pointwise convolutions in turns, each with batch normalisation and an activation of its own."""
+    def block(name, x, channels, filters, stride, *activations):
+        (first, options), (second, others) = activations
+        return [
+            conv(f"{name}.0", x, channels, 3, stride, 1, groups=channels), batch_norm(f"{name}.1", f"{name}.0"),
+            node(f"{name}.2", first, f"{name}.1", **options),
+            conv(f"{name}.3", f"{name}.2", filters, 1), batch_norm(f"{name}.4", f"{name}.3"),
+            node(f"{name}.5", second, f"{name}.4", **others),
+        ]
+
+    relu, relu6, sigmoid = ("relu", {}), ("relu6", {}), ("sigmoid", {})
+    return [
+        conv("conv1", "input", 8, 3, 2, 1), batch_norm("bn1", "conv1"), node("relu1", "relu", "bn1"),
+        *block("features.1", "relu1", 8, 20, 1, relu, relu6),
+        *block("features.2", "features.1.5", 20, 33, 2, ("leakyRelu", dict(slope=0.1)), relu),
+        *block("features.3", "features.2.5", 33, 40, 1, relu, sigmoid),
+        *classifier("features.3.5"),
+    ]
+
+
+NETWORKS = {
+    "residual": dict(nodes=residual_graph(), outputs=[dict(node="fc", lossWeight=1)]),
+    "inception": dict(
+        nodes=inception_graph(), outputs=[dict(node="fc", lossWeight=1), dict(node="aux.fc2", lossWeight=0.3)]
+    ),
+    "separable": dict(nodes=separable_graph(), outputs=[dict(node="fc", lossWeight=1)]),
+}
+
+
+class Network(torch.nn.Module):
+    """A graph definition as PyTorch computes it."""
+
+    def __init__(self, nodes, outputs, image):
+        """`image`: one of them, which gives the layers their input channels."""
+        super().__init__()
+        self.nodes, self.outputs = nodes, outputs
+        self.layers = torch.nn.ModuleDict()
+        for n in nodes:
+            match n["op"]:
+                case "conv":
+                    layer = torch.nn.LazyConv2d(
+                        n["filters"], n["kernel"], n["stride"], n["padding"][0], groups=n["groups"], bias=n["bias"]
+                    )
+                case "dense":
+                    layer = torch.nn.LazyLinear(n["units"])
+                case "batchNorm":
+                    layer = torch.nn.LazyBatchNorm2d(n["epsilon"], n["momentum"])
+                case _:
+                    continue
+            self.layers[n["name"].replace(".", "/")] = layer
+        self.eval()
+        self(image)
+        self.train()
+
+    def forward(self, x):
+        maps = dict(input=x)
+        for n in self.nodes:
+            maps[n["name"]] = self.run(n, *(maps[x] for x in n["inputs"]))
+        return [maps[output["node"]] for output in self.outputs]
+
+    def run(self, n, *inputs):
+        x = inputs[0]
+        match n["op"]:
+            case "conv" | "dense" | "batchNorm":
+                return self.layers[n["name"].replace(".", "/")](x)
+            case "maxPool":
+                return F.max_pool2d(x, n["size"], n["stride"], n["padding"][0], ceil_mode=n["ceilMode"])
+            case "avgPool":
+                return F.avg_pool2d(x, n["size"], n["stride"])
+            case "globalAvgPool":
+                return x.mean((2, 3), keepdim=True)
+            case "localResponseNorm":
+                return F.local_response_norm(x, n["size"], n["alpha"], n["beta"], n["k"])
+            case "pad":
+                return F.pad(x, (0, 0, 0, 0, *n["channels"]))
+            case "add":
+                return x + inputs[1]
+            case "concat":
+                return torch.cat(inputs, 1)
+            case "flatten":
+                return x.flatten(1)
+            case "leakyRelu":
+                return F.leaky_relu(x, n["slope"])
+            case "relu" | "relu6":
+                return getattr(F, n["op"])(x)
+            case "sigmoid":
+                return torch.sigmoid(x)
+
+    def tensors(self):
+        """Parameters and running statistics by the names that the graph gives them."""
+        names = {name: name.removeprefix("layers.").replace("/", ".") for name in self.state_dict()}
+        return {names[name]: value for name, value in self.state_dict().items() if value.dtype.is_floating_point}
+
+
+def network_weights(network):
+    """The recipe: tensor number i in the order of the names is uniform(i), times sqrt(6 / fan in) for weights of
+    several dimensions, times 0.2 for vectors, of which batch normalisation's scales and variances stand around 1."""
+    for index, (name, tensor) in enumerate(sorted(network.tensors().items())):
+        values = uniform(index, *tensor.shape)
+        if tensor.dim() > 1:
+            values = values * numpy.float32(math.sqrt(6 / tensor[0].numel()))
+        else:
+            values = values * numpy.float32(0.2) + (1 if name.endswith(("weight", "running_var")) else 0)
+        with torch.no_grad():
+            tensor.copy_(values)
+
+
+def train_network(dtype, definition, images, labels, label_smoothing, **options):
+    """The loss of every step, parameters and running statistics after the last, and predictions for the first batch."""
+    batches = [(x.float() / 255).to(dtype).permute(0, 3, 1, 2) for x in images]
+    network = Network(**definition, image=batches[0][:1].float())
+    network_weights(network)
+    network.to(dtype)
+    optimizer = sgd(network.parameters(), **options)
+    weights = [output["lossWeight"] for output in definition["outputs"]]
+    losses = []
+    for x, label in zip(batches, labels):
+        optimizer.zero_grad()
+        terms = zip(weights, network(x))
+        loss = sum(
+            weight * F.cross_entropy(logits, label.long(), label_smoothing=label_smoothing) for weight, logits in terms
+        )
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    network.eval()
+    with torch.no_grad():
+        predictions = network(batches[0])[0]
+    return dict(losses=torch.stack(losses), predictions=predictions, **{
+        f"final.{name}": value for name, value in network.tensors().items()
+    })
+
+
+def make_network_losses(batches=10, batch=16, side=12):
+    """images u8 [batches, batch, side, side, 3] (divided by 255 in f32) and labels of all networks. CASE.losses
+    [batches]: the mean over each batch, before its update; CASE.final.NAME: parameters and running statistics after the
+    last update; CASE.predictions: logits of the first batch then, outside training. Initial weights:
+    `network_weights`. The metadata has the graphs."""
+    count = batches * batch
+    labels = ((uniform(1000, count) + 1) / 2 * 10).to(torch.int32)
+    prototypes = uniform(1001, 10, 3, 4, 4)[labels.long()]
+    noise = 0.5 * uniform(1002, count, 3, 6, 6)
+    smooth = sum(F.interpolate(grid.double(), side, mode="bicubic", align_corners=True) for grid in (prototypes, noise))
+    images = (smooth * 128 + 128).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    images, labels = images.reshape(batches, batch, side, side, 3).contiguous(), labels.reshape(batches, batch)
+    tensors, cases = dict(images=images, labels=labels), {}
+    for case, definition in NETWORKS.items():
+        options = dict(learning_rate=0.02, momentum=0.9, weight_decay=5e-4, nesterov=False, label_smoothing=0.1)
+        results = train_network(torch.float64, definition, images, labels, **options)
+        results32 = train_network(torch.float32, definition, images, labels, **options)
+        errors = {name: disagreement(results32[name], value) for name, value in results.items()}
+        worst = max(errors, key=errors.get)
+        print(f"{case}:", " ".join(f"{loss:.6f}" for loss in results["losses"]))
+        print(f"  PyTorch f32 against f64: losses {errors['losses']:.1e}, worst {worst} {errors[worst]:.1e} (limit 1e-5)")
+        assert errors[worst] < 1e-5, "these batches are too sensitive to rounding for a golden file"
+        tensors |= {f"{case}.{name}": value for name, value in results.items()}
+        graph = dict(name=case, input=[side, side, 3], **definition)
+        cases[case] = dict(graph=graph, **options)
+    save("network_losses", tensors, cases)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     make_conv2d()
     make_pool2d()
+    make_batch_norm()
+    make_local_response_norm()
     make_softmax_cross_entropy()
     make_sgd()
     make_lenet5_losses()
+    make_network_losses()
