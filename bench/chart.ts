@@ -95,7 +95,7 @@ function row({ ratio }: PartyReport, color: number, top: number, scale: (ratio: 
 /** Powers of two around the values and one, and beyond one at least. */
 export function axis(values: readonly number[]): number[] {
   const first = Math.floor(Math.log2(Math.min(1, ...values)));
-  const last = Math.max(1, Math.ceil(Math.log2(Math.max(...values))));
+  const last = Math.ceil(Math.log2(Math.max(2, ...values)));
   return Array.from({ length: last - first + 1 }, (_, index) => 2 ** (first + index));
 }
 

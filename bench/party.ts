@@ -125,8 +125,8 @@ export class Party {
    */
   async ask(request: Request): Promise<Reply> {
     this.#child.stdin.write(`${JSON.stringify(request)}\n`);
-    const reply = await read(this.name, this.#lines, this.#ended);
-    if (typeof reply["error"] === "string") throw new PartyError(`${this.name}: ${reply["error"]}`);
+    const { error, ...reply } = await read(this.name, this.#lines, this.#ended);
+    if (typeof error === "string") throw new PartyError(`${this.name}: ${error}`);
     if (!isReply(reply)) {
       throw new PartyError(`Expected times from ${this.name} but received ${JSON.stringify(reply)}.`);
     }
