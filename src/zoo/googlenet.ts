@@ -84,7 +84,7 @@ function headPool({ batchNorm }: Variant, x: AnyMap, name: string): AnyMap {
   if (!batchNorm) return x.avgPool(5, { stride: 3, name });
   const [height, width] = x.shape;
   const [down, right] = [Math.floor(height / 4), Math.floor(width / 4)];
-  if (height < 4 || width < 4) return x.adaptiveAvgPool(4, { name });
+  if (down === 0 || right === 0) return x.avgPool(4, { name });
   return x.avgPool([height - 3 * down, width - 3 * right], { stride: [down, right], name });
 }
 
@@ -114,7 +114,7 @@ function network<Classes extends number>(variant: Variant, image: AnyMap, classe
  * GoogLeNet as printed: inception modules with 5x5 branches, local response normalisation, and two auxiliary heads that
  * train with weight 0.3 and are dropped outside training.
  *
- * @param options `input` ([224, 224, 3]; sides from 65), `classes` (1000), and those of `model`: `seed`, `threads` ...
+ * @param options `input` ([224, 224, 3]; sides from 79), `classes` (1000), and those of `model`: `seed`, `threads` ...
  * @returns [224, 224, 3] -> [1000]; layers conv1.conv, conv2.conv, conv3.conv, inception3a.branch1.conv ... fc, and of
  * the heads aux1.conv.conv, aux1.fc1, aux1.fc2, aux2 ...; 6,998,552 parameters and 1,582,671,872 mult-adds, with heads
  * 13,378,280 and 1,591,044,096
@@ -142,7 +142,7 @@ export const googlenet = define(
 /**
  * GoogLeNet as torchvision has it: batch normalisation, and a 3x3 window in the third branch; torchvision's weights fit.
  *
- * @param options `input` ([224, 224, 3]; sides from 49), `classes` (1000), and those of `model`: `seed`, `threads` ...
+ * @param options `input` ([224, 224, 3]; sides from 63), `classes` (1000), and those of `model`: `seed`, `threads` ...
  * @returns [224, 224, 3] -> [1000]; layers as {@link googlenet}'s, with conv1.bn and so on; 6,624,904 parameters and
  * 1,498,376,192 mult-adds, with heads 13,004,888 and 1,506,748,416
  * @throws FoveaError `INVALID_SHAPE` naming the layer that no longer fits when the input is too small

@@ -40,6 +40,8 @@ test("summary counts another size and number of classes, too", async () => {
     output: [32, 32, 6],
     parameters: 456,
     multAdds: 460800,
+    activationBytes: 4 * 32 * 32 * 6,
+    auxiliary: false,
   });
   expect((await fovea(["summary", path("run")])).stdout).toMatch(/^lenet5: 28 x 28 x 1 in, 10 classes out\n/);
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { concat } from "../../src/model/concat.js";
 import { type FeatureMap, input } from "../../src/model/feature-map.js";
 import { model } from "../../src/model/model.js";
 import { summarize } from "../../src/report/summary.js";
@@ -88,4 +89,25 @@ test("max-pooling should take 2x2 or 3x3 with stride 2", () => {
     ],
   ]);
   expect(advice(16, (x) => x.avgPool(4))).toEqual([]);
+});
+
+test("what skips pixels on purpose, keeps the size or takes any size needs no advice for it", () => {
+  const rules = (side: number, build: (x: Map) => Map) => advice(side, build).map(([, rule]) => rule);
+  expect(rules(32, (x) => x.conv(8, 1, { stride: 2 }))).toEqual(["convolution-stride"]);
+  expect(rules(32, (x) => x.avgPool(1, { stride: 2 }).pad(0, { channels: [0, 3] }))).toEqual([]);
+  expect(rules(32, (x) => x.avgPool(1, { stride: 4 }))).toEqual([]);
+  expect(rules(34, (x) => x.avgPool(2, { stride: 4 }))).toEqual(["input-divisible-by-2"]);
+  expect(rules(32, (x) => x.maxPool(3, { stride: 1, padding: 1 }))).toEqual([]);
+  expect(rules(28, (x) => x.maxPool(2).maxPool(2).avgPool(7))).toEqual([]);
+  expect(rules(28, (x) => x.maxPool(2).maxPool(2).globalAvgPool())).toEqual([]);
+});
+
+test("advice is given on every branch and shortcut", () => {
+  const found = advice(32, (x) =>
+    concat([x.conv(8, 4, { padding: "same" }), x.conv(8, 7, { padding: 3 }).add(x.conv(8, 1))]),
+  );
+  expect(found.map(([layer, rule]) => [layer, rule])).toEqual([
+    ["conv1", "small-kernel"],
+    ["conv2", "small-kernel"],
+  ]);
 });

@@ -189,6 +189,105 @@ test.each<[string, NodeDefinition, readonly [number, number, number] | readonly 
   expect(() => describeNode(node, [input])).toThrow(expect.objectContaining({ name: "FoveaError", message }));
 });
 
+const node = (op: string, options: object = {}): NodeDefinition =>
+  JSON.parse(JSON.stringify({ name: "layer", op, inputs: ["input"], ...options }));
+
+test("layers that join others want equal shapes, or equal heights and widths", () => {
+  expect(
+    describeNode(node("add"), [
+      [4, 5, 6],
+      [4, 5, 6],
+    ]).output,
+  ).toEqual([4, 5, 6]);
+  expect(describeNode(node("add"), [[7], [7]]).output).toEqual([7]);
+  const concatenated = describeNode(node("concat"), [
+    [4, 5, 6],
+    [4, 5, 1],
+    [4, 5, 2],
+  ]);
+  expect(concatenated.output).toEqual([4, 5, 9]);
+  expect(describeNode(node("concat"), [[7], [1]]).output).toEqual([8]);
+});
+
+test.each<[string, readonly (readonly [number, number, number] | readonly [number])[], string]>([
+  [
+    "add",
+    [
+      [4, 5, 6],
+      [4, 5, 7],
+    ],
+    'Expected equal shapes for "layer" but received [4, 5, 6] and [4, 5, 7].',
+  ],
+  ["add", [[6], [1, 1, 6]], 'Expected equal shapes for "layer" but received [6] and [1, 1, 6].'],
+  ["add", [[6]], 'Expected two inputs of "layer" but received 1.'],
+  ["add", [[6], [6], [6]], 'Expected two inputs of "layer" but received 3.'],
+  ["concat", [[6]], 'Expected two inputs or more of "layer" but received 1.'],
+  ["concat", [[6], [6, 6, 6]], 'Expected vectors for "layer" but received [6, 6, 6].'],
+  [
+    "concat",
+    [
+      [4, 5, 6],
+      [4, 5, 6],
+      [4, 6, 6],
+    ],
+    'Expected equal heights and widths for "layer" but received [4, 5, 6] and [4, 6, 6].',
+  ],
+  ["relu", [[6], [6]], 'Expected one input of "layer" but received 2.'],
+])("%s of %j is refused", (op, inputs, message) => {
+  expect(() => describeNode(node(op), inputs)).toThrow(expect.objectContaining({ name: "FoveaError", message }));
+});
+
+test("padding adds to all three sizes, batch normalisation has two parameters a channel", () => {
+  const pad = node("pad", { padding: [1, 2, 3, 4], channels: [5, 6] });
+  expect(describeNode(pad, [[10, 20, 30]])).toEqual({ output: [14, 26, 41], parameters: 0, multAdds: 0 });
+  const batchNorm = node("batchNorm", { epsilon: 1e-5, momentum: 0.1 });
+  expect(describeNode(batchNorm, [[10, 20, 30]])).toEqual({ output: [10, 20, 30], parameters: 60, multAdds: 0 });
+  expect(describeNode(batchNorm, [[30]])).toEqual({ output: [30], parameters: 60, multAdds: 0 });
+});
+
+test.each([
+  ["batchNorm", { epsilon: 0, momentum: 0.1 }, "layer.epsilon"],
+  ["batchNorm", { momentum: 0.1 }, "layer.epsilon"],
+  ["batchNorm", { epsilon: 1e-5, momentum: 1.1 }, "layer.momentum"],
+  ["batchNorm", { epsilon: 1e-5 }, "layer.momentum"],
+  ["dropout", { rate: 1 }, "layer.rate"],
+  ["dropout", { rate: -0.1 }, "layer.rate"],
+  ["dropout", {}, "layer.rate"],
+  ["localResponseNorm", { size: 0, alpha: 1, beta: 1, k: 1 }, "layer.size"],
+  ["localResponseNorm", { size: 5, alpha: -1, beta: 1, k: 1 }, "layer.alpha"],
+  ["localResponseNorm", { size: 5, alpha: 1, k: 1 }, "layer.beta"],
+  ["localResponseNorm", { size: 5, alpha: 1, beta: 1, k: 0 }, "layer.k"],
+  ["leakyRelu", { slope: -1 }, "layer.slope"],
+  ["leakyRelu", {}, "layer.slope"],
+  ["pad", { padding: [0, 0, 0], channels: [0, 0] }, "layer.padding"],
+  ["pad", { padding: [0, 0, 0, -1], channels: [0, 0] }, "layer.padding"],
+  ["pad", { padding: [0, 0, 0, 0], channels: [0, 0.5] }, "layer.channels"],
+  ["pad", { padding: [0, 0, 0, 0] }, "layer.channels"],
+])("%s with %j is refused for its %s", (op, options, name) => {
+  expect(() => describeNode(node(op, options), [[8, 8, 8]])).toThrow(
+    expect.objectContaining({ code: "INVALID_ARGUMENT", message: expect.stringContaining(`"${name}"`) }),
+  );
+});
+
+test.each(["globalAvgPool", "flatten", "pad", "localResponseNorm"])("%s wants a feature map", (op) => {
+  expect(() => describeNode(node(op), [[8]])).toThrow('Expected a feature map for "layer" but received a vector');
+});
+
+test("outputs have one shape, and loss weights from 0", () => {
+  const outputs = (...weights: number[]): GraphDefinition => ({
+    ...graph([conv, node("relu", { inputs: ["conv1"] })]),
+    outputs: ["layer", "conv1"].map((node, index) => ({ node, lossWeight: weights[index] ?? Number.NaN })),
+  });
+  expect(describe(outputs(1, 0))).toHaveLength(2);
+  for (const weight of [-1, Number.NaN]) expect(() => describe(outputs(1, weight))).toThrow('"conv1.lossWeight"');
+  const pooled = graph([conv, { ...pool, inputs: ["conv1"] }]);
+  const unequal = ["maxPool1", "conv1"].map((node) => ({ node, lossWeight: 1 }));
+  expect(() => describe({ ...pooled, outputs: unequal })).toThrow(
+    'Expected an output of [12, 12, 5] from "conv1" but received [24, 24, 5].',
+  );
+  expect(() => describe({ ...pooled, outputs: [] })).toThrow("Expected at least one output but received none.");
+});
+
 test("a definition from a file may lack or misname anything, and the message says where", () => {
   const read = (change: object): GraphDefinition => JSON.parse(JSON.stringify(graph([{ ...conv, ...change }])));
   expect(() => describe(read({ op: "convolve" }))).toThrow(

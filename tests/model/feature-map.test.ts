@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { concat } from "../../src/model/concat.js";
 import { type FeatureMap, input } from "../../src/model/feature-map.js";
 import { model } from "../../src/model/model.js";
 
@@ -83,6 +84,119 @@ test("a model's definition holds every option of every layer, in order", () => {
     ],
     outputs: [{ node: "softmax1", lossWeight: 1 }],
   });
+});
+
+test("normalisation, dropout, shortcuts and padding are written with every option", () => {
+  const { nodes } = model(input(12, 12, 4), (x) => {
+    const y = x
+      .depthwiseConv(3, { padding: 1, stride: 2, bias: false })
+      .batchNorm({ epsilon: 1e-3, momentum: 0.01, name: "bn" })
+      .leakyRelu({ slope: 0.2 })
+      .localResponseNorm(3, { alpha: 1, beta: 0.5, k: 2 })
+      .dropout(0.4);
+    const z = concat([y.batchNorm(), y.localResponseNorm(5).relu6().pad(0)], { name: "both" });
+    return z
+      .adaptiveAvgPool([3, 2])
+      .add(z.avgPool([2, 3]).sigmoid())
+      .globalAvgPool()
+      .leakyRelu();
+  }).definition;
+  expect(nodes).toEqual([
+    {
+      name: "conv1",
+      op: "conv",
+      inputs: ["input"],
+      filters: 4,
+      kernel: [3, 3],
+      stride: [2, 2],
+      padding: [1, 1, 1, 1],
+      dilation: [1, 1],
+      groups: 4,
+      bias: false,
+      init: "kaiming",
+    },
+    { name: "bn", op: "batchNorm", inputs: ["conv1"], epsilon: 1e-3, momentum: 0.01 },
+    { name: "leakyRelu1", op: "leakyRelu", inputs: ["bn"], slope: 0.2 },
+    { name: "localResponseNorm1", op: "localResponseNorm", inputs: ["leakyRelu1"], size: 3, alpha: 1, beta: 0.5, k: 2 },
+    { name: "dropout1", op: "dropout", inputs: ["localResponseNorm1"], rate: 0.4 },
+    { name: "batchNorm2", op: "batchNorm", inputs: ["dropout1"], epsilon: 1e-5, momentum: 0.1 },
+    {
+      name: "localResponseNorm2",
+      op: "localResponseNorm",
+      inputs: ["dropout1"],
+      size: 5,
+      alpha: 1e-4,
+      beta: 0.75,
+      k: 1,
+    },
+    { name: "relu61", op: "relu6", inputs: ["localResponseNorm2"] },
+    { name: "pad1", op: "pad", inputs: ["relu61"], padding: [0, 0, 0, 0], channels: [0, 0] },
+    { name: "both", op: "concat", inputs: ["batchNorm2", "pad1"] },
+    {
+      name: "avgPool1",
+      op: "avgPool",
+      inputs: ["both"],
+      size: [2, 3],
+      stride: [2, 3],
+      padding: "valid",
+      ceilMode: false,
+      countIncludePad: true,
+    },
+    {
+      name: "avgPool2",
+      op: "avgPool",
+      inputs: ["both"],
+      size: [2, 3],
+      stride: [2, 3],
+      padding: "valid",
+      ceilMode: false,
+      countIncludePad: true,
+    },
+    { name: "sigmoid1", op: "sigmoid", inputs: ["avgPool2"] },
+    { name: "add1", op: "add", inputs: ["avgPool1", "sigmoid1"] },
+    { name: "globalAvgPool1", op: "globalAvgPool", inputs: ["add1"] },
+    { name: "leakyRelu2", op: "leakyRelu", inputs: ["globalAvgPool1"], slope: 0.01 },
+  ]);
+});
+
+test("a separable convolution is a depthwise one without bias and a pointwise one", () => {
+  const { nodes } = model(input(8, 8, 6), (x) => x.separableConv(10, 3, { stride: 2, name: "block" })).definition;
+  expect(nodes).toMatchObject([
+    { name: "block.depthwise", groups: 6, filters: 6, kernel: [3, 3], stride: [2, 2], bias: false },
+    { name: "block.pointwise", groups: 1, filters: 10, kernel: [1, 1], stride: [1, 1], bias: true },
+  ]);
+});
+
+test("adaptive pooling adds nothing where the size is right, and is global where one value is asked for", () => {
+  const ops = (size: number) =>
+    model(input(6, 6, 2), (x) => x.relu().adaptiveAvgPool(size, { name: "pool" })).definition.nodes.map(({ op }) => op);
+  expect(ops(6)).toEqual(["relu"]);
+  expect(ops(1)).toEqual(["relu", "globalAvgPool"]);
+  expect(ops(3)).toEqual(["relu", "avgPool"]);
+  expect(() => ops(4)).toThrow('Expected a height divisible by 4 for "pool" but received 6 (input [6, 6, 2]).');
+  expect(() => ops(0)).toThrow('for "pool.size"');
+});
+
+test("auxiliary heads follow the prediction among the outputs, and must be built on the same input", () => {
+  const image = input(4, 4, 1);
+  const heads = (output: FeatureMap<4, 4, 2>) =>
+    model(image, (x) => ({ output: x.conv(2, 1, { name: "last" }), auxiliary: [{ output, lossWeight: 0.5 }] }));
+  const { outputs, nodes } = model(image, (x) => {
+    const early = x.conv(2, 1, { name: "early" });
+    return { output: early.conv(2, 1, { name: "late" }), auxiliary: [{ output: early, lossWeight: 0.5 }] };
+  }).definition;
+  expect(outputs).toEqual([
+    { node: "late", lossWeight: 1 },
+    { node: "early", lossWeight: 0.5 },
+  ]);
+  expect(nodes.map(({ name }) => name)).toEqual(["early", "late"]);
+  expect(() => heads(image.conv(2, 1))).toThrow(expect.objectContaining({ code: "INVALID_GRAPH" }));
+});
+
+test("layers of two networks cannot be added or concatenated", () => {
+  const [one, other] = [input(4, 4, 1), input(4, 4, 1)];
+  expect(() => one.add(other)).toThrow('Expected layers of one network for "add1" but received layers of two inputs.');
+  expect(() => concat([one, other], { name: "both" })).toThrow('for "both"');
 });
 
 const names = (build: Parameters<typeof model<8, 8, 1, FeatureMap<number, number, number>>>[1]) =>

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { summarize } from "../../src/report/summary.js";
 import { architecture, architectures, mobilenet } from "../../src/zoo/index.js";
 
-test.each([
+const plain = [
   ["lenet5", 61_706, 416_520],
   ["alexnet", 60_965_224, 724_406_816],
   ["alexnet-torchvision", 61_100_840, 714_188_480],
@@ -21,16 +21,19 @@ test.each([
   ["mobilenet-0.5", 1_331_592, 149_497_088],
   ["mobilenet-0.25", 470_072, 41_030_272],
   ["conv-mobilenet", 29_294_088, 4_867_293_184],
-])("%s has %d parameters and %d mult-adds", (name, parameters, multAdds) => {
+] as const;
+const headed = [
+  ["googlenet", 13_378_280, 1_591_044_096, 6_998_552, 1_582_671_872],
+  ["googlenet-torchvision", 13_004_888, 1_506_748_416, 6_624_904, 1_498_376_192],
+] as const;
+
+test.each(plain)("%s has %d parameters and %d mult-adds", (name, parameters, multAdds) => {
   const { auxiliary, ...summary } = summarize(architecture(name).create().definition);
   expect(summary).toMatchObject({ name, parameters, trainableParameters: parameters, multAdds });
   expect(auxiliary).toEqual({ parameters: 0, multAdds: 0, activationBytes: 0 });
 });
 
-test.each([
-  ["googlenet", 13_378_280, 1_591_044_096, 6_998_552, 1_582_671_872],
-  ["googlenet-torchvision", 13_004_888, 1_506_748_416, 6_624_904, 1_498_376_192],
-])("%s has %d parameters and %d mult-adds with its heads, and %d and %d without", (name, ...counts) => {
+test.each(headed)("%s has %d parameters and %d mult-adds with its heads, and %d and %d without", (name, ...counts) => {
   const { parameters, multAdds, auxiliary } = summarize(architecture(name).create().definition);
   const without = [parameters - auxiliary.parameters, multAdds - auxiliary.multAdds];
   expect([parameters, multAdds, ...without]).toEqual(counts);
@@ -46,5 +49,6 @@ test.each([
 });
 
 test("every architecture is counted here", () => {
-  expect(architectures).toHaveLength(20);
+  const counted = [...plain, ...headed].map(([name]) => name);
+  expect(architectures.map(({ name }) => name).toSorted()).toEqual(counted.toSorted());
 });

@@ -1,6 +1,6 @@
 import { expect, expectTypeOf, test } from "vitest";
 import { summarize } from "../../src/report/summary.js";
-import { architecture, architectures, lenet5 } from "../../src/zoo/index.js";
+import { lenet5 } from "../../src/zoo/index.js";
 
 test("lenet5 has the layers, parameters and mult-adds of the literature", () => {
   const summary = summarize(lenet5().definition);
@@ -43,18 +43,5 @@ test.each([
       code: "INVALID_SHAPE",
       message: `Expected ${expected} for "${layer}" but received ${received}.`,
     }),
-  );
-});
-
-test("every architecture is made as its entry says", () => {
-  for (const { name, input, classes, create } of architectures) {
-    expect(summarize(create().definition)).toMatchObject({ name, input, classes });
-    expect(architecture(name).create({ classes: 3 }).outputSize).toBe(3);
-  }
-});
-
-test("an architecture that is not in the zoo is refused with the names that are", () => {
-  expect(() => architecture("lenet6")).toThrow(
-    expect.objectContaining({ code: "INVALID_ARGUMENT", message: expect.stringMatching(/lenet5.*"lenet6"/) }),
   );
 });
