@@ -418,6 +418,7 @@ impl Worker<'_> {
                 pixel_count: tile,
                 channel_count: 0,
                 bias: std::ptr::null(),
+                sums: std::ptr::null(),
                 relu: self.epilogue.relu,
                 ahead: std::ptr::null(),
             },

@@ -16,6 +16,7 @@
 //! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
 
 mod border;
+mod dense;
 mod depthwise;
 mod depthwise_gather;
 mod depthwise_weight_gradient;
@@ -33,6 +34,7 @@ mod tests;
 
 use crate::{Activation, Context, Isa, View4, ViewMut4};
 use depthwise::Depthwise;
+use dense::Dense;
 use gather::{Gather, Phase, Tap};
 use layout::Panels;
 
@@ -177,6 +179,7 @@ pub enum Pass {
 enum InputGradient {
     Gather,
     Scatter,
+    Dense,
 }
 
 /// A convolution prepared for an instruction set: its geometry is checked, its weight layout chosen.
@@ -207,10 +210,13 @@ impl Conv2d {
             Some(_) => Depthwise::panels(&shape, isa),
             None => Panels::new(isa, shape.groups, kh * kw * c, k),
         };
-        let input_gradient = scatter::choose(&shape, output, isa);
+        let input_gradient = match dense::is_dense(&shape) {
+            true => InputGradient::Dense,
+            false => scatter::choose(&shape, output, isa),
+        };
         let gradient_panels = match input_gradient {
             _ if depthwise.is_some() => panels,
-            InputGradient::Gather => Panels::new(isa, shape.groups, kh * kw * k, c),
+            InputGradient::Gather | InputGradient::Dense => Panels::new(isa, shape.groups, kh * kw * k, c),
             // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
             InputGradient::Scatter => Panels::new(isa, shape.groups * kh, k, kw * c),
         };
@@ -270,7 +276,10 @@ impl Conv2d {
 
     /// Floats of what [`Self::pack_gradient_weight`] writes.
     pub fn gradient_weight_len(&self) -> usize {
-        self.gradient_panels.len()
+        match self.input_gradient {
+            InputGradient::Dense => self.weight_len(),
+            InputGradient::Gather | InputGradient::Scatter => self.gradient_panels.len(),
+        }
     }
 
     /// Rearranges the weights into what [`Self::backward_input`] reads; needed after each change of the weights.
@@ -284,6 +293,7 @@ impl Conv2d {
             return depthwise.pack_gradient_weight(weight, packed);
         }
         match self.input_gradient {
+            InputGradient::Dense => packed.copy_from_slice(weight),
             InputGradient::Gather => {
                 layout::pack_transposed(
                     context,
@@ -307,6 +317,9 @@ impl Conv2d {
             return depthwise.scratch_len(pass, batch, threads);
         }
         match (pass, self.input_gradient) {
+            (Pass::Forward | Pass::BackwardInput, InputGradient::Dense) => {
+                Dense::new(self, pass).scratch_len(batch, threads)
+            }
             (Pass::Forward, _) => self.forward_gather().scratch_len(threads),
             (Pass::BackwardInput, InputGradient::Gather) => {
                 let of_phase = |phase| self.input_gradient_gather(phase).scratch_len(threads);
@@ -328,6 +341,10 @@ impl Conv2d {
             format!("{}x{}", tile::rows(self.isa, vectors), panels.width)
         };
         match (pass, self.input_gradient) {
+            (Pass::Forward, InputGradient::Dense) => format!("GEMM {}", tile(&self.panels)),
+            (Pass::BackwardInput, InputGradient::Dense) => {
+                format!("GEMM {}, transposing", tile(&self.gradient_panels))
+            }
             (Pass::Forward, _) => format!("implicit GEMM {}", tile(&self.panels)),
             (Pass::BackwardInput, InputGradient::Gather) => {
                 format!("implicit GEMM {}, transposed", tile(&self.gradient_panels))
@@ -362,6 +379,9 @@ impl Conv2d {
         assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
         match &self.depthwise {
             Some(depthwise) => depthwise.forward().run(context, x, weight, bias, activation, &y, scratch),
+            None if self.input_gradient == InputGradient::Dense => {
+                Dense::new(self, Pass::Forward).run(context, x, weight, bias, activation, &y, scratch);
+            }
             None => self.forward_gather().run(context, x, weight, bias, activation, &y, scratch),
         }
     }
@@ -387,6 +407,10 @@ impl Conv2d {
             return gather.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
         }
         match self.input_gradient {
+            InputGradient::Dense => {
+                let dense = Dense::new(self, Pass::BackwardInput);
+                dense.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
+            }
             InputGradient::Scatter => scatter::run(self, context, dy, gradient_weight, &dx, scratch),
             InputGradient::Gather => {
                 for phase in &self.phases {

@@ -184,6 +184,7 @@ impl Images<'_> {
                 pixel_count: count,
                 channel_count: panels.width,
                 bias: std::ptr::null(),
+                sums: std::ptr::null(),
                 relu: false,
                 ahead: self.weight.as_ptr().wrapping_add(start),
             };

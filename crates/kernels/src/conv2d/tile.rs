@@ -89,6 +89,8 @@ pub(super) struct ProductJob {
     pub channel_count: usize,
     /// `channel_count` floats, or null for none.
     pub bias: *const f32,
+    /// What earlier products left for this tile, `[pixel][NV vectors]` for all of its pixels; or null for nothing.
+    pub sums: *const f32,
     pub relu: bool,
     /// What will be read next, in mapped memory: the steps of the first tap each ask for one cache line from here on.
     /// Nothing happens in a row of pixels, which is short and finds the next one beside it.
@@ -115,7 +117,7 @@ impl ProductJob {
     }
 }
 
-/// The product tile: sums[i][j] = bias[j] + sum over taps and run of pixel i times weight j.
+/// The product tile: sums[i][j] = bias[j] or what was there + sum over taps and run of pixel i times weight j.
 ///
 /// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into the
 /// registers, and with runs as short as a first layer's, loading them anew for each tap takes longer than the products.
@@ -138,6 +140,13 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
                     let bias = simd.load_partial(job.bias.wrapping_add(j * S::LANES), lanes);
                     for i in 0..MR {
                         sums[i][j] = bias;
+                    }
+                }
+            }
+            if !job.sums.is_null() {
+                for i in 0..MR {
+                    for j in 0..NV {
+                        sums[i][j] = simd.load(job.sums.add((i * NV + j) * S::LANES));
                     }
                 }
             }

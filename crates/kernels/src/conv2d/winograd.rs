@@ -402,6 +402,7 @@ impl Block<'_> {
                         pixel_count: (self.count - first).min(height),
                         channel_count: panels.width,
                         bias: std::ptr::null(),
+                        sums: std::ptr::null(),
                         relu: false,
                         ahead,
                     };
