@@ -1,23 +1,29 @@
-//! Times the memory-bound kernels on LeNet's and larger shapes.
+//! Times the memory-bound kernels on the shapes of LeNet, ResNet, GoogLeNet and AlexNet.
 //!
-//! `cargo run --release -p fovea-kernels --example memory_bound [THREADS]`, once per instruction set of the machine;
-//! each number is the fastest of many calls, in microseconds.
+//! `cargo run --release -p fovea-kernels --example memory_bound [THREADS] [SECTION]` with a section among `batchNorm`,
+//! `pooling`, `elementwise`, `localResponseNorm`, `loss`, `sgd`, or all of them. Each line has the fastest of many calls
+//! in microseconds, the bandwidth (what the pass must read and write, once) and its percentage of that of a plain copy
+//! of a tensor of the same size. `FOVEA_ISA` chooses the instruction set.
 #![allow(clippy::print_stdout)]
 
+use fovea_kernels::batch_norm::{self, Mask, Running};
+use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::loss::SoftmaxCrossEntropy;
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
-use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, activation, elementwise};
+use fovea_kernels::random::Philox;
+use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, activation, dropout, elementwise};
+use std::hint::black_box;
 use std::time::Instant;
 
-/// The shortest time of a call, in microseconds, over about fifty milliseconds.
+/// The shortest time of a call, in seconds, over about thirty milliseconds.
 fn fastest(mut call: impl FnMut()) -> f64 {
     let (mut fastest, mut calls) = (f64::INFINITY, 0);
     let begin = Instant::now();
-    while calls < 5 || begin.elapsed().as_millis() < 50 {
+    while calls < 5 || begin.elapsed().as_millis() < 30 {
         let start = Instant::now();
         call();
-        fastest = fastest.min(start.elapsed().as_secs_f64() * 1e6);
+        fastest = fastest.min(start.elapsed().as_secs_f64());
         calls += 1;
     }
     fastest
@@ -30,108 +36,246 @@ fn values(length: usize) -> Vec<f32> {
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-fn pooling(context: Context, n: usize, input: [usize; 3], size: usize, stride: usize) -> Outcome {
-    let padding = if size == 3 { [1; 4] } else { [0; 4] };
-    let shape = Pool2dShape { input, size: [size; 2], stride: [stride; 2], padding, ceil_mode: false };
-    let [h, w, c] = input;
-    let [oh, ow, _] = shape.output()?;
-    let (shape_x, shape_y) = ([n, h, w, c], [n, oh, ow, c]);
-    let (mut x, mut y) = (values(n * h * w * c), values(n * oh * ow * c));
-    let mut argmax = vec![0; y.len()];
-    let max = MaxPool2d::new(shape)?;
-    let forward = fastest(|| {
-        if let (Ok(x), Ok(y)) = (View4::new(&x, shape_x, c), ViewMut4::new(&mut y, shape_y, c)) {
-            max.forward(context, x, Activation::Relu, y, Some(&mut argmax));
-        }
+/// Passes over tensors of one size, compared with a copy of that size.
+struct Passes {
+    /// Bytes a second of a copy.
+    copy: f64,
+}
+
+impl Passes {
+    fn new(context: Context, what: &str, length: usize) -> Self {
+        let shape = [1, 1, 1, length];
+        let (x, mut y) = (Tensor::new(shape), Tensor::new(shape));
+        let time = fastest(|| elementwise::copy(context, x.view(), y.view_mut()));
+        let copy = 8.0 * length as f64 / time;
+        println!("{what}, {:.1} MB: copy {:.1} GB/s", 4e-6 * length as f64, copy / 1e9);
+        Self { copy }
+    }
+
+    /// Times a pass that moves `floats` floats.
+    fn time(&self, name: &str, floats: usize, call: impl FnMut()) {
+        let time = fastest(call);
+        let bandwidth = 4.0 * floats as f64 / time;
+        let percent = 100.0 * bandwidth / self.copy;
+        println!("  {name:32} {:9.1} us {:6.1} GB/s {percent:4.0} %", 1e6 * time, bandwidth / 1e9);
+    }
+}
+
+/// A dense tensor, aligned to cache lines as the engine's are.
+struct Tensor {
+    data: Vec<f32>,
+    start: usize,
+    shape: [usize; 4],
+}
+
+impl Tensor {
+    fn new(shape: [usize; 4]) -> Self {
+        let data = values(shape.iter().product::<usize>() + 16);
+        let start = data.as_ptr().align_offset(64);
+        Self { data, start, shape }
+    }
+
+    fn length(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn view(&self) -> View4<'_> {
+        // SAFETY: `new` made room for the shape behind the start, and the view borrows the tensor.
+        unsafe { View4::from_raw(self.data[self.start..].as_ptr(), self.shape, self.shape[3]) }
+    }
+
+    fn view_mut(&mut self) -> ViewMut4<'_> {
+        // SAFETY: as above, mutably.
+        unsafe { ViewMut4::from_raw(self.data[self.start..].as_mut_ptr(), self.shape, self.shape[3]) }
+    }
+}
+
+fn batch_norm(context: Context, shape: [usize; 4]) -> Outcome {
+    let [x, mut y, mut dy] = [(); 3].map(|()| Tensor::new(shape));
+    let (channels, length) = (shape[3], x.length());
+    let passes = Passes::new(context, &format!("batch normalisation {shape:?}"), length);
+    let mut scratch = vec![0.0; batch_norm::scratch_len(shape)];
+    let (mut saved, affine) = (vec![0.0; 2 * channels], values(2 * channels));
+    let [mut mean, mut variance, mut dweight, mut dbias] = [(); 4].map(|()| vec![0.0; channels]);
+    passes.time("statistics", length, || {
+        let running = Running { mean: &mut mean, variance: &mut variance, momentum: 0.1 };
+        batch_norm::statistics(context, x.view(), 1e-5, &mut saved, running, &mut scratch);
     });
-    let dy = values(y.len());
-    let backward = fastest(|| {
-        if let (Ok(dy), Ok(y), Ok(dx)) =
-            (View4::new(&dy, shape_y, c), View4::new(&y, shape_y, c), ViewMut4::new(&mut x, shape_x, c))
-        {
-            max.backward(context, dy, &argmax, Some(y), dx);
-        }
+    passes.time("normalise + ReLU", 2 * length, || {
+        batch_norm::normalize(context, x.view(), &affine, None, Activation::Relu, y.view_mut());
     });
-    let average = AvgPool2d::new(shape, true)?;
-    let average_forward = fastest(|| {
-        if let (Ok(x), Ok(y)) = (View4::new(&x, shape_x, c), ViewMut4::new(&mut y, shape_y, c)) {
-            average.forward(context, x, y);
-        }
+    passes.time("normalise + ReLU in place", 2 * length, || {
+        let y = y.view_mut();
+        batch_norm::normalize(context, y.as_view(), &affine, None, Activation::Relu, y);
     });
-    let average_backward = fastest(|| {
-        if let (Ok(dy), Ok(dx)) = (View4::new(&dy, shape_y, c), ViewMut4::new(&mut x, shape_x, c)) {
-            average.backward(context, dy, dx);
-        }
+    passes.time("normalise + residual + ReLU", 3 * length, || {
+        let dy = Some(dy.view());
+        batch_norm::normalize(context, x.view(), &affine, dy, Activation::Relu, y.view_mut());
     });
-    println!(
-        "  pool {size}x{size}/{stride} {shape_x:?}: max {forward:.1}, backward {backward:.1}; average {average_forward:.1}, \
-         backward {average_backward:.1}"
-    );
+    let mut sums = |mask: Mask, dy: View4, dresidual: Option<ViewMut4>| {
+        let weights = (&mut dweight, &mut dbias);
+        let x = x.view();
+        batch_norm::backward_sums(
+            context,
+            x,
+            dy,
+            mask,
+            &saved,
+            &affine,
+            weights.0,
+            weights.1,
+            dresidual,
+            &mut scratch,
+        );
+    };
+    passes.time("sums, recomputed mask", 2 * length, || sums(Mask::Recompute, dy.view(), None));
+    passes.time("sums, y > 0, dresidual in place", 4 * length, || {
+        let place = dy.view_mut();
+        sums(Mask::Output(y.view()), place.as_view(), Some(place));
+    });
+    let (dweight, dbias) = (values(channels), values(channels));
+    let input = |mask: Mask, x: View4, dy: View4, dx: ViewMut4| {
+        batch_norm::backward_input(context, x, dy, mask, &saved, &affine, &dweight, &dbias, dx);
+    };
+    passes.time("dx in place, recomputed mask", 3 * length, || {
+        let place = dy.view_mut();
+        input(Mask::Recompute, x.view(), place.as_view(), place);
+    });
+    passes.time("dx, no mask", 3 * length, || input(Mask::None, x.view(), dy.view(), y.view_mut()));
     Ok(())
 }
 
-fn elementwise(context: Context, length: usize) {
-    let shape = [1, 1, 1, length];
-    let (x, mut y) = (values(length), values(length));
-    let mut time = |name: &str, call: &mut dyn FnMut(View4, ViewMut4)| {
-        let (x, y) = (&x, &mut y);
-        let time = fastest(|| {
-            if let (Ok(x), Ok(y)) = (View4::new(x, shape, length), ViewMut4::new(y, shape, length)) {
-                call(x, y);
-            }
+fn pooling(
+    context: Context,
+    n: usize,
+    [h, w, c]: [usize; 3],
+    window: [usize; 4],
+    ceil_mode: bool,
+) -> Outcome {
+    let [size, stride, before, after] = window;
+    let padding = [before, after, after, before];
+    let shape = Pool2dShape { input: [h, w, c], size: [size; 2], stride: [stride; 2], padding, ceil_mode };
+    let [oh, ow, _] = shape.output()?;
+    let (mut x, mut y, dy) =
+        (Tensor::new([n, h, w, c]), Tensor::new([n, oh, ow, c]), Tensor::new([n, oh, ow, c]));
+    let (input, output) = (x.length(), y.length());
+    let what = format!("pooling {size} x {size} / {stride} pad {before} {after} of {:?}", x.shape);
+    let passes = Passes::new(context, &what, input);
+    if size * size < 256 {
+        let max = MaxPool2d::new(shape)?;
+        let mut argmax = vec![0; output];
+        passes.time("max, with ReLU", input + output + output / 4, || {
+            max.forward(context, x.view(), Activation::Relu, y.view_mut(), Some(&mut argmax));
         });
-        print!(" {name} {time:.1}");
-    };
-    print!("  {length} floats:");
-    time("add", &mut |x, y| elementwise::add_assign(context, y, x));
-    time("fill", &mut |_, y| elementwise::fill(context, y, 1.0));
-    time("relu", &mut |x, y| activation::relu(context, x, y));
-    time("relu backward", &mut |x, y| activation::relu_backward(context, x, x, y));
-    time("tanh", &mut |x, y| activation::tanh(context, x, y));
-    time("tanh backward", &mut |x, y| activation::tanh_backward(context, x, x, y));
-    println!();
+        passes.time("max backward, with ReLU", input + 2 * output + output / 4, || {
+            max.backward(context, dy.view(), &argmax, Some(y.view()), x.view_mut());
+        });
+    }
+    let average = AvgPool2d::new(shape, true)?;
+    passes.time("average", input + output, || average.forward(context, x.view(), y.view_mut()));
+    passes.time("average backward", input + output, || average.backward(context, dy.view(), x.view_mut()));
+    Ok(())
 }
 
-fn cross_entropy(context: Context, n: usize, classes: usize) {
-    let (logits, mut dlogits) = (values(n * classes), values(n * classes));
+fn elementwise(context: Context, length: usize) -> Outcome {
+    let shape = [1, 1, length / 64, 64];
+    let (x, z, mut y) = (Tensor::new(shape), Tensor::new(shape), Tensor::new(shape));
+    let passes = Passes::new(context, "elementwise", length);
+    passes.time("fill", length, || elementwise::fill(context, y.view_mut(), 1.0));
+    passes.time("y += x", 3 * length, || elementwise::add_assign(context, y.view_mut(), x.view()));
+    passes.time("a + b, ReLU", 3 * length, || {
+        elementwise::add(context, x.view(), z.view(), Activation::Relu, y.view_mut());
+    });
+    passes.time("ReLU", 2 * length, || activation::relu(context, x.view(), y.view_mut()));
+    passes.time("ReLU backward", 3 * length, || {
+        activation::relu_backward(context, x.view(), z.view(), y.view_mut());
+    });
+    passes.time("sigmoid", 2 * length, || activation::sigmoid(context, x.view(), y.view_mut()));
+    passes.time("tanh", 2 * length, || activation::tanh(context, x.view(), y.view_mut()));
+    let key = Philox { seed: 1, stream: 2 };
+    passes.time("dropout", 2 * length, || dropout::dropout(context, x.view(), 0.5, key, y.view_mut()));
+    let mut wide = Tensor::new([1, 1, length / 64, 96]);
+    passes.time("pad channels by 16 and 16", length * 5 / 2, || {
+        elementwise::pad(context, x.view(), [0; 4], [16, 16], wide.view_mut());
+    });
+    Ok(())
+}
+
+fn local_response_norm(context: Context, shape: [usize; 4]) -> Outcome {
+    let (x, dy, mut y) = (Tensor::new(shape), Tensor::new(shape), Tensor::new(shape));
+    let length = x.length();
+    let passes = Passes::new(context, &format!("local response normalisation {shape:?}"), length);
+    let norm = LocalResponseNorm { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 };
+    passes.time("forward", 2 * length, || norm.forward(context, x.view(), y.view_mut()));
+    passes.time("backward", 3 * length, || norm.backward(context, x.view(), dy.view(), y.view_mut()));
+    let norm = LocalResponseNorm { beta: 0.5, ..norm };
+    passes.time("forward, beta 0.5", 2 * length, || norm.forward(context, x.view(), y.view_mut()));
+    Ok(())
+}
+
+fn cross_entropy(context: Context, n: usize, classes: usize) -> Outcome {
+    let (logits, mut dlogits) = (Tensor::new([n, 1, 1, classes]), Tensor::new([n, 1, 1, classes]));
     let labels: Vec<_> = (0..n).map(|image| (image % classes) as u32).collect();
     let loss = SoftmaxCrossEntropy { label_smoothing: 0.1, weight: 1.0 };
-    let shape = [n, 1, 1, classes];
-    let time = fastest(|| {
-        if let (Ok(x), Ok(dx)) =
-            (View4::new(&logits, shape, classes), ViewMut4::new(&mut dlogits, shape, classes))
-        {
-            std::hint::black_box(loss.forward(context, x, &labels, Some(dx)));
-        }
+    let passes = Passes::new(context, &format!("loss of {n} x {classes}"), n * classes);
+    passes.time("cross-entropy", 2 * n * classes, || {
+        black_box(loss.forward(context, logits.view(), &labels, Some(dlogits.view_mut())));
     });
-    println!("  cross-entropy {n} x {classes}: {time:.1}");
+    Ok(())
 }
 
-fn sgd(context: Context, length: usize) {
+fn sgd(context: Context, length: usize) -> Outcome {
     let (mut parameter, gradient, mut velocity) = (values(length), values(length), values(length));
+    let passes = Passes::new(context, "parameters", length);
     let sgd = Sgd { learning_rate: 1e-9, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
-    let time = fastest(|| sgd.step(context, &mut parameter, &gradient, &mut velocity));
-    println!("  sgd {length}: {time:.1}, {:.1} GB/s", 20e-3 * length as f64 / time);
+    let mut step = |name: &str, sgd: Sgd, floats: usize| {
+        passes.time(name, floats, || sgd.step(context, &mut parameter, &gradient, &mut velocity));
+    };
+    step("SGD with momentum", sgd, 5 * length);
+    step("plain SGD", Sgd { momentum: 0.0, ..sgd }, 3 * length);
+    Ok(())
 }
 
 fn main() -> Outcome {
-    let threads = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(1);
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let threads = arguments.first().map_or(Ok(1), |count| count.parse())?;
+    let wanted = |section: &str| arguments.get(1).is_none_or(|name| name == section);
     let pool = Pool::new(threads);
-    for isa in Isa::available() {
-        println!("{}, {threads} threads (microseconds)", isa.name());
-        let context = Context { isa, pool: &pool };
-        pooling(context, 64, [28, 28, 6], 2, 2)?;
-        pooling(context, 64, [10, 10, 16], 2, 2)?;
-        pooling(context, 16, [112, 112, 64], 3, 2)?;
-        pooling(context, 16, [7, 7, 512], 7, 1)?;
-        for length in [64 * 10 * 10 * 16, 64 * 28 * 28 * 6, 16 * 56 * 56 * 64] {
-            elementwise(context, length);
+    let context = Context { isa: Isa::detect()?, pool: &pool };
+    println!("{}, {threads} threads", context.isa.name());
+    if wanted("batchNorm") {
+        for shape in
+            [[16, 56, 56, 64], [16, 56, 56, 256], [16, 14, 14, 256], [16, 7, 7, 2048], [128, 32, 32, 16]]
+        {
+            batch_norm(context, shape)?;
         }
+    }
+    if wanted("pooling") {
+        pooling(context, 64, [28, 28, 6], [2, 2, 0, 0], false)?;
+        pooling(context, 16, [112, 112, 64], [3, 2, 1, 1], false)?;
+        pooling(context, 16, [112, 112, 64], [3, 2, 0, 0], true)?;
+        pooling(context, 16, [28, 28, 192], [3, 1, 1, 1], false)?;
+        pooling(context, 16, [7, 7, 2048], [7, 1, 0, 0], false)?;
+        pooling(context, 128, [8, 8, 64], [8, 1, 0, 0], false)?;
+    }
+    if wanted("elementwise") {
+        for length in [64 * 10 * 10 * 16, 16 * 28 * 28 * 128, 16 * 56 * 56 * 256] {
+            elementwise(context, length)?;
+        }
+    }
+    if wanted("localResponseNorm") {
+        for shape in [[16, 27, 27, 96], [16, 56, 56, 192]] {
+            local_response_norm(context, shape)?;
+        }
+    }
+    if wanted("loss") {
         for classes in [10, 1000] {
-            cross_entropy(context, 64, classes);
+            cross_entropy(context, 64, classes)?;
         }
-        for length in [61_706, 11_689_512] {
-            sgd(context, length);
+    }
+    if wanted("sgd") {
+        for length in [61_706, 1 << 20, 11_689_512, 25_557_032] {
+            sgd(context, length)?;
         }
     }
     Ok(())

@@ -241,6 +241,56 @@ mod tests {
         });
     }
 
+    /// An activation in both directions and their references.
+    type Case = (Forward, fn(Context, View4, View4, ViewMut4), fn(&[f64]) -> Vec<f64>, Backward);
+    type Backward = fn(&[f64], &[f64]) -> Vec<f64>;
+
+    fn leaky(context: Context, x: View4, y: ViewMut4) {
+        leaky_relu(context, x, 0.25, y);
+    }
+
+    fn leaky_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
+        leaky_relu_backward(context, dy, y, 0.25, dx);
+    }
+
+    const CASES: [Case; 3] = [
+        (relu6, relu6_backward, reference::relu6, reference::relu6_backward),
+        (
+            leaky,
+            leaky_backward,
+            |x| reference::leaky_relu(x, 0.25),
+            |dy, y| reference::leaky_relu_backward(dy, y, 0.25),
+        ),
+        (sigmoid, sigmoid_backward, reference::sigmoid, reference::sigmoid_backward),
+    ];
+
+    #[test]
+    fn relu6_leaky_relu_and_sigmoid_and_their_gradients_equal_the_reference() {
+        on_every_layout(|shape, gap_x, gap_y| {
+            let mut values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 12.0 * x).collect();
+            values[0] = 6.0; // both kinks of ReLU6
+            values[shape.iter().product::<usize>() - 1] = 0.0;
+            let (x, dy) = (Tensor::new(&values, shape, gap_x), Tensor::uniform(2, shape, gap_y));
+            for (forward, backward, naive, naive_backward) in CASES {
+                let expected = naive(&x.wide());
+                let gradient = naive_backward(&dy.wide(), &expected);
+                on_every_isa(|context| {
+                    let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
+                    forward(context, x.view(), y.view_mut());
+                    assert_matches(&y.values(), &expected, 2e-7);
+                    backward(context, dy.view(), y.view(), dx.view_mut());
+                    assert_matches(&dx.values(), &gradient, 5e-7);
+                    let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
+                    let view = on_x.view_mut();
+                    forward(context, view.as_view(), view);
+                    let view = on_dy.view_mut();
+                    backward(context, view.as_view(), y.view(), view);
+                    assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
+                });
+            }
+        });
+    }
+
     #[test]
     fn the_gradient_of_tanh_equals_a_finite_difference_of_its_forward_pass() {
         let shape = [1, 2, 3, 7];
@@ -282,6 +332,14 @@ mod tests {
 
     #[test]
     fn nan_stays_nan() {
+        let nan = Tensor::new(&[f32::NAN; 5], [1, 1, 1, 5], 0);
+        on_every_isa(|context| {
+            for (forward, ..) in CASES {
+                let mut y = Tensor::unwritten([1, 1, 1, 5], 0);
+                forward(context, nan.view(), y.view_mut());
+                assert!(y.values().iter().all(|y| y.is_nan()));
+            }
+        });
         let x = Tensor::new(&[f32::NAN, -1.0, 2.0], [1, 1, 1, 3], 0);
         on_every_isa(|context| {
             for (forward, numbers) in [(relu as Forward, [0.0, 2.0]), (tanh, [-0.761_594_2, 0.964_027_6])] {

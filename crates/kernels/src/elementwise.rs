@@ -305,6 +305,87 @@ mod tests {
     }
 
     #[test]
+    fn add_equals_the_sum_or_its_positive_part_and_works_in_place_of_either() {
+        for (shape, gap) in SHAPES.into_iter().flat_map(|shape| [(shape, 0), (shape, 3)]) {
+            let (a, b) = (Tensor::uniform(1, shape, gap), Tensor::uniform(2, shape, gap));
+            for activation in [Activation::None, Activation::Relu] {
+                let sum = |(a, b): (&f32, f32)| match activation {
+                    Activation::None => a + b,
+                    Activation::Relu => (a + b).max(0.0),
+                };
+                let expected: Vec<_> = a.values().iter().zip(b.values()).map(sum).collect();
+                on_every_isa(|context| {
+                    let (mut y, mut on_a, mut on_b) = (Tensor::unwritten(shape, 1), a.clone(), b.clone());
+                    add(context, a.view(), b.view(), activation, y.view_mut());
+                    let view = on_a.view_mut();
+                    add(context, view.as_view(), b.view(), activation, view);
+                    let view = on_b.view_mut();
+                    add(context, a.view(), view.as_view(), activation, view);
+                    [y, on_a, on_b].iter().for_each(|y| assert_eq!(y.values(), expected));
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn copy_takes_every_element_to_another_pixel_stride() {
+        for (shape, gaps) in SHAPES.into_iter().flat_map(|shape| [(shape, (0, 0)), (shape, (3, 1))]) {
+            let x = Tensor::uniform(1, shape, gaps.0);
+            on_every_isa(|context| {
+                let mut y = Tensor::unwritten(shape, gaps.1);
+                copy(context, x.view(), y.view_mut());
+                assert_eq!(y.values(), x.values());
+            });
+        }
+    }
+
+    #[test]
+    fn pad_puts_zeros_around_and_its_backward_pass_takes_them_away() {
+        let frames = [
+            ([0; 4], [0; 2]),
+            ([0; 4], [0, 5]),
+            ([1, 0, 0, 0], [0; 2]),
+            ([0, 1, 2, 0], [0; 2]),
+            ([1, 2, 3, 4], [3, 2]),
+        ];
+        for (shape, (padding, channels)) in
+            SHAPES.into_iter().flat_map(|shape| frames.map(|frame| (shape, frame)))
+        {
+            let ([n, h, w, c], [top, right, bottom, left]) = (shape, padding);
+            let wide = [n, top + h + bottom, left + w + right, channels[0] + c + channels[1]];
+            let x = Tensor::uniform(1, shape, 2);
+            // The place in the padded tensor of each value, in order.
+            let places: Vec<_> = (0..n * h * w * c)
+                .map(|index| {
+                    let (pixel, channel) = (index / c, index % c);
+                    let (row, column) = (pixel / w, pixel % w);
+                    let row = row / h * wide[1] + top + row % h;
+                    (row * wide[2] + left + column) * wide[3] + channels[0] + channel
+                })
+                .collect();
+            let mut expected = vec![0.0; wide.iter().product()];
+            places.iter().zip(x.values()).for_each(|(&place, value)| expected[place] = value);
+            let dy = Tensor::uniform(2, wide, 1);
+            let values = dy.values();
+            let gradient: Vec<_> = places.iter().map(|&place| values[place]).collect();
+            on_every_isa(|context| {
+                let (mut y, mut dx) = (Tensor::unwritten(wide, 1), Tensor::unwritten(shape, 0));
+                pad(context, x.view(), padding, channels, y.view_mut());
+                assert_eq!(y.values(), expected);
+                pad_backward(context, dy.view(), padding, channels, dx.view_mut());
+                assert_eq!(dx.values(), gradient);
+            });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "shape of the padded tensor")]
+    fn a_frame_of_another_shape_is_refused() {
+        let (x, y) = (Tensor::uniform(1, [1, 2, 2, 4], 0), Tensor::unwritten([1, 2, 2, 9], 0));
+        on_every_isa(|context| pad(context, x.view(), [0; 4], [0, 4], y.clone().view_mut()));
+    }
+
+    #[test]
     fn fill_writes_every_element_and_nothing_between_the_pixels() {
         for (shape, gap) in SHAPES.into_iter().flat_map(|shape| [(shape, 0), (shape, 3)]) {
             on_every_isa(|context| {
@@ -320,9 +401,11 @@ mod tests {
         for gap in [0, 2] {
             let (y, x) = (Tensor::uniform(1, SHAPES[5], gap), Tensor::uniform(2, SHAPES[5], gap));
             assert_threads_agree(|context| {
-                let mut y = y.clone();
+                let (mut y, mut wide) = (y.clone(), Tensor::unwritten([5, 67, 65, 14], 0));
                 add_assign(context, y.view_mut(), x.view());
-                y.values()
+                pad(context, y.view(), [1, 0, 2, 1], [3, 4], wide.view_mut());
+                pad_backward(context, wide.view(), [1, 0, 2, 1], [3, 4], y.view_mut());
+                [y.values(), wide.values()].concat()
             });
         }
     }

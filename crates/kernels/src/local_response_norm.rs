@@ -122,34 +122,61 @@ struct Pass<'a, const BACKWARD: bool, const ROOTS: bool> {
     terms: *mut f32,
 }
 
+/// What happens to a pixel, in this order; the last on the way back only.
+#[derive(Clone, Copy)]
+enum Stage {
+    Square,
+    Scale,
+    Couple,
+}
+
 impl<const BACKWARD: bool, const ROOTS: bool> Kernel for Pass<'_, BACKWARD, ROOTS> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         for pixel in self.pixels.clone() {
-            // SAFETY: the pixel is one of the part; squares are written before windows of them are summed, and terms
-            // of all channels before theirs.
-            unsafe {
-                self.channels::<S>(|channel, count| self.square(simd, pixel, channel, count));
-                self.channels::<S>(|channel, count| self.scale(simd, pixel, channel, count));
-                if BACKWARD {
-                    self.channels::<S>(|channel, count| self.couple(simd, pixel, channel, count));
-                }
+            self.channels(simd, pixel, Stage::Square);
+            self.channels(simd, pixel, Stage::Scale);
+            if BACKWARD {
+                self.channels(simd, pixel, Stage::Couple);
             }
         }
     }
 }
 
 impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
-    /// Calls `body` with the first channel and the length of each vector of channels.
+    /// A stage for all channels of a pixel of the part, after those before it.
     #[inline(always)]
-    fn channels<S: Simd>(&self, body: impl Fn(usize, usize)) {
+    fn channels<S: Simd>(&self, simd: S, pixel: usize, stage: Stage) {
         let channels = self.x.c();
-        let whole = channels - channels % S::LANES;
-        (0..whole).step_by(S::LANES).for_each(|channel| body(channel, S::LANES));
-        if whole < channels {
-            body(whole, channels - whole);
+        let mut channel = 0;
+        // SAFETY: pixel and channels are some of the part; squares are written before windows of them are summed, and
+        // the terms of all channels before theirs.
+        unsafe {
+            while channel + S::LANES <= channels {
+                self.vector(simd, pixel, channel, S::LANES, stage);
+                channel += S::LANES;
+            }
+            if channel < channels {
+                self.vector(simd, pixel, channel, channels - channel, stage);
+            }
+        }
+    }
+
+    /// A stage for one vector of channels.
+    ///
+    /// # Safety
+    /// As the stage's own method.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize, stage: Stage) {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            match stage {
+                Stage::Square => self.square(simd, pixel, channel, count),
+                Stage::Scale => self.scale(simd, pixel, channel, count),
+                Stage::Couple => self.couple(simd, pixel, channel, count),
+            }
         }
     }
 

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use fovea_kernels::batch_norm::{self, Mask, Running};
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::loss::SoftmaxCrossEntropy;
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
@@ -134,6 +136,96 @@ fn pooling_equals_pytorch(context: Context, golden: &Golden, name: &str, case: &
     };
     assert_equal(context, &format!("{name}.y"), &actual_y, &y);
     assert_equal(context, &format!("{name}.dx"), &actual_dx, &dx);
+}
+
+#[test]
+fn batch_normalisation_and_its_gradients_equal_pytorch() {
+    let golden = Golden::open("batch_norm");
+    let cases: BTreeMap<String, reference::BatchNorm> = golden.cases();
+    on_every_isa(|context| {
+        cases.iter().for_each(|(name, case)| batch_norm_equals_pytorch(context, &golden, name, case));
+    });
+}
+
+fn batch_norm_equals_pytorch(context: Context, golden: &Golden, name: &str, case: &reference::BatchNorm) {
+    let (epsilon, momentum) = (case.epsilon as f32, case.momentum as f32);
+    let of = |tensor: &str| format!("{name}.{tensor}");
+    let &[n, channels, h, w] = golden.shape(&of("x")) else { panic!("{name}") };
+    let shape = [n, h, w, channels];
+    let [x, dy] = ["x", "dy"].map(|tensor| golden.nhwc(&of(tensor)));
+    let next: Vec<_> = x.iter().map(|x| x + 1.0).collect();
+    let (x, next, dy) = (view(&x, shape), view(&next, shape), view(&dy, shape));
+    let [weight, bias] = ["weight", "bias"].map(|array| golden.values(&of(array)));
+
+    let (mut mean, mut variance) = (vec![0.0; channels], vec![1.0; channels]);
+    let mut scratch = vec![f32::NAN; batch_norm::scratch_len(shape)];
+    let mut saved = [x, next].map(|x| {
+        let mut saved = vec![f32::NAN; 2 * channels];
+        let running = Running { mean: &mut mean, variance: &mut variance, momentum };
+        batch_norm::statistics(context, x, epsilon, &mut saved, running, &mut scratch);
+        saved
+    });
+    let saved = std::mem::take(&mut saved[0]);
+    assert_equal(context, &of("mean"), &mean, golden.values(&of("mean")));
+    assert_equal(context, &of("variance"), &variance, golden.values(&of("variance")));
+
+    let mut affine = vec![f32::NAN; 2 * channels];
+    // A mean of a hundred deviations: what f32 keeps of x is a hundred times coarser beside a deviation.
+    let normalise = |affine: &[f32], tensor: &str| {
+        let y = written(shape, |y| batch_norm::normalize(context, x, affine, None, Activation::None, y));
+        let error = relative_error(&y, &widen(&golden.nhwc(&of(tensor))));
+        assert!(error <= if name == "far-from-zero" { 2e-5 } else { 2e-6 }, "{name}.{tensor}: {error:.1e}");
+    };
+    batch_norm::running_affine(&mean, &variance, epsilon, weight, bias, &mut affine);
+    normalise(&affine, "inference");
+    batch_norm::affine(&saved, weight, bias, &mut affine);
+    normalise(&affine, "y");
+
+    let [mut dweight, mut dbias] = [(); 2].map(|()| vec![f32::NAN; channels]);
+    let (weights, scratch) = ((&mut dweight, &mut dbias), &mut scratch);
+    batch_norm::backward_sums(
+        context,
+        x,
+        dy,
+        Mask::None,
+        &saved,
+        &affine,
+        weights.0,
+        weights.1,
+        None,
+        scratch,
+    );
+    let dx = written(shape, |dx| {
+        batch_norm::backward_input(context, x, dy, Mask::None, &saved, &affine, &dweight, &dbias, dx);
+    });
+    for (tensor, actual, expected) in [
+        ("dweight", &dweight, golden.values(&of("dweight"))),
+        ("dbias", &dbias, golden.values(&of("dbias"))),
+        ("dx", &dx, &golden.nhwc(&of("dx"))),
+    ] {
+        let error = relative_error(actual, &widen(expected));
+        assert!(error <= if name == "far-from-zero" { 5e-5 } else { 5e-6 }, "{name}.{tensor}: {error:.1e}");
+    }
+}
+
+#[test]
+fn local_response_normalisation_and_its_gradient_equal_pytorch() {
+    let golden = Golden::open("local_response_norm");
+    let cases: BTreeMap<String, reference::LocalResponseNorm> = golden.cases();
+    on_every_isa(|context| {
+        for (name, &reference::LocalResponseNorm { size, alpha, beta, k }) in &cases {
+            let norm = LocalResponseNorm { size, alpha: alpha as f32, beta: beta as f32, k: k as f32 };
+            let of = |tensor: &str| format!("{name}.{tensor}");
+            let &[n, channels, h, w] = golden.shape(&of("x")) else { panic!("{name}") };
+            let shape = [n, h, w, channels];
+            let [x, dy] = ["x", "dy"].map(|tensor| golden.nhwc(&of(tensor)));
+            let (x, dy) = (view(&x, shape), view(&dy, shape));
+            let y = written(shape, |y| norm.forward(context, x, y));
+            assert_equal(context, &of("y"), &y, &golden.nhwc(&of("y")));
+            let dx = written(shape, |dx| norm.backward(context, x, dy, dx));
+            assert_equal(context, &of("dx"), &dx, &golden.nhwc(&of("dx")));
+        }
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fovea_reference::check::{relative_error, uniform, widen};
-use fovea_reference::{Conv2d, Golden, Pooling, Sgd, activation, loss};
+use fovea_reference::{BatchNorm, Conv2d, Golden, LocalResponseNorm, Pooling, Sgd, activation, loss};
 
 const ROUNDING: f64 = 1e-7;
 
@@ -48,6 +48,44 @@ fn pooling_and_its_gradient_equal_pytorch() {
         };
         assert_equal(&name, &tensor("y"), &y);
         assert_equal(&name, &tensor("dx"), &dx);
+    }
+}
+
+#[test]
+fn batch_normalisation_and_its_gradients_equal_pytorch() {
+    let golden = Golden::open("batch_norm");
+    for (name, norm) in golden.cases::<BatchNorm>() {
+        let tensor = |tensor: &str| golden.nhwc(&format!("{name}.{tensor}"));
+        let array = |array: &str| golden.values(&format!("{name}.{array}"));
+        let [x, dy] = ["x", "dy"].map(|name| widen(&tensor(name)));
+        let [weight, bias] = ["weight", "bias"].map(|name| widen(array(name)));
+        let (channels, pixels) = (weight.len(), x.len() / weight.len());
+        let statistics = norm.statistics(&x, channels);
+        assert_equal(&name, &tensor("y"), &norm.normalize(&x, &statistics, &weight, &bias));
+        let gradients = norm.backward(&x, &dy, &weight);
+        assert_equal(&name, &tensor("dx"), &gradients.dx);
+        assert_equal(&name, array("dweight"), &gradients.dweight);
+        assert_equal(&name, array("dbias"), &gradients.dbias);
+
+        let second = norm.statistics(&x.iter().map(|x| x + 1.0).collect::<Vec<_>>(), channels);
+        let [zeros, ones] = [0.0, 1.0].map(|value| vec![value; channels]);
+        let [mean, variance] = norm.follow([&zeros, &ones], &statistics, pixels);
+        let running = norm.follow([&mean, &variance], &second, pixels);
+        assert_equal(&name, array("mean"), &running[0]);
+        assert_equal(&name, array("variance"), &running[1]);
+        assert_equal(&name, &tensor("inference"), &norm.normalize(&x, &running, &weight, &bias));
+    }
+}
+
+#[test]
+fn local_response_normalisation_and_its_gradient_equal_pytorch() {
+    let golden = Golden::open("local_response_norm");
+    for (name, norm) in golden.cases::<LocalResponseNorm>() {
+        let tensor = |tensor: &str| golden.nhwc(&format!("{name}.{tensor}"));
+        let [x, dy] = ["x", "dy"].map(|name| widen(&tensor(name)));
+        let channels = golden.shape(&format!("{name}.x"))[1];
+        assert_equal(&name, &tensor("y"), &norm.forward(&x, channels));
+        assert_equal(&name, &tensor("dx"), &norm.backward(&x, &dy, channels));
     }
 }
 

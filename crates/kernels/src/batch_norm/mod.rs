@@ -86,21 +86,22 @@ pub fn statistics(
     let mut sums = Sums::new(x, scratch);
     sums.add_up(context, |sum, square| Squares { x, pivot, sum, square });
     let momentum = f64::from(running.momentum);
+    let share = 1.0 / pixels as f64;
+    let unbiased = pixels as f64 / (pixels - 1).max(1) as f64;
     let [saved, mean, variance] = [saved, running.mean, running.variance].map(Shareable::new);
     sums.finish(context, |channel, sum, squares| {
-        let shift = sum / pixels as f64;
+        let shift = sum * share;
         let batch_mean = f64::from(pivot[channel]) + shift;
-        let batch_variance = match squares / pixels as f64 - shift * shift {
+        let batch_variance = match squares * share - shift * shift {
             rounded if rounded < 0.0 => 0.0,
             variance => variance,
         };
-        let unbiased = batch_variance * pixels as f64 / (pixels - 1).max(1) as f64;
         // SAFETY: the arrays have an element for each channel, `saved` two; the channel is this call's alone.
         unsafe {
             *saved.pointer().add(channel) = batch_mean as f32;
             let deviation = (batch_variance + f64::from(epsilon)).sqrt();
             *saved.pointer().add(channels + channel) = (1.0 / deviation) as f32;
-            for (running, batch) in [(mean, batch_mean), (variance, unbiased)] {
+            for (running, batch) in [(mean, batch_mean), (variance, batch_variance * unbiased)] {
                 let running = running.pointer().add(channel);
                 *running = ((1.0 - momentum) * f64::from(*running) + momentum * batch) as f32;
             }
@@ -165,10 +166,16 @@ pub fn normalize(
         Activation::None => f32::NEG_INFINITY,
         Activation::Relu => 0.0,
     };
-    let affine = Affine::new(affine);
+    let (affine, y) = (Affine::new(affine), &y);
     match residual {
-        None => passes::run(context, x, Normalize::<false> { x, affine, residual: x, lowest, y: &y }),
-        Some(residual) => passes::run(context, x, Normalize::<true> { x, affine, residual, lowest, y: &y }),
+        None => {
+            let stream = passes::streams(y, &[x]);
+            passes::run(context, x, Normalize::<false> { x, affine, residual: x, lowest, y, stream });
+        }
+        Some(residual) => {
+            let stream = passes::streams(y, &[x, residual]);
+            passes::run(context, x, Normalize::<true> { x, affine, residual, lowest, y, stream });
+        }
     }
 }
 
@@ -270,21 +277,22 @@ pub fn backward_input(
     assert_eq!(dx.shape(), x.shape(), "shape of dx");
     assert_eq!([dweight.len(), dbias.len()], [channels; 2], "length of dweight or dbias");
     let ((mean, deviation), affine, dx) = (saved.split_at(channels), Affine::new(affine), &dx);
+    let stream = passes::streams(dx, &[x, dy]);
     match mask {
         Mask::None => passes::run(
             context,
             x,
-            BackwardInput { x, dy, gate: Open, mean, deviation, affine, dweight, dbias, dx },
+            BackwardInput { x, dy, gate: Open, mean, deviation, affine, dweight, dbias, dx, stream },
         ),
         Mask::Recompute => passes::run(
             context,
             x,
-            BackwardInput { x, dy, gate: Recompute, mean, deviation, affine, dweight, dbias, dx },
+            BackwardInput { x, dy, gate: Recompute, mean, deviation, affine, dweight, dbias, dx, stream },
         ),
         Mask::Output(y) => passes::run(
             context,
             x,
-            BackwardInput { x, dy, gate: Output(y), mean, deviation, affine, dweight, dbias, dx },
+            BackwardInput { x, dy, gate: Output(y), mean, deviation, affine, dweight, dbias, dx, stream },
         ),
     }
 }

@@ -59,6 +59,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, pointer: *mut f32, vector: __m256) {
+        // SAFETY: the caller vouches for eight floats, aligned.
+        unsafe { _mm256_stream_ps(pointer, vector) }
+    }
+
+    #[inline(always)]
+    fn finish_streams(self) {
+        // SAFETY: every x86-64 processor has the fence.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn load_partial(self, pointer: *const f32, count: usize) -> __m256 {
         // SAFETY: masked-off lanes are not read; the caller vouches for the others.
         unsafe { _mm256_maskload_ps(pointer, Self::mask(count)) }

@@ -61,6 +61,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, pointer: *mut f32, vector: __m512) {
+        // SAFETY: the caller vouches for sixteen floats, aligned.
+        unsafe { _mm512_stream_ps(pointer, vector) }
+    }
+
+    #[inline(always)]
+    fn finish_streams(self) {
+        // SAFETY: every x86-64 processor has the fence.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn load_partial(self, pointer: *const f32, count: usize) -> __m512 {
         // SAFETY: masked-off lanes are not read; the caller vouches for the others.
         unsafe { _mm512_maskz_loadu_ps(Self::mask(count), pointer) }

@@ -58,6 +58,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `pointer` is valid for writing `LANES` floats.
     unsafe fn store(self, pointer: *mut f32, vector: Self::Vector);
 
+    /// Writes `LANES` floats past the caches where the set can: for memory that is too large to be found there when it
+    /// is read again. Other threads see it after [`Simd::finish_streams`].
+    ///
+    /// # Safety
+    /// `pointer` is valid for writing `LANES` floats and aligned to a whole vector.
+    #[inline(always)]
+    unsafe fn stream(self, pointer: *mut f32, vector: Self::Vector) {
+        // SAFETY: the caller vouches for the floats.
+        unsafe { self.store(pointer, vector) }
+    }
+
+    /// Waits until what this thread streamed is in memory.
+    #[inline(always)]
+    fn finish_streams(self) {}
+
     /// Reads the first `count` floats; the other lanes are zero and their memory is not touched.
     ///
     /// # Safety
