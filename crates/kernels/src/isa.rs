@@ -4,6 +4,8 @@
 //! without asking again: the proof travels with the value.
 
 use crate::Pool;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::neon::Neon;
 use crate::simd::{Kernel, Simd, scalar::Scalar};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
@@ -13,6 +15,9 @@ use crate::simd::{avx2::Avx2, avx512::Avx512};
 pub enum Isa {
     /// Portable code: four lanes that any compiler maps to what the target offers.
     Scalar(Scalar),
+    /// NEON: four lanes, thirty-two registers.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
     /// AVX2 and FMA: eight lanes, sixteen registers.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -67,10 +72,12 @@ impl Isa {
         NAMES.iter().filter_map(|name| Self::from_name(name).ok()).collect()
     }
 
-    /// The set called `scalar`, `avx2` or `avx512`, if this machine has it.
+    /// The set called `scalar`, `neon`, `avx2` or `avx512`, if this machine has it.
     pub fn from_name(name: &str) -> Result<Self, IsaError> {
         let isa = match name {
             "scalar" => Some(Self::Scalar(Scalar)),
+            #[cfg(target_arch = "aarch64")]
+            "neon" => Neon::detect().map(Self::Neon),
             #[cfg(target_arch = "x86_64")]
             "avx2" => Avx2::detect().map(Self::Avx2),
             #[cfg(target_arch = "x86_64")]
@@ -86,13 +93,19 @@ impl Isa {
         if let Some(isa) = Avx512::detect().map(Self::Avx512).or_else(|| Avx2::detect().map(Self::Avx2)) {
             return isa;
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(isa) = Neon::detect().map(Self::Neon) {
+            return isa;
+        }
         Self::Scalar(Scalar)
     }
 
-    /// `scalar`, `avx2` or `avx512`.
+    /// `scalar`, `neon`, `avx2` or `avx512`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar(_) => "scalar",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -104,6 +117,8 @@ impl Isa {
     pub fn lanes(self) -> usize {
         match self {
             Self::Scalar(_) => Scalar::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => Neon::LANES,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -116,6 +131,8 @@ impl Isa {
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             Self::Scalar(simd) => simd.enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.enter(kernel),
             #[cfg(target_arch = "x86_64")]

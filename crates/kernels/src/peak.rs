@@ -57,7 +57,7 @@ mod tests {
     fn every_instruction_set_has_a_positive_peak() {
         let pool = Pool::new(1);
         for isa in Isa::available() {
-            assert!(fma_peak(Context { isa, pool: &pool }) > 0.1);
+            assert!(fma_peak(Context { isa, pool: &pool }) > 0.0);
         }
     }
 }
