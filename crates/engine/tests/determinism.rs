@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::graphs::{lenet5, random_graph};
+use common::graphs::{lenet5, mixed, random_graph};
 use common::{batch, bits, session};
 use fovea_engine::{Session, SgdOptions};
 use fovea_kernels::Isa;
@@ -30,7 +30,9 @@ fn train(session: &mut Session, images: usize, steps: std::ops::Range<u64>) -> V
 #[test]
 fn one_two_and_three_threads_train_to_the_same_bits_on_every_instruction_set() {
     for isa in Isa::available() {
-        for (definition, images) in [(lenet5(), 13), (random_graph(3), 5), (random_graph(8), 32)] {
+        for (definition, images) in
+            [(lenet5(), 13), (mixed(), 9), (random_graph(3), 5), (random_graph(8), 32)]
+        {
             let outcome = |threads| {
                 let mut session = session(&definition, threads, isa);
                 (train(&mut session, images, 0..4), bits(&session))
@@ -46,16 +48,16 @@ fn one_two_and_three_threads_train_to_the_same_bits_on_every_instruction_set() {
 fn five_steps_a_checkpoint_and_five_more_equal_ten_steps_byte_for_byte() {
     let directory = tempfile::tempdir().unwrap();
     let isa = Isa::detect().unwrap();
-    for threads in [1, 2] {
+    for (definition, threads) in [(lenet5(), 1), (lenet5(), 2), (mixed(), 2)] {
         let path = directory.path().join("checkpoint.safetensors");
-        let mut whole = session(&lenet5(), threads, isa);
+        let mut whole = session(&definition, threads, isa);
         train(&mut whole, 8, 0..10);
 
-        let mut first = session(&lenet5(), threads, isa);
+        let mut first = session(&definition, threads, isa);
         train(&mut first, 8, 0..5);
         let bytes = first.save_checkpoint(&path, r#"{"epoch":1}"#).unwrap();
         assert_eq!(bytes, std::fs::metadata(&path).unwrap().len());
-        let mut second = session(&lenet5(), threads, isa);
+        let mut second = session(&definition, threads, isa);
         train(&mut second, 8, 90..92); // whatever it knew before must be gone
         assert_eq!(second.load_checkpoint(&path).unwrap(), r#"{"epoch":1}"#);
         assert_eq!((second.step(), second.seed()), (5, first.seed()));
@@ -67,7 +69,10 @@ fn five_steps_a_checkpoint_and_five_more_equal_ten_steps_byte_for_byte() {
             session.save_checkpoint(Path::new(&path), "{}").unwrap();
             std::fs::read(path).unwrap()
         };
-        assert!(saved(&mut second, "a") == saved(&mut whole, "b"), "velocities or counters differ");
+        assert!(
+            saved(&mut second, "a") == saved(&mut whole, "b"),
+            "velocities, running statistics or counters differ"
+        );
     }
 }
 

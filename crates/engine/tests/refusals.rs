@@ -5,7 +5,7 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, lenet5, local_response_norm, max_pool,
+    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, lenet5, local_response_norm, max_pool, mixed,
     node, op, pad,
 };
 use common::{batch, bits, fastest};
@@ -262,8 +262,14 @@ fn options_out_of_range_and_wrong_lengths_are_refused_before_anything_runs() {
 
 #[test]
 fn a_loss_or_gradient_that_is_not_finite_stops_before_the_update() {
-    let mut session = fastest(&lenet5());
-    let (mut images, labels) = batch(&session, 4, 10, 1);
+    for definition in [lenet5(), mixed()] {
+        a_step_that_fails_changes_nothing(&definition);
+    }
+}
+
+fn a_step_that_fails_changes_nothing(definition: &str) {
+    let mut session = fastest(definition);
+    let (mut images, labels) = batch(&session, 4, 4, 1);
     let options = SgdOptions::default();
     session.train_step(&images, &labels, &options).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -314,6 +320,44 @@ fn weights_that_do_not_fit_are_all_listed_and_none_is_loaded() {
          misshapen \"node0.weight\" [3, 2] instead of [2, 3], \"node2.weight\" [3] instead of [2, 2]."
     );
     assert_eq!(bits(&session), before);
+}
+
+#[test]
+fn pytorchs_count_of_batches_is_accepted_and_ignored() {
+    let mut session = fastest(&chain([2, 2, 3], &[batch_norm(), op("flatten"), dense(2)]));
+    let mut weights = session.weights();
+    let names: Vec<_> = weights.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "node0.weight",
+            "node0.bias",
+            "node2.weight",
+            "node2.bias",
+            "node0.running_mean",
+            "node0.running_var"
+        ]
+    );
+    weights.iter_mut().for_each(|tensor| tensor.values.fill(2.5));
+    let count =
+        NamedTensor { name: "node0.num_batches_tracked".to_owned(), shape: Vec::new(), values: vec![7.0] };
+    weights.push(count.clone());
+    common::load(&mut session, &weights);
+    assert_eq!(session.weights(), weights[..6]);
+    // Only a batch normalization has one.
+    weights[6].name = "node2.num_batches_tracked".to_owned();
+    let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
+    assert!(message(session.load_weights(&tensors)).contains("extra \"node2.num_batches_tracked\""));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("weights");
+    weights[6] = count;
+    let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
+    fovea_formats::safetensors::write(&path, &tensors, &[]).unwrap();
+    session.load_weights_file(&path).unwrap();
+    weights[5].shape = vec![4];
+    weights[5].values = vec![1.0; 4];
+    let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
+    assert!(message(session.load_weights(&tensors)).contains("\"node0.running_var\" [4] instead of [3]"));
 }
 
 #[test]

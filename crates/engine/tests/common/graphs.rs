@@ -115,6 +115,56 @@ pub fn residual_block(name: &str, input: &str, channels: usize) -> Vec<Value> {
     ]
 }
 
+/// Every operation in one network: a stem, residual blocks of all kinds, an inception module, an auxiliary head and a
+/// classifier with dropout; images of 13 x 11 x 3, four classes.
+pub fn mixed() -> String {
+    let unit = |name: &str, input: &str, filters: usize, kernel: usize| {
+        let mut convolution = conv(filters, [kernel, kernel]);
+        (convolution["padding"], convolution["bias"]) = (json!("same"), json!(false));
+        let norm = format!("{name}.bn");
+        vec![
+            node(&format!("{name}.conv"), input, convolution),
+            node(&norm, &format!("{name}.conv"), batch_norm()),
+            node(name, &norm, op("relu")),
+        ]
+    };
+    let mut overlapping = max_pool(3);
+    (overlapping["stride"], overlapping["padding"]) = (json!([2, 2]), json!([1, 1, 1, 1]));
+    let mut around = max_pool(3);
+    (around["stride"], around["padding"]) = (json!([1, 1]), json!("same"));
+    let mut every = max_pool(1);
+    (every["op"], every["countIncludePad"], every["stride"]) = (json!("avgPool"), json!(true), json!([2, 2]));
+    let mut depthwise = conv(21, [3, 3]);
+    (depthwise["groups"], depthwise["stride"], depthwise["padding"]) =
+        (json!(21), json!([2, 2]), json!("same"));
+    let mut nodes = unit("stem", "input", 8, 3);
+    nodes.extend([node("stem.pool", "stem", overlapping), node("norm", "stem.pool", local_response_norm(5))]);
+    nodes.extend(residual_block("block1", "norm", 8));
+    nodes.extend([node("wide.every", "block1", every), node("wide", "wide.every", pad([0; 4], [1, 7]))]);
+    nodes.extend(residual_block("block2", "wide", 16));
+    nodes.extend(unit("one", "block2", 5, 1));
+    nodes.extend(unit("three", "block2", 9, 3));
+    nodes.extend([node("around", "block2", around), join("branches", &["one", "three", "around"], "concat")]);
+    nodes.extend([
+        node("thin", "branches", conv(21, [1, 1])),
+        node("depthwise", "thin", depthwise),
+        node("depthwise.bn", "depthwise", batch_norm()),
+        node("depthwise.relu6", "depthwise.bn", op("relu6")),
+        node("gate", "depthwise.relu6", op("sigmoid")),
+        node("leaky", "gate", leaky_relu(0.1)),
+        node("border", "leaky", pad([1, 0, 0, 1], [0, 0])),
+        node("mean", "border", op("globalAvgPool")),
+        node("flat", "mean", op("flatten")),
+        node("hidden", "flat", dense(12)),
+        node("hidden.tanh", "hidden", op("tanh")),
+        node("dropped", "hidden.tanh", dropout(0.5)),
+        node("logits", "dropped", dense(4)),
+        node("aux.mean", "block1", op("globalAvgPool")),
+        node("aux.logits", "aux.mean", dense(4)),
+    ]);
+    graph([13, 11, 3], nodes, &[("logits", 1.0), ("aux.logits", 0.3)])
+}
+
 /// Random choices, the same for the same seed.
 struct Draws {
     random: Philox,
