@@ -1,4 +1,4 @@
-// Disassembles the addon and fails when an inner loop of a kernel spills vector registers: `npm run check:kernels`.
+// Disassembles the addon and fails when the inner loop of a kernel spills vector registers: `npm run check:kernels`.
 //
 //   node --import tsx scripts/check-kernels.ts [program] [--objdump <program>] [--listing <file>]
 //
@@ -27,10 +27,11 @@ const TILES: readonly { kernel: RegExp; step: (parameters: readonly number[]) =>
   },
 ];
 
-/** Kernels that may spill, and why. */
-const SPILLING: readonly { kernel: RegExp; reason: string }[] = [
-  { kernel: /^conv2d::winograd/, reason: "a transform's 36 vectors are more than there are registers" },
-];
+/**
+ * The share of a loop's instructions that may touch the stack in a kernel that is no register tile: Winograd's transforms
+ * and depthwise convolutions hold more vectors than there are registers, and some of them have to wait.
+ */
+const LARGEST_SHARE = 1 / 8;
 
 interface Row {
   readonly kernel: Kernel;
@@ -67,7 +68,7 @@ const rows = kernels
 printTable(rows);
 const bad = rows.filter(({ complaint }) => complaint);
 if (bad.length > 0) {
-  fail(bad.map((row) => `Expected an inner loop on registers alone but ${label(row)} ${row.complaint}.`).join("\n"));
+  fail(bad.map((row) => `Expected an inner loop on registers but ${label(row)} ${row.complaint}.`).join("\n"));
 }
 console.log(`${rows.length} inner loops on ${sets.join(" and ")}: no tile spills.`);
 
@@ -83,21 +84,24 @@ function disassemble(program: string, objdump: string): string {
 
 /** The loop that decides about a kernel: the one with the most traffic, among equals the one with the most work. */
 function judge(kernel: Kernel): Row {
-  const traffic = (loop: Loop) => loop.stackLoads + loop.stackStores;
   const [loop] = kernel.loops
     .filter(({ multiplyAdds }) => multiplyAdds >= FEWEST_MULTIPLY_ADDS)
-    .sort((a, b) => traffic(b) - traffic(a) || b.multiplyAdds - a.multiplyAdds);
-  return { kernel, loop, complaint: complaintAbout(kernel, loop ? traffic(loop) : 0) };
+    .sort((a, b) => shareOnStack(b) - shareOnStack(a) || b.multiplyAdds - a.multiplyAdds);
+  return { kernel, loop, complaint: complaintAbout(kernel, loop) };
 }
 
-function complaintAbout({ name, loops }: Kernel, traffic: number): string | undefined {
+function shareOnStack({ stackLoads, stackStores, instructions }: Loop): number {
+  return (stackLoads + stackStores) / instructions;
+}
+
+function complaintAbout({ name, loops }: Kernel, loop: Loop | undefined): string | undefined {
   const tile = TILES.find(({ kernel }) => kernel.test(name));
   const step = tile?.step([...name.matchAll(/\d+(?=[,>])/g)].map(Number));
   if (step && !loops.some(({ multiplyAdds }) => multiplyAdds > 0 && multiplyAdds % step === 0)) {
     return `has no loop of ${step} multiply-adds: it is not unrolled`;
   }
-  const mayOverflow = SPILLING.some(({ kernel }) => kernel.test(name));
-  return traffic > 0 && !mayOverflow ? `reads or writes vectors on the stack ${traffic} times` : undefined;
+  if (!loop || shareOnStack(loop) <= (tile ? 0 : LARGEST_SHARE)) return undefined;
+  return `touches the stack with ${loop.stackLoads + loop.stackStores} of ${loop.instructions} instructions`;
 }
 
 function label({ kernel }: Row): string {

@@ -136,8 +136,18 @@ describe("the check of the kernels", () => {
     const { exitCode, stderr } = await check(tiles(clean.replace("add    $0x40,%rbp", "vmovups %ymm5,-0x28(%rsp)")));
     expect([exitCode, stderr.trim()]).toEqual([
       1,
-      "Expected an inner loop on registers alone but avx2 conv2d::tile::Product<2, 2, 0> reads or writes vectors on the stack 1 times.",
+      "Expected an inner loop on registers but avx2 conv2d::tile::Product<2, 2, 0> touches the stack with 1 of 8 instructions.",
     ]);
+  });
+
+  test("another kernel may keep an eighth of its instructions' vectors on the stack, and no more", async () => {
+    const once = clean.replace("add    $0x40,%rbp", "vmovups %ymm5,-0x28(%rsp)");
+    const twice = once.replace("0x20(%rbp),%ymm3,%ymm1", "0x60(%rsp),%ymm3,%ymm1");
+    const transform = { set: "avx2", kernel: "conv2d::winograd::TransformInput" };
+    expect(await check([...tiles(clean), { ...transform, code: once }])).toMatchObject({ exitCode: 0 });
+    const { exitCode, stderr } = await check([...tiles(clean), { ...transform, code: twice }]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain("avx2 conv2d::winograd::TransformInput touches the stack with 2 of 8 instructions");
   });
 
   test("a tile whose loops are not unrolled fails by name", async () => {
