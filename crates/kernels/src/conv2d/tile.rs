@@ -319,7 +319,7 @@ pub(super) struct ReductionJob {
     pub images: usize,
     pub rows: usize,
     pub columns: usize,
-    /// Output channels that exist, at most NV vectors.
+    /// Output channels that exist: at most NV vectors, and some of the last.
     pub channel_count: usize,
     /// The tile's place in the weight gradient: groups are `sums_group` floats apart, elements NV vectors.
     pub sums: *mut f32,
@@ -347,22 +347,26 @@ impl<const G: usize, const R: usize, const NV: usize> Kernel for Reduction<G, R,
     }
 }
 
-/// Loads the vectors of a pixel's gradient; `FULL` says that all channels of the panel exist.
+/// Loads the vectors of a pixel's gradient; `FULL` says that all channels of the panel exist. Else some of the last
+/// vector's are missing, for panels are not wider than they need be ([`Panels::new`](super::layout::Panels::new)); a mask
+/// for each vector would take registers from the sums.
 ///
 /// # Safety
-/// `dy` is valid for `count` floats.
+/// `dy` is valid for `count` floats, which reach into the last vector.
 #[inline(always)]
 unsafe fn load_gradient<S: Simd, const NV: usize, const FULL: bool>(
     simd: S,
     dy: *const f32,
     count: usize,
 ) -> [S::Vector; NV] {
+    debug_assert!(count > (NV - 1) * S::LANES);
     let mut gradients = [simd.zero(); NV];
     for j in 0..NV {
         let at = dy.wrapping_add(j * S::LANES);
-        // SAFETY: vector j is loaded whole when all channels exist, else its first lanes below `count`.
-        gradients[j] =
-            unsafe { if FULL { simd.load(at) } else { simd.load_partial(at, lanes_of::<S>(count, j)) } };
+        // SAFETY: the last vector is loaded whole when all channels exist, else its first lanes below `count`.
+        gradients[j] = unsafe {
+            if FULL || j < NV - 1 { simd.load(at) } else { simd.load_partial(at, lanes_of::<S>(count, j)) }
+        };
     }
     gradients
 }
