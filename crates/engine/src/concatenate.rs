@@ -63,3 +63,86 @@ fn is_same(program: &Program, x: ValueId, y: ValueId) -> bool {
     let place = |value| (program.root(value), program.channels(value));
     place(x) == place(y)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::Graph;
+    use crate::network::Network;
+    use crate::plan::{Plan, PlanOptions};
+    use crate::program::Mode;
+    use crate::session::Precision;
+    use crate::testing::{conv, dense, graph, join, mixed, node, op};
+    use fovea_kernels::Isa;
+    use serde_json::Value;
+
+    fn plan(definition: &str, mode: Mode) -> Plan {
+        let network = Network::new(Graph::from_json(definition).unwrap(), Isa::available()[0]).unwrap();
+        let options = PlanOptions { mode, batch: 2, threads: 1, fuse: true, precision: Precision::Fast };
+        Plan::compile(&network, options).unwrap()
+    }
+
+    fn copies(definition: &str, mode: Mode) -> usize {
+        plan(definition, mode).program.instructions.iter().filter(|i| i.name() == "copy").count()
+    }
+
+    /// A classifier behind `nodes`, the last of which is called `joined`.
+    fn classified(mut nodes: Vec<Value>) -> String {
+        nodes.extend([node("flat", "joined", op("flatten")), node("fc", "flat", dense(3))]);
+        graph([4, 4, 2], nodes, &[("fc", 1.0)])
+    }
+
+    fn branches() -> Vec<Value> {
+        vec![node("a", "input", conv(3, [1, 1])), node("b", "input", conv(5, [1, 1]))]
+    }
+
+    fn joined(mut nodes: Vec<Value>, inputs: &[&str]) -> String {
+        nodes.push(join("joined", inputs, "concat"));
+        classified(nodes)
+    }
+
+    #[test]
+    fn branches_write_and_gradients_are_read_where_they_belong() {
+        for mode in [Mode::Infer, Mode::Evaluate, Mode::Train] {
+            assert_eq!(copies(&mixed(), mode), 0);
+            assert_eq!(copies(&joined(branches(), &["a", "b"]), mode), 0);
+        }
+        let plan = plan(&joined(branches(), &["a", "b"]), Mode::Train);
+        let strided = (0..plan.program.values.len()).map(crate::program::ValueId::new);
+        let strided = strided.filter(|&value| plan.slot(value).ld == 8 && plan.slot(value).shape[3] < 8);
+        let mut widths: Vec<_> = strided.map(|value| plan.slot(value).shape[3]).collect();
+        widths.sort_unstable();
+        widths.dedup();
+        assert_eq!(widths, [3, 5]);
+    }
+
+    #[test]
+    fn what_was_joined_is_joined_again_without_a_copy() {
+        let mut nodes = branches();
+        nodes.extend([join("ab", &["a", "b"], "concat"), node("c", "ab", conv(2, [1, 1]))]);
+        assert_eq!(copies(&joined(nodes, &["ab", "c"]), Mode::Train), 0);
+    }
+
+    #[test]
+    fn a_copy_stays_where_memory_is_taken_or_not_ours() {
+        for (inputs, expected) in [
+            (&["a", "b", "input"][..], 1), // the caller's
+            (&["a", "b", "a"], 1),         // taken by the first of them
+            (&["a", "a", "a", "b", "b"], 3),
+        ] {
+            assert_eq!(copies(&joined(branches(), inputs), Mode::Infer), expected, "{inputs:?}");
+        }
+        // A flattened map has its pixels side by side, and so has the output, which the caller reads.
+        let mut nodes = branches();
+        nodes.extend([
+            node("fa", "a", op("flatten")),
+            node("fb", "b", op("flatten")),
+            join("joined", &["fa", "fb"], "concat"),
+        ]);
+        let definition = graph([4, 4, 2], nodes, &[("joined", 1.0)]);
+        assert_eq!(copies(&definition, Mode::Infer), 2);
+        let mut nodes = branches();
+        nodes.push(join("ab", &["a", "b"], "concat"));
+        let definition = graph([4, 4, 2], nodes, &[("a", 1.0), ("ab", 0.0)]);
+        assert_eq!(copies(&definition, Mode::Infer), 0);
+    }
+}
