@@ -1,7 +1,7 @@
 // Reads what objdump prints of a program: the kernels in it and their innermost loops.
 //
-// A kernel is compiled once per instruction set, into a function of its own: `Simd::enter`'s. The function's symbol says
-// which set, the debug information which kernel.
+// A kernel is compiled once per instruction set, into a function of its own: `Simd::enter`, or what that jumps to where
+// the set is not every processor's. The function's symbol says which set, the debug information which kernel.
 
 /** One call of objdump prints the instructions and, of the debug information, the functions without what was inlined. */
 export const objdumpOptions = [
@@ -44,16 +44,20 @@ interface Block {
   readonly next: readonly number[];
 }
 
-const entry = /<fovea_kernels::simd::(\w+)::\w+ as fovea_kernels::simd::Simd>::enter::inner/;
+const entry = /<fovea_kernels::simd::(\w+)::\w+ as fovea_kernels::simd::Simd>::enter(?:::inner)?$/;
 
 /** Every kernel in a listing, in the order of its functions. */
 export function kernelsOf(listing: string): Kernel[] {
   const names = namesOf(listing);
-  return functionsOf(listing).map(({ set, instructions }) => {
+  const kernels = functionsOf(listing).map(({ set, instructions }) => {
     const name = names.get(instructions[0]?.address ?? 0) ?? "";
-    const kernel = /^inner<(.*)>$/.exec(name)?.[1] ?? "(no name)";
-    return { set, name: kernel.replaceAll("fovea_kernels::", ""), loops: innermostLoops(instructions) };
+    const kernel = /^(?:enter|inner)<(.*)>$/.exec(name)?.[1] ?? "(no name)";
+    return { set, name: kernel.replaceAll("fovea_kernels::", ""), isEntry: name.startsWith("enter<"), instructions };
   });
+  const inner = new Set(kernels.filter(({ isEntry }) => !isEntry).map(({ set, name }) => `${set} ${name}`));
+  return kernels
+    .filter(({ set, name, isEntry }) => !isEntry || !inner.has(`${set} ${name}`))
+    .map(({ set, name, instructions }) => ({ set, name, loops: innermostLoops(instructions) }));
 }
 
 /** The names that the debug information has for functions, by the address at which they begin. */
