@@ -37,6 +37,22 @@ const first = model(input(56, 56, 3), (x) =>
   x.conv(32, 7, { padding: 3, stride: 2 }).relu().maxPool(3, { stride: 2, padding: 1 }).flatten().dense(2),
 ).definition;
 
+const residual = model(input(14, 14, 32), (x) => {
+  const block = x.conv(32, 3, { padding: 1, bias: false }).batchNorm().relu();
+  return block
+    .conv(32, 3, { padding: 1, bias: false })
+    .batchNorm()
+    .add(block)
+    .relu()
+    .globalAvgPool()
+    .flatten()
+    .dense(2);
+}).definition;
+
+const normalized = model(input(27, 27, 3), (x) =>
+  x.conv(32, 1).relu().localResponseNorm(5).maxPool(3, { stride: 2 }).dropout(0.5).globalAvgPool().flatten().dense(2),
+).definition;
+
 const lenet = lenet5().definition;
 
 /** By the names that instructions.json has. */
@@ -47,5 +63,12 @@ export const steps: Readonly<Record<string, Step>> = {
   "3x3 convolutions directly, training": { definition: wide, mode: "train", batch: 2, precision: "strict" },
   "1x1 convolutions, training": { definition: pointwise, mode: "train", batch: 2, precision: "fast" },
   "depthwise convolutions, training": { definition: depthwise, mode: "train", batch: 2, precision: "fast" },
+  "batch normalization and shortcut, training": { definition: residual, mode: "train", batch: 2, precision: "fast" },
+  "local response normalization, dropout, training": {
+    definition: normalized,
+    mode: "train",
+    batch: 2,
+    precision: "fast",
+  },
   "first convolution and pooling, training": { definition: first, mode: "train", batch: 2, precision: "fast" },
 };

@@ -159,7 +159,8 @@ export function caseLine({ ours, percentOfPeak, peers }: CaseReport): string {
   return [own, ...theirs].join("; ");
 }
 
-/** `2.41 (2.35-2.44)`: the median of the rounds, and how far they lie apart. */
+/** `2.41 (2.35-2.44)`: the median of the rounds, and how far they lie apart; `2.41` of a single one. */
 export function ratioText({ median, min, max }: Spread): string {
+  if (min === max) return median.toFixed(2);
   return `${median.toFixed(2)} (${min.toFixed(2)}-${max.toFixed(2)})`;
 }

@@ -69,7 +69,7 @@ describe("a report", () => {
     expect(rule?.split("|").length).toBe(titles?.split("|").length);
     expect(rows).toEqual([
       "| lenet5 (64) | training step | 1.00 | 50 | 3.00 | 3.00 (2.50-4.00) |  |  | 90 (+40) / 90 (+40) / - |",
-      "| lenet5 (1) | inference, one image | 0.500 | 50 | 1.00 | 2.00 (2.00-2.00) | 0.400 | 0.80 (0.80-0.90) | " +
+      "| lenet5 (1) | inference, one image | 0.500 | 50 | 1.00 | 2.00 | 0.400 | 0.80 (0.80-0.90) | " +
         "90 (+40) / 90 (+40) / 90 (+40) |",
     ]);
   });
