@@ -269,7 +269,11 @@ fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
             let evaluation = session.evaluate_batch(&images, &labels, &mut predictions).unwrap();
             let logits = fovea_reference::loss::softmax_cross_entropy(&expected.values, &labels, 4, 0.0);
             let loss = IMAGES as f64 * logits.mean();
-            assert!((evaluation.loss_sum - loss).abs() < 1e-5 * loss.max(10.0), "{}\n{definition}", isa.name());
+            assert!(
+                (evaluation.loss_sum - loss).abs() < 1e-5 * loss.max(10.0),
+                "{}\n{definition}",
+                isa.name()
+            );
         }
     }
 }

@@ -5,8 +5,8 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, lenet5, local_response_norm, max_pool, mixed,
-    node, op, pad,
+    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, lenet5, local_response_norm, max_pool,
+    mixed, node, op, pad,
 };
 use common::{batch, bits, fastest};
 use fovea_engine::{EngineError, Graph, NamedTensor, Result, Session, SessionOptions, SgdOptions, Tensor};
