@@ -77,8 +77,10 @@ export class GraphBuilder {
         throw invalidArgument("name", "a name that no other layer has", `"${name}"`);
       return name;
     }
+    // The first of relu6 is no relu61.
+    const stem = /\d$/.test(op) ? `${op}-` : op;
     let number = this.#nodes.filter((node) => node.op === op).length + 1;
-    while (this.#names.has(`${op}${number}`)) number += 1;
-    return `${op}${number}`;
+    while (this.#names.has(`${stem}${number}`)) number += 1;
+    return `${stem}${number}`;
   }
 }

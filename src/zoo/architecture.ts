@@ -34,12 +34,12 @@ export interface Architecture extends Entry {
 }
 
 /** A function that makes a model of one architecture, whose sizes are types; the defaults are the architecture's. */
-export interface Network<Input extends MapShape, Outputs extends number> {
+export interface Network<Input extends MapShape, Size extends number> {
   <
     const H extends number = Input[0],
     const W extends number = Input[1],
     const C extends number = Input[2],
-    const Classes extends number = Outputs,
+    const Classes extends number = Size,
   >(
     options?: ZooOptions<H, W, C, Classes>,
   ): Model<readonly [H, W, C], readonly [Classes]>;

@@ -129,8 +129,8 @@ test("normalisation, dropout, shortcuts and padding are written with every optio
       beta: 0.75,
       k: 1,
     },
-    { name: "relu61", op: "relu6", inputs: ["localResponseNorm2"] },
-    { name: "pad1", op: "pad", inputs: ["relu61"], padding: [0, 0, 0, 0], channels: [0, 0] },
+    { name: "relu6-1", op: "relu6", inputs: ["localResponseNorm2"] },
+    { name: "pad1", op: "pad", inputs: ["relu6-1"], padding: [0, 0, 0, 0], channels: [0, 0] },
     { name: "both", op: "concat", inputs: ["batchNorm2", "pad1"] },
     {
       name: "avgPool1",
