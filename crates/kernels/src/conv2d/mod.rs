@@ -10,11 +10,13 @@
 //! | input gradient | `gather` | the same with flipped, transposed weights; one sub-convolution for each phase of the stride |
 //! | input gradient, few channels | `scatter` | each dy pixel adds a kernel row of products to dx |
 //! | weight gradient | `weight_gradient` | dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k] |
+//! | weight gradient, many channels | `packed_weight_gradient` | the same from packed copies of x and dy |
 //! | all, every channel by itself | `depthwise` | no matrix product: the lanes are channels |
 //!
 //! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
 //! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
 
+mod ahead;
 mod border;
 mod dense;
 mod depthwise;
@@ -22,6 +24,7 @@ mod depthwise_gather;
 mod depthwise_weight_gradient;
 mod gather;
 mod layout;
+mod packed_weight_gradient;
 mod scatter;
 mod tile;
 mod weight_gradient;

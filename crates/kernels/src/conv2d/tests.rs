@@ -46,6 +46,11 @@ fn cases() -> Vec<(usize, Conv2dShape)> {
         (3, Conv2dShape { kernel: [3, 1], padding: [1, 0, 1, 0], ..shape([5, 9, 130], 3, 1) }),
         (1, Conv2dShape { padding: [9; 4], ..shape([2, 2, 2], 3, 3) }),
         (0, shape([4, 4, 3], 5, 3)),
+        (4, Conv2dShape { padding: [1; 4], stride: [2, 2], ..shape([13, 13, 64], 80, 3) }),
+        (3, Conv2dShape { padding: [2; 4], ..shape([17, 15, 64], 64, 5) }),
+        (9, Conv2dShape { stride: [2, 2], ..shape([13, 14, 256], 256, 1) }),
+        (5, Conv2dShape { padding: [2, 1, 0, 3], dilation: [2, 1], ..shape([7, 8, 80], 96, 3) }),
+        (32, shape([1, 1, 256], 272, 1)),
     ];
     cases.push((1, Conv2dShape { stride: [5, 5], ..shape([5, 5, 2], 2, 1) }));
     cases.extend(depthwise_cases());

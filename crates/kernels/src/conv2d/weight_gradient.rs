@@ -6,8 +6,11 @@
 //!
 //! The batch is cut into chunks of images by shape alone; each chunk sums into its own copy of dw, and the copies are
 //! added in order. So the bits do not depend on the number of threads. Large weights are cut by panel instead.
+//!
+//! Where channels are many, `packed_weight_gradient` takes over.
 
 use super::layout::Panels;
+use super::packed_weight_gradient::Packed;
 use super::tile::{self, ReductionJob};
 use super::{Conv2d, Conv2dShape, border};
 use crate::simd::{Kernel, Simd};
@@ -97,6 +100,9 @@ fn scratch_pieces(convolution: &Conv2d, cut: Cut) -> [usize; 2] {
 
 pub(super) fn scratch_len(convolution: &Conv2d, batch: usize, threads: usize) -> usize {
     let cut = cut(convolution, batch);
+    if let Some(packed) = Packed::choose(convolution, batch, cut.chunks) {
+        return packed.scratch_len(threads);
+    }
     let [copy, gradients] = scratch_pieces(convolution, cut);
     threads * copy + cut.chunks * gradients
 }
@@ -117,6 +123,9 @@ pub(super) fn run(
         return;
     }
     let cut = cut(convolution, x.n());
+    if let Some(packed) = Packed::choose(convolution, x.n(), cut.chunks) {
+        return packed.run(context, x, dy, dweight, dbias, scratch);
+    }
     let [copy_len, gradients_len] = scratch_pieces(convolution, cut);
     let threads = context.pool.threads();
     assert!(

@@ -14,32 +14,27 @@
 //! copies are added in order. Large ones are cut by channels: all threads transform a block together, then share its
 //! cells. Both by shape alone, so the bits do not depend on the number of threads.
 
+mod block;
+
+use super::ahead::Ahead;
 use super::layout::Panels;
-use super::tile::{Reduction, ReductionJob};
+use super::packed_weight_gradient::GROUP;
 use super::weight_gradient::add_chunks;
-use super::winograd_transform::{
-    FREQUENCIES, INPUTS, OUTPUTS, input_line, output_gradient_line, weight_gradient_line,
-};
+use super::winograd_transform::{FREQUENCIES, OUTPUTS};
 use super::{Conv2d, Conv2dShape};
-use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Context, Isa, View4};
+use block::{Multiply, Transform};
 use std::ops::Range;
-
-/// Input channels of a cell.
-const GROUP: usize = 16;
 
 /// Floats between the frequencies of V, Z and the sums, so that their lines fall into different sets of the cache.
 const GAP: usize = 16;
 
-/// Floats of a cache line.
-const LINE: usize = 16;
+/// Tiles below which direct summation is faster: the sums of few are transformed too often.
+const FEWEST_TILES: usize = 8;
 
-/// Channels below which transforming costs more than multiplying.
-const FEWEST_CHANNELS: usize = 32;
-
-/// Tiles below which direct summation is faster.
-const FEWEST_TILES: usize = 64;
+/// Output pixels of a tile, of sixteen, on the average: with fewer, as on maps of 2 x 2, direct summation is faster.
+const FEWEST_PIXELS_A_TILE: usize = 6;
 
 /// Chunks, each with its own copy of dw: enough for as many threads, few enough to be added quickly.
 const CHUNKS: Range<usize> = 8..17;
@@ -93,14 +88,14 @@ struct Pieces {
 }
 
 impl WeightGradient {
-    /// The weight gradient in this form, if it has one and if it pays for a batch: 3 x 3 kernels of stride 1 with
-    /// channels enough, a multiple of 16 on both sides, and tiles enough.
+    /// The weight gradient in this form, if it has one and if it pays for a batch: 3 x 3 kernels of stride 1 with a
+    /// multiple of 16 channels on both sides, and tiles enough.
     pub fn choose(convolution: &Conv2d, batch: usize) -> Option<Self> {
         let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
             convolution.shape;
         let [oh, ow, _] = convolution.output;
         let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1;
-        let whole = |channels: usize| channels >= FEWEST_CHANNELS && channels.is_multiple_of(GROUP);
+        let whole = |channels: usize| channels.is_multiple_of(GROUP);
         if !fits || !whole(c) || !whole(filters) {
             return None;
         }
@@ -113,7 +108,8 @@ impl WeightGradient {
             output: [oh, ow],
             origin: [top, left],
         };
-        (gradient.total(batch) >= FEWEST_TILES).then_some(gradient)
+        let dense = oh * ow >= FEWEST_PIXELS_A_TILE * gradient.total(1);
+        (dense && gradient.total(batch) >= FEWEST_TILES).then_some(gradient)
     }
 
     /// Rows and columns of tiles.
@@ -368,298 +364,5 @@ impl Block<'_> {
         let [rows, columns] = self.pass.gradient.grid();
         let tile = self.first + place;
         [tile / (rows * columns), tile / columns % rows * OUTPUTS, tile % columns * OUTPUTS]
-    }
-}
-
-/// Cache lines of a tensor that the next block reads, fetched while this one is multiplied: its transforms would wait
-/// for each line, since they jump from row to row.
-struct Ahead {
-    next: *const f32,
-    /// Lines of a pixel, and those from `next` to the pixel's end.
-    lines: usize,
-    rest: usize,
-    /// Floats from a pixel's end to the next pixel.
-    skip: usize,
-    /// Lines to fetch, and how many of them at once.
-    count: usize,
-    step: usize,
-}
-
-impl Ahead {
-    /// The share of one of `cells` cells in some pixels, to be fetched in `steps` steps.
-    fn new(view: &View4, pixels: Range<usize>, [cell, cells]: [usize; 2], steps: usize) -> Self {
-        let lines = view.c() / LINE;
-        let all = pixels.len() * lines;
-        let (first, end) = (all * cell / cells, all * (cell + 1) / cells);
-        Self {
-            next: view.pixel(pixels.start + first / lines).wrapping_add(first % lines * LINE),
-            lines,
-            rest: lines - first % lines,
-            skip: view.ld() - view.c(),
-            count: end - first,
-            step: (end - first).div_ceil(steps),
-        }
-    }
-
-    #[inline(always)]
-    fn fetch<S: Simd>(&mut self, simd: S) {
-        let now = self.count.min(self.step);
-        self.count -= now;
-        for _ in 0..now {
-            simd.prefetch(self.next);
-            self.next = self.next.wrapping_add(LINE);
-            self.rest -= 1;
-            if self.rest == 0 {
-                self.next = self.next.wrapping_add(self.skip);
-                self.rest = self.lines;
-            }
-        }
-    }
-}
-
-/// Pointers to SIZE x SIZE pixels of an image from `start` on, and to zeros where there is no pixel.
-#[inline(always)]
-fn pixels<const SIZE: usize>(
-    view: &View4,
-    zeros: *const f32,
-    image: usize,
-    start: [usize; 2],
-) -> [[*const f32; SIZE]; SIZE] {
-    let mut pixels = [[zeros; SIZE]; SIZE];
-    for i in 0..SIZE {
-        for j in 0..SIZE {
-            // A position before the first is a huge number.
-            let at = [start[0].wrapping_add(i), start[1].wrapping_add(j)];
-            if at[0] < view.h() && at[1] < view.w() {
-                pixels[i][j] = view.pixel((image * view.h() + at[0]) * view.w() + at[1]);
-            }
-        }
-    }
-    pixels
-}
-
-/// V and Z of a block for some units: first the groups of input channels, then the panels of output channels.
-struct Transform<'a> {
-    block: &'a Block<'a>,
-    units: Range<usize>,
-}
-
-impl Kernel for Transform<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { block, units } = self;
-        let WeightGradient { panels, channels: [c, _], .. } = block.pass.gradient;
-        let groups = c / GROUP;
-        let inputs = units.start * GROUP..units.end.min(groups) * GROUP;
-        let columns = |unit: usize| (unit.max(groups) - groups) * panels.width;
-        let outputs = columns(units.start)..columns(units.end);
-        if let (false, Some(dbias)) = (block.accumulate, block.dbias) {
-            // SAFETY: the bias has a float for each output channel; these are this part's.
-            unsafe { std::slice::from_raw_parts_mut(dbias.add(outputs.start), outputs.len()) }.fill(0.0);
-        }
-        for place in 0..block.count {
-            if !inputs.is_empty() {
-                simd.enter(TransformInput { block, place, channels: inputs.clone() });
-            }
-            if !outputs.is_empty() {
-                simd.enter(TransformGradient { block, place, channels: outputs.clone() });
-            }
-        }
-    }
-}
-
-/// V of one tile, for some channels.
-struct TransformInput<'a> {
-    block: &'a Block<'a>,
-    place: usize,
-    channels: Range<usize>,
-}
-
-impl Kernel for TransformInput<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { block, place, channels } = self;
-        let [image, row, column] = block.tile(place);
-        let [top, left] = block.pass.gradient.origin;
-        let start = [row.wrapping_sub(top), column.wrapping_sub(left)];
-        let pixels = pixels::<INPUTS>(&block.pass.x, block.pass.zeros.as_ptr(), image, start);
-        for channel in channels.step_by(S::LANES) {
-            let mut columns = [[simd.zero(); INPUTS]; INPUTS];
-            for j in 0..INPUTS {
-                // SAFETY: each pointer is to a pixel of x or to zeros, both of `c` floats, a multiple of LANES.
-                let d = [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(pixels[i][j].add(channel)) });
-                columns[j] = input_line(simd, d);
-            }
-            let to = channel / GROUP * FREQUENCIES * block.v_step + place * GROUP + channel % GROUP;
-            for i in 0..INPUTS {
-                let line = input_line(simd, [0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
-                for j in 0..INPUTS {
-                    // SAFETY: V has GROUP floats for each tile of each frequency of each group.
-                    unsafe { simd.store(block.v.add(to + (i * INPUTS + j) * block.v_step), line[j]) };
-                }
-            }
-        }
-    }
-}
-
-/// Z of one tile, for some channels, and its share of the bias gradient.
-struct TransformGradient<'a> {
-    block: &'a Block<'a>,
-    place: usize,
-    channels: Range<usize>,
-}
-
-impl Kernel for TransformGradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { block, place, channels } = self;
-        let [image, row, column] = block.tile(place);
-        let width = block.pass.gradient.panels.width;
-        let pixels = pixels::<OUTPUTS>(&block.pass.dy, block.pass.zeros.as_ptr(), image, [row, column]);
-        for channel in channels.step_by(S::LANES) {
-            let mut columns = [[simd.zero(); INPUTS]; OUTPUTS];
-            let mut sum = simd.zero();
-            for j in 0..OUTPUTS {
-                // SAFETY: each pointer is to a pixel of dy or to zeros, both of `k` floats, a multiple of LANES.
-                let z = [0, 1, 2, 3].map(|i| unsafe { simd.load(pixels[i][j].add(channel)) });
-                sum = simd.add(sum, simd.add(simd.add(z[0], z[1]), simd.add(z[2], z[3])));
-                columns[j] = output_gradient_line(simd, z);
-            }
-            if let Some(dbias) = block.dbias {
-                // SAFETY: the bias has k floats, a multiple of LANES, and these belong to this part.
-                unsafe { simd.store(dbias.add(channel), simd.add(simd.load(dbias.add(channel)), sum)) };
-            }
-            let to = channel / width * FREQUENCIES * block.z_step + place * width + channel % width;
-            for i in 0..INPUTS {
-                let line = output_gradient_line(simd, [0, 1, 2, 3].map(|j| columns[j][i]));
-                for j in 0..INPUTS {
-                    // SAFETY: Z has a panel's width of floats for each tile of each frequency of each panel.
-                    unsafe { simd.store(block.z.add(to + (i * INPUTS + j) * block.z_step), line[j]) };
-                }
-            }
-        }
-    }
-}
-
-/// Some cells of the weight gradient, from V and Z of a block.
-struct Multiply<'a> {
-    block: &'a Block<'a>,
-    cells: Range<usize>,
-    /// The sums of a cell, `[frequency][input channel][output channel]`.
-    sums: *mut f32,
-}
-
-impl Kernel for Multiply<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        match self.block.pass.gradient.panels.width / S::LANES {
-            1 => self.each::<S, 1>(simd),
-            2 => self.each::<S, 2>(simd),
-            _ => self.each::<S, 3>(simd),
-        }
-    }
-}
-
-impl Multiply<'_> {
-    #[inline(always)]
-    fn each<S: Simd, const NV: usize>(&self, simd: S) {
-        let Pass { gradient, cut, .. } = self.block.pass;
-        let (groups, count) = (gradient.channels[0] / GROUP, gradient.panels.count);
-        for cell in self.cells.clone() {
-            let (panels, group) = (cell / groups * cut.panels, cell % groups);
-            let mut ahead = self.block.ahead(cell);
-            for panel in panels..(panels + cut.panels).min(count) {
-                self.sum::<S, NV>(simd, group, panel, &mut ahead);
-                simd.enter(TransformSums { block: self.block, group, panel, sums: self.sums });
-            }
-        }
-    }
-
-    /// The 36 sums over the block's tiles.
-    #[inline(always)]
-    fn sum<S: Simd, const NV: usize>(&self, simd: S, group: usize, panel: usize, ahead: &mut [Ahead; 2]) {
-        let block = self.block;
-        let width = NV * S::LANES;
-        for index in 0..FREQUENCIES {
-            ahead.iter_mut().for_each(|ahead| ahead.fetch(simd));
-            let mut job = ReductionJob {
-                x: block.v.wrapping_add((group * FREQUENCIES + index) * block.v_step),
-                x_group: 0,
-                x_step: [0, 0, GROUP],
-                dy: block.z.wrapping_add((panel * FREQUENCIES + index) * block.z_step),
-                dy_step: width,
-                images: 1,
-                rows: 1,
-                columns: block.count,
-                channel_count: width,
-                sums: self.sums.wrapping_add(index * (GROUP * width + GAP)),
-                sums_group: 0,
-                accumulate: false,
-            };
-            macro_rules! tiles {
-                ($($elements:literal)*) => {{
-                    $(simd.enter(Reduction::<1, $elements, NV>(job));
-                    job.x = job.x.wrapping_add($elements);
-                    job.sums = job.sums.wrapping_add($elements * width);)*
-                    let _ = job;
-                }};
-            }
-            match (S::REGISTERS, NV) {
-                (32, 1) => tiles!(16),
-                (32, _) => tiles!(8 8),
-                (_, 1) => tiles!(8 8),
-                (_, _) => tiles!(6 5 5),
-            }
-        }
-    }
-}
-
-/// dw of a cell from its sums.
-struct TransformSums<'a> {
-    block: &'a Block<'a>,
-    group: usize,
-    panel: usize,
-    sums: *const f32,
-}
-
-impl Kernel for TransformSums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { block, group, panel, sums } = self;
-        let WeightGradient { panels, channels: [c, _], .. } = block.pass.gradient;
-        let step = GROUP * panels.width + GAP;
-        let cell = block.dweight.wrapping_add(panels.start(0, panel) + group * GROUP * panels.width);
-        for at in (0..GROUP * panels.width).step_by(S::LANES) {
-            let mut columns = [[simd.zero(); 3]; INPUTS];
-            for j in 0..INPUTS {
-                // SAFETY: the sums have a cell's floats for each frequency.
-                let u =
-                    [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(sums.add((i * INPUTS + j) * step + at)) });
-                columns[j] = weight_gradient_line(simd, u);
-            }
-            for i in 0..3 {
-                let line = weight_gradient_line(simd, [0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
-                for j in 0..3 {
-                    let to = cell.wrapping_add((i * 3 + j) * c * panels.width + at);
-                    // SAFETY: a panel has nine taps of `c` rows of its width, and each cell belongs to one part.
-                    unsafe {
-                        simd.store(
-                            to,
-                            if block.accumulate { simd.add(simd.load(to), line[j]) } else { line[j] },
-                        );
-                    }
-                }
-            }
-        }
     }
 }
