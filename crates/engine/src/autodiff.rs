@@ -12,6 +12,7 @@
 
 use crate::error::{GraphError, Result};
 use crate::instruction::{Access, Algorithm, Instruction, Mask};
+use crate::network::ConvolutionLayer;
 use crate::op::Function;
 use crate::program::{Extent, Kind, Program, ValueId};
 use fovea_kernels::Activation;
@@ -82,11 +83,14 @@ impl Backward {
             Instruction::Convolution { layer, x, y, activation, .. } => {
                 let Some(dy) = self.masked_gradient(*y, *activation) else { return };
                 let (layer, x) = (Arc::clone(layer), *x);
-                self.emit(Instruction::ConvolutionBackwardWeight { layer: Arc::clone(&layer), x, dy });
+                self.emit(Instruction::ConvolutionBackwardWeight {
+                    layer: Arc::clone(&layer),
+                    x,
+                    dy,
+                    winograd: None,
+                });
                 self.contribute(x, |backward, dx| {
-                    let extent = Extent::Fixed(layer.kernel.gradient_weight_len());
-                    let packed = backward.program.value(&layer.name, Kind::GradientWeight, extent);
-                    backward.emit(Instruction::PackGradientWeight { layer: Arc::clone(&layer), packed });
+                    let packed = backward.pack_gradient_weight(&layer);
                     let algorithm = Algorithm::Direct;
                     backward.emit(Instruction::ConvolutionBackwardInput { layer, dy, packed, dx, algorithm });
                 });
@@ -203,6 +207,16 @@ impl Backward {
         self.contribute(x, |backward, dx| {
             backward.emit(Instruction::BatchNormBackwardInput { layer, x, dy, mask, statistics, dx });
         });
+    }
+
+    /// Packs a layer's weight for its input gradient, if that reads it so.
+    fn pack_gradient_weight(&mut self, layer: &Arc<ConvolutionLayer>) -> Option<ValueId> {
+        layer.kernel.packs_gradient_weight().then(|| {
+            let extent = Extent::Fixed(layer.kernel.gradient_weight_len());
+            let packed = self.program.value(&layer.name, Kind::GradientWeight, extent);
+            self.emit(Instruction::PackGradientWeight { layer: Arc::clone(layer), packed });
+            packed
+        })
     }
 
     fn emit(&mut self, instruction: Instruction) {
@@ -323,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_backward_program_of_lenet5_is_the_textbooks() {
-        let dense = ["denseBackwardWeight", "packGradientWeight", "denseBackwardInput"];
+        let dense = ["denseBackwardWeight", "denseBackwardInput"];
         let mut expected = dense.to_vec();
         for _ in 0..2 {
             expected.push("reluBackward");
@@ -339,7 +353,7 @@ mod tests {
         let graph = chain([4, 4, 1], &[op("tanh"), max_pool(2), conv(2, [1, 1]), op("flatten"), dense(3)]);
         let names = backward(&graph);
         assert!(!names.contains(&"tanhBackward") && !names.contains(&"maxPoolBackward"), "{names:?}");
-        assert_eq!(names.iter().filter(|&&name| name == "packGradientWeight").count(), 1);
+        assert_eq!(names.iter().filter(|&&name| name.ends_with("BackwardInput")).count(), 1);
     }
 
     #[test]

@@ -132,10 +132,13 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
             };
             winograd.transform_weight(context, weight, memory.floats_mut(transformed));
         }
-        Instruction::ConvolutionBackwardWeight { ref layer, x, dy } => {
+        Instruction::ConvolutionBackwardWeight { ref layer, x, dy, ref winograd } => {
             let (dweight, dbias) = parameters_mut(layer, step.gradients);
             let (x, dy, scratch) = (memory.view(x), memory.view(dy), memory.scratch(index));
-            layer.kernel.backward_weight(context, x, dy, dweight, dbias, scratch);
+            match winograd {
+                Some(winograd) => winograd.run(context, x, dy, dweight, dbias, scratch),
+                None => layer.kernel.backward_weight(context, x, dy, dweight, dbias, scratch),
+            }
         }
         Instruction::PackGradientWeight { ref layer, packed } => {
             let (weight, _) = parameters(layer, step.parameters);
@@ -150,7 +153,11 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
                 }
                 // A session keeps no weights for gradients: they change with every step.
                 Algorithm::Direct | Algorithm::WinogradKept(_) => {
-                    layer.kernel.backward_input(context, dy, memory.floats(packed), dx, scratch);
+                    let weight = match packed {
+                        Some(packed) => memory.floats(packed),
+                        None => parameters(layer, step.parameters).0,
+                    };
+                    layer.kernel.backward_input(context, dy, weight, dx, scratch);
                 }
             }
         }

@@ -266,9 +266,12 @@ impl Session {
         let (mut algorithm, mut flops) = (String::new(), 0);
         let name = match convolution(instruction) {
             Some((layer, pass)) => {
-                algorithm = match instruction.algorithm().and_then(Algorithm::winograd) {
-                    Some(winograd) => winograd.algorithm(),
-                    None => pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass)),
+                algorithm = match (instruction, instruction.algorithm().and_then(Algorithm::winograd)) {
+                    (Instruction::ConvolutionBackwardWeight { winograd: Some(winograd), .. }, _) => {
+                        winograd.algorithm()
+                    }
+                    (_, Some(winograd)) => winograd.algorithm(),
+                    (_, None) => pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass)),
                 };
                 flops = pass.map_or(0, |_| 2 * layer.mult_adds * plan.batch as u64);
                 let weight = weight_shape(layer.kernel.shape()).to_vec();

@@ -7,7 +7,7 @@ use crate::network::{BatchNormLayer, ConvolutionLayer};
 use crate::op::Function;
 use crate::program::ValueId;
 use fovea_kernels::Activation;
-use fovea_kernels::conv2d::winograd::Winograd;
+use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d};
 use std::sync::Arc;
@@ -37,22 +37,23 @@ pub(crate) enum Instruction {
         activation: Activation,
         algorithm: Algorithm,
     },
-    /// The gradients of weight and bias.
+    /// The gradients of weight and bias, directly or by Winograd's algorithm.
     ConvolutionBackwardWeight {
         layer: Arc<ConvolutionLayer>,
         x: ValueId,
         dy: ValueId,
+        winograd: Option<Arc<WeightGradient>>,
     },
     /// The weight in the order that the next instruction reads.
     PackGradientWeight {
         layer: Arc<ConvolutionLayer>,
         packed: ValueId,
     },
-    /// The gradient of x.
+    /// The gradient of x, by the packed weight if there is one, else by the weight itself.
     ConvolutionBackwardInput {
         layer: Arc<ConvolutionLayer>,
         dy: ValueId,
-        packed: ValueId,
+        packed: Option<ValueId>,
         dx: ValueId,
         algorithm: Algorithm,
     },
@@ -326,7 +327,7 @@ impl Instruction {
             Self::ConvolutionBackwardWeight { x, dy, .. } => (operands([x, dy], []), operands([], [])),
             Self::PackGradientWeight { packed, .. } => (operands([], []), operands([packed], [])),
             Self::ConvolutionBackwardInput { dy, packed, dx, ref algorithm, .. } => {
-                (operands([dy, algorithm.weight().unwrap_or(packed)], []), operands([dx], []))
+                (operands([dy], [algorithm.weight().or(packed)]), operands([dx], []))
             }
             Self::TransformWeight { packed, transformed, .. } => {
                 (operands([], [packed]), operands([transformed], []))

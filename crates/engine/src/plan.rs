@@ -161,6 +161,9 @@ fn scratch_len(program: &Program, instruction: &Instruction, batch: usize, threa
             let [h, w, c] = program.shape(x);
             return batch_norm::scratch_len([batch, h, w, c]);
         }
+        Instruction::ConvolutionBackwardWeight { winograd: Some(ref winograd), .. } => {
+            return winograd.scratch_len(batch, threads);
+        }
         Instruction::Convolution { ref layer, .. } => (layer, Pass::Forward),
         Instruction::ConvolutionBackwardInput { ref layer, .. } => (layer, Pass::BackwardInput),
         Instruction::ConvolutionBackwardWeight { ref layer, .. } => (layer, Pass::BackwardWeight),

@@ -8,7 +8,7 @@ use crate::instruction::{Algorithm, Instruction};
 use crate::network::ConvolutionLayer;
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use fovea_kernels::conv2d::Pass;
-use fovea_kernels::conv2d::winograd::{Weights, Winograd};
+use fovea_kernels::conv2d::winograd::{WeightGradient, Weights, Winograd};
 use std::sync::Arc;
 
 /// Chooses for a program of `mode` and a batch of images.
@@ -35,8 +35,11 @@ pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
                 let chosen =
                     Winograd::choose(&layer.kernel, Pass::BackwardInput, batch, weights).map(Arc::new);
                 if let Some(winograd) = chosen {
-                    *algorithm = transformed(program, Arc::clone(layer), winograd, Some(*packed));
+                    *algorithm = transformed(program, Arc::clone(layer), winograd, *packed);
                 }
+            }
+            Instruction::ConvolutionBackwardWeight { layer, winograd, .. } => {
+                *winograd = WeightGradient::choose(&layer.kernel, batch).map(Arc::new);
             }
             _ => {}
         }

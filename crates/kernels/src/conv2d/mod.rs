@@ -277,6 +277,12 @@ impl Conv2d {
         });
     }
 
+    /// Whether [`Self::backward_input`] reads packed weights; if not, it reads the weights as they are, and packing only
+    /// copies them.
+    pub fn packs_gradient_weight(&self) -> bool {
+        self.input_gradient != InputGradient::Dense
+    }
+
     /// Floats of what [`Self::pack_gradient_weight`] writes.
     pub fn gradient_weight_len(&self) -> usize {
         match self.input_gradient {
@@ -391,7 +397,7 @@ impl Conv2d {
 
     /// dx, overwritten: the gradient of the loss by x.
     ///
-    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`], dx `[n, h, w, c]`.
+    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`] where [`Self::packs_gradient_weight`], dx `[n, h, w, c]`.
     ///
     /// # Panics
     /// As [`Self::forward`].
