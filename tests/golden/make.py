@@ -86,6 +86,9 @@ CONVOLUTIONS = {
     "depthwise": (1, (8, 7, 19), 19, 3, 1, (1, 1, 1, 1), 1, 19),
     "depthwise-stride-2-same": (2, (8, 8, 16), 16, 3, 2, (0, 1, 1, 0), 1, 16),
     "depthwise-multiplier-2": (1, (6, 5, 6), 12, 3, 1, (1, 1, 1, 1), 1, 6),
+    "depthwise-of-several-strips": (1, (15, 9, 5), 5, 3, 1, (2, 0, 1, 3), 1, 5),
+    "depthwise-5x5-stride-2": (1, (9, 10, 17), 17, 5, 2, (2, 2, 2, 2), 1, 17),
+    "depthwise-dilation-2": (1, (7, 8, 6), 6, 3, 1, (2, 2, 2, 2), 2, 6),
 }
 
 

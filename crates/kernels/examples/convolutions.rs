@@ -1,7 +1,8 @@
 //! Percent of the FMA peak that each pass of a convolution reaches, on one thread and on all.
 //!
 //! `cargo run --release -p fovea-kernels --example convolutions [FILTER]`, `FOVEA_ISA` chooses the instruction set. The
-//! peak is measured beside every line, since a machine's clock changes from minute to minute.
+//! peak is measured beside every line, since a machine's clock changes from minute to minute. Depthwise convolutions are
+//! bound by memory: they show gigabytes of x and y a second instead.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 
@@ -37,6 +38,19 @@ const CASES: &[Case] = &[
     ("dense 9216>4096", 32, [1, 1, 9216], 4096, 1, 1, 0),
 ];
 
+/// Name, input height and width, channels, stride: those of MobileNet, batch 16, 3 x 3.
+const DEPTHWISE: &[(&str, usize, usize, usize)] = &[
+    ("depthwise 32@112", 112, 32, 1),
+    ("depthwise s2 64@112", 112, 64, 2),
+    ("depthwise 128@56", 56, 128, 1),
+    ("depthwise s2 128@56", 56, 128, 2),
+    ("depthwise 256@28", 28, 256, 1),
+    ("depthwise s2 256@28", 28, 256, 2),
+    ("depthwise 512@14", 14, 512, 1),
+    ("depthwise s2 512@14", 14, 512, 2),
+    ("depthwise 1024@7", 7, 1024, 1),
+];
+
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     let isa = Isa::detect().unwrap();
@@ -46,7 +60,7 @@ fn main() {
         print!("{:16}", case.0);
         for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
             for pool in &pools {
-                let (percent, microseconds) = measure(case, pass, Context { isa, pool });
+                let (percent, microseconds) = measure(shape(case), case.1, pass, Context { isa, pool });
                 print!("  {percent:5.1} ({microseconds:8.1})");
             }
             print!(" |");
@@ -65,6 +79,21 @@ fn main() {
         }
         println!();
     }
+    for &(name, size, channels, stride) in DEPTHWISE.iter().filter(|case| case.0.contains(&filter)) {
+        let case = (name, 16, [size, size, channels], channels, 3, stride, 1);
+        let shape = Conv2dShape { groups: channels, ..shape(&case) };
+        let floats = 16 * channels * (size * size + (size / stride).pow(2));
+        print!("{name:20}");
+        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+            for pool in &pools {
+                let (_, microseconds) = measure(shape, 16, pass, Context { isa, pool });
+                let rate = (floats * size_of::<f32>()) as f64 / microseconds / 1e3;
+                print!("  {rate:5.1} GB/s ({microseconds:8.1})");
+            }
+            print!(" |");
+        }
+        println!();
+    }
 }
 
 fn shape(&(_, _, input, filters, kernel, stride, padding): &Case) -> Conv2dShape {
@@ -80,10 +109,9 @@ fn shape(&(_, _, input, filters, kernel, stride, padding): &Case) -> Conv2dShape
 }
 
 /// Percent of peak and microseconds of one pass: the best of about 50 ms.
-fn measure(case: &Case, pass: Pass, context: Context) -> (f64, f64) {
-    let (&(_, batch, input, ..), shape) = (case, shape(case));
+fn measure(shape: Conv2dShape, batch: usize, pass: Pass, context: Context) -> (f64, f64) {
     let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
+    let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
     let (mut x, mut y) = (values(batch * h * w * c), values(batch * oh * ow * k));
     let mut weight = values(convolution.weight_len());
     let mut packed = values(convolution.gradient_weight_len());

@@ -17,13 +17,29 @@ use super::gather::{self, Phase, Tap};
 use super::layout::Panels;
 use super::{Conv2dShape, Isa, Pass, depthwise_weight_gradient};
 
-/// The longest row of a tile, in pixels.
-pub(super) const MOST_COLUMNS: usize = 8;
+/// Runs a block for each `$index` from 0 up to a constant of at most 17, with the loop unrolled: the register tiles of
+/// depthwise convolutions are too large for the compiler to unroll by itself, and what is indexed by a loop's
+/// variable lies in memory.
+macro_rules! unroll {
+    ($index:ident < $end:expr, $body:block) => {
+        unroll!(@ $index, $end, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    };
+    (@ $index:ident, $end:expr, $body:block, $($value:literal)*) => {
+        $({
+            let $index: usize = $value;
+            if $index < $end $body
+        })*
+    };
+}
+pub(super) use unroll;
 
-/// Pixels of a tile's row, for maps of a width: seven divides the maps of networks for 224 pixels (112, 56, 28, 14, 7),
+/// The longest side of a tile or strip, in pixels.
+pub(super) const MOST_SIDE: usize = 8;
+
+/// Pixels of a tile's side, for maps of a size: seven divides the maps of networks for 224 pixels (112, 56, 28, 14, 7),
 /// eight those of networks for 32 and 256.
-pub(super) fn tile_columns(width: usize) -> usize {
-    if width.next_multiple_of(7) <= width.next_multiple_of(8) { 7 } else { 8 }
+pub(super) fn tile_side(size: usize) -> usize {
+    if size.next_multiple_of(7) <= size.next_multiple_of(8) { 7 } else { 8 }
 }
 
 /// An image whose pixels are asked for by addresses; outside of it everything is zero.
@@ -55,6 +71,18 @@ impl Image {
             }
         }
     }
+}
+
+/// Whether pixels are so far apart that all of them compete for a few sets of the first-level cache: it maps addresses
+/// that are a multiple of four kilobytes apart to the same set.
+pub(super) fn is_crowded(channels: usize) -> bool {
+    (channels * size_of::<f32>()).is_multiple_of(1024)
+}
+
+/// How many floats ahead a tile prefetches: what the tile `below` it reads, or its own channels after the next few, since a
+/// crowded cache keeps nothing for as long as a row of tiles takes.
+pub(super) fn ahead(channels: usize, below: usize) -> usize {
+    if is_crowded(channels) { 64 } else { below }
 }
 
 /// The upper left tap of a three by three kernel without gaps, if the taps are one, row by row.
@@ -157,13 +185,13 @@ impl Depthwise {
         }
     }
 
-    /// The register tile of a pass, for people: `depthwise 2x7x16`.
+    /// The register tile of a pass, for people: `depthwise 7x7x16`.
     pub fn algorithm(&self, pass: Pass) -> String {
         let lanes = self.isa.lanes();
         let [rows, columns] = match pass {
             Pass::Forward => self.forward().tile(),
             Pass::BackwardInput => self.backward_input().tile(),
-            Pass::BackwardWeight => [1, tile_columns(self.output[1])],
+            Pass::BackwardWeight => depthwise_weight_gradient::tile(self),
         };
         format!("depthwise {rows}x{columns}x{lanes}")
     }

@@ -1,18 +1,22 @@
 //! Forward pass and input gradient of a depthwise convolution.
 //!
-//! Both compute output pixels from windows of an input. A tile is one or two rows of seven or eight pixels; the
-//! addresses of the input pixels that it sees are computed once and serve all its channels, those outside the input
-//! pointing to zeros, and those of output pixels behind the end of a row to memory that nobody reads.
+//! Both compute output pixels from windows of an input. A tile is a row of seven or eight pixels; the addresses of the
+//! input pixels that it sees are computed once and serve all its channels, those outside the input pointing to zeros,
+//! and those of output pixels behind the end of a row to memory that nobody reads.
 //!
-//! | windows | tile in 32 registers | in 16 |
+//! | windows | tile | loads for 63 multiply-adds |
 //! |---|---|---|
-//! | 3 x 3, side by side | 2 x 7: 14 sums, 9 weights; 36 loads for 126 multiply-adds | 1 x 7: 7 sums, 3 weights |
-//! | 3 x 3, two apart | 1 x 7 | 1 x 7 |
-//! | any taps | 1 x 7: a load for each multiply-add | 1 x 7 |
+//! | 3 x 3, side by side, 32 registers | 3 x 7 sums of the output rows that an input row reaches, 9 weights | 9 |
+//! | 3 x 3, side by side, 16 registers | 1 x 7 sums, 3 weights | 27 |
+//! | 3 x 3, two apart | 1 x 7 sums, 9 or 3 weights | 45 |
+//! | any taps | 1 x 7 sums | 63 |
 //!
-//! While a tile is computed, what the tile below it will read first is prefetched.
+//! The first walks down a strip of rows and loads each input pixel once. That counts where a pixel's channels are a
+//! multiple of a kilobyte: then all pixels compete for a few sets of the first-level cache, and none stays there. While
+//! a strip is computed, what it or the strip below reads later is prefetched; without it, 112 x 112 x 32 takes 1.4 times
+//! as long.
 
-use super::depthwise::{Image, MOST_COLUMNS, corner_of_3x3, tile_columns};
+use super::depthwise::{Image, MOST_SIDE, ahead, corner_of_3x3, is_crowded, tile_side, unroll};
 use super::gather::{Phase, Tap};
 use super::tile;
 use crate::parts::Parts;
@@ -40,24 +44,33 @@ pub(super) struct Gather<'a> {
     pub output_step: [usize; 2],
 }
 
-/// Rows of a tile of neighbouring 3 x 3 windows.
-const fn tile_rows(registers: usize) -> usize {
-    if registers >= 32 { 2 } else { 1 }
+/// Rows of a strip in a crowded cache: with more, the outputs drive out the inputs.
+const CROWDED_ROWS: usize = 2;
+
+/// Whether the registers hold the sums of three rows.
+pub(super) const fn streams(registers: usize) -> bool {
+    registers >= 32
 }
 
 impl Gather<'_> {
-    /// Rows and columns of the tile.
+    /// Rows of a strip, and columns of its tiles.
     pub fn tile(&self) -> [usize; 2] {
-        let columns = self.phases.iter().map(|phase| phase.grid[1]).max().unwrap_or_default();
-        let square =
-            self.stride == [1, 1] && self.phases.iter().all(|phase| corner_of_3x3(&phase.taps).is_some());
-        [if square { tile_rows(tile::registers(self.isa)) } else { 1 }, tile_columns(columns)]
+        let largest =
+            |axis: usize| self.phases.iter().map(|phase| phase.grid[axis]).max().unwrap_or_default();
+        let squares = self.phases.iter().all(|phase| corner_of_3x3(&phase.taps).is_some());
+        let streams = squares && self.stride == [1, 1] && streams(tile::registers(self.isa));
+        let rows = match streams {
+            true if is_crowded(self.channels) => CROWDED_ROWS,
+            true => tile_side(largest(0)),
+            false => 1,
+        };
+        [rows, tile_side(largest(1))]
     }
 
     /// Floats of a thread's scratch memory: what surplus pixels write, and the generic tile's addresses.
     fn scratch_pieces(&self) -> [usize; 2] {
         let taps = self.phases.iter().map(|phase| phase.taps.len()).max().unwrap_or_default();
-        let words = taps * MOST_COLUMNS * size_of::<usize>() / size_of::<f32>();
+        let words = taps * MOST_SIDE * size_of::<usize>() / size_of::<f32>();
         [self.width.next_multiple_of(16), words.next_multiple_of(16)]
     }
 
@@ -155,7 +168,7 @@ struct Tile {
     bias: *const f32,
     relu: bool,
     channels: usize,
-    /// Floats from the last input rows that this tile reads to those that the tile below reads first.
+    /// How many floats behind an input that is read another is prefetched.
     ahead: usize,
 }
 
@@ -170,16 +183,20 @@ impl Kernel for Rows<'_> {
             for phase in self.gather.phases {
                 let rows = phase.grid[0].saturating_sub(first_row).min(self.tile_rows);
                 let strip = Strip { phase, image, first_row };
-                let (corner, columns) = (corner_of_3x3(&phase.taps), tile_columns(phase.grid[1]));
-                match (corner, self.gather.stride, columns, rows) {
-                    (_, _, _, 0) => {}
-                    (Some(corner), [1, 1], 7, 1) => self.squares::<S, 1, 7, 1>(simd, strip, corner),
-                    (Some(corner), [1, 1], 7, _) => self.squares::<S, 2, 7, 1>(simd, strip, corner),
-                    (Some(corner), [1, 1], _, 1) => self.squares::<S, 1, 8, 1>(simd, strip, corner),
-                    (Some(corner), [1, 1], _, _) => self.squares::<S, 2, 8, 1>(simd, strip, corner),
-                    (Some(corner), [2, 2], 7, _) => self.squares::<S, 1, 7, 2>(simd, strip, corner),
-                    (Some(corner), [2, 2], _, _) => self.squares::<S, 1, 8, 2>(simd, strip, corner),
-                    (_, _, 7, _) => self.any_taps::<S, 7>(simd, strip),
+                let (corner, columns) = (corner_of_3x3(&phase.taps), tile_side(phase.grid[1]));
+                match (corner, self.gather.stride, columns) {
+                    _ if rows == 0 => {}
+                    (Some(corner), [1, 1], 7) if streams(S::REGISTERS) => {
+                        self.stream::<S, 7>(simd, strip, rows, corner);
+                    }
+                    (Some(corner), [1, 1], _) if streams(S::REGISTERS) => {
+                        self.stream::<S, 8>(simd, strip, rows, corner);
+                    }
+                    (Some(corner), [1, 1], 7) => self.squares::<S, 7, 1>(simd, strip, corner),
+                    (Some(corner), [1, 1], _) => self.squares::<S, 8, 1>(simd, strip, corner),
+                    (Some(corner), [2, 2], 7) => self.squares::<S, 7, 2>(simd, strip, corner),
+                    (Some(corner), [2, 2], _) => self.squares::<S, 8, 2>(simd, strip, corner),
+                    (_, _, 7) => self.any_taps::<S, 7>(simd, strip),
                     _ => self.any_taps::<S, 8>(simd, strip),
                 }
             }
@@ -188,37 +205,66 @@ impl Kernel for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// A strip of ROWS rows whose pixels see 3 x 3 windows, STRIDE apart.
+    /// A strip of some rows whose pixels see neighbouring 3 x 3 windows.
     #[inline(always)]
-    fn squares<S: Simd, const ROWS: usize, const COLUMNS: usize, const STRIDE: usize>(
-        &self,
-        simd: S,
-        strip: Strip,
-        corner: Tap,
-    ) {
-        let seen = [(ROWS - 1) * STRIDE + 3, (COLUMNS - 1) * STRIDE + 3];
-        let mut inputs = [null(); 3 * (2 * MOST_COLUMNS + 1)];
-        let mut outputs = [null_mut(); 2 * MOST_COLUMNS];
+    fn stream<S: Simd, const COLUMNS: usize>(&self, simd: S, strip: Strip, rows: usize, corner: Tap) {
+        let seen = [rows + 2, COLUMNS + 2];
+        let mut inputs = [null(); (MOST_SIDE + 2) * (MOST_SIDE + 2)];
+        let mut outputs = [null_mut(); MOST_SIDE * MOST_SIDE];
         let image = self.image(strip.image);
         for column in (0..strip.phase.grid[1]).step_by(COLUMNS) {
-            let at = [strip.first_row * STRIDE, column * STRIDE];
-            let first = [at[0].wrapping_add_signed(corner.row), at[1].wrapping_add_signed(corner.column)];
+            let first =
+                [strip.first_row.wrapping_add_signed(corner.row), column.wrapping_add_signed(corner.column)];
             image.window(first, seen, &mut inputs);
-            for row in 0..ROWS {
+            for row in 0..rows {
                 let outputs = &mut outputs[row * COLUMNS..][..COLUMNS];
                 self.outputs(Strip { first_row: strip.first_row + row, ..strip }, column, outputs);
             }
-            let ahead = ROWS * STRIDE * self.gather.input[1] * self.input.ld();
+            let below = rows * self.gather.input[1] * self.input.ld();
+            let ahead = ahead(self.gather.channels, below);
             let tile = self.tile(strip.phase, inputs.as_ptr(), outputs.as_ptr(), ahead);
             let whole = tile.channels / S::LANES * S::LANES;
             // SAFETY: the tables have an address for each pixel that the tile sees and writes, each with all channels;
             // weights and bias are those of the convolution.
             unsafe {
                 for at in (0..whole).step_by(S::LANES) {
-                    square::<S, ROWS, COLUMNS, STRIDE>(simd, &tile, at, S::LANES);
+                    stream::<S, COLUMNS>(simd, &tile, rows, at, S::LANES);
                 }
                 if whole < tile.channels {
-                    square::<S, ROWS, COLUMNS, STRIDE>(simd, &tile, whole, tile.channels - whole);
+                    stream::<S, COLUMNS>(simd, &tile, rows, whole, tile.channels - whole);
+                }
+            }
+        }
+    }
+
+    /// A strip of one row whose pixels see 3 x 3 windows, STRIDE apart.
+    #[inline(always)]
+    fn squares<S: Simd, const COLUMNS: usize, const STRIDE: usize>(
+        &self,
+        simd: S,
+        strip: Strip,
+        corner: Tap,
+    ) {
+        let seen = [3, (COLUMNS - 1) * STRIDE + 3];
+        let mut inputs = [null(); 3 * (2 * MOST_SIDE + 1)];
+        let mut outputs = [null_mut(); MOST_SIDE];
+        let image = self.image(strip.image);
+        for column in (0..strip.phase.grid[1]).step_by(COLUMNS) {
+            let at = [strip.first_row * STRIDE, column * STRIDE];
+            let first = [at[0].wrapping_add_signed(corner.row), at[1].wrapping_add_signed(corner.column)];
+            image.window(first, seen, &mut inputs);
+            self.outputs(strip, column, &mut outputs[..COLUMNS]);
+            let below = STRIDE * self.gather.input[1] * self.input.ld();
+            let ahead = ahead(self.gather.channels, below);
+            let tile = self.tile(strip.phase, inputs.as_ptr(), outputs.as_ptr(), ahead);
+            let whole = tile.channels / S::LANES * S::LANES;
+            // SAFETY: as in `stream`.
+            unsafe {
+                for at in (0..whole).step_by(S::LANES) {
+                    square::<S, COLUMNS, STRIDE>(simd, &tile, at, S::LANES);
+                }
+                if whole < tile.channels {
+                    square::<S, COLUMNS, STRIDE>(simd, &tile, whole, tile.channels - whole);
                 }
             }
         }
@@ -228,9 +274,9 @@ impl Rows<'_> {
     #[inline(always)]
     fn any_taps<S: Simd, const COLUMNS: usize>(&self, simd: S, strip: Strip) {
         let (taps, stride) = (&strip.phase.taps, self.gather.stride);
-        // SAFETY: the scratch memory has room for MOST_COLUMNS addresses of each tap, and is this thread's alone.
+        // SAFETY: the scratch memory has room for MOST_SIDE addresses of each tap, and is this thread's alone.
         let inputs = unsafe { slice::from_raw_parts_mut(self.addresses, taps.len() * COLUMNS) };
-        let mut outputs = [null_mut(); MOST_COLUMNS];
+        let mut outputs = [null_mut(); MOST_SIDE];
         let image = self.image(strip.image);
         for column in (0..strip.phase.grid[1]).step_by(COLUMNS) {
             for (tap, inputs) in taps.iter().zip(inputs.chunks_exact_mut(COLUMNS)) {
@@ -243,7 +289,7 @@ impl Rows<'_> {
             self.outputs(strip, column, &mut outputs[..COLUMNS]);
             let tile = self.tile(strip.phase, inputs.as_ptr(), outputs.as_ptr(), 0);
             let whole = tile.channels / S::LANES * S::LANES;
-            // SAFETY: as in `squares`.
+            // SAFETY: as in `stream`.
             unsafe {
                 for at in (0..whole).step_by(S::LANES) {
                     any::<S, COLUMNS>(simd, &tile, taps.len(), at, S::LANES);
@@ -281,48 +327,78 @@ impl Rows<'_> {
     }
 }
 
-/// One vector of channels of ROWS x COLUMNS pixels that see 3 x 3 windows, STRIDE apart.
+/// One vector of channels of `rows` x COLUMNS pixels that see neighbouring 3 x 3 windows.
 ///
 /// # Safety
 /// The tile's tables have the addresses of all input pixels, row by row, and of all output pixels; they, the bias and
 /// each tap's weights have `at + lanes` floats, the weights a whole vector at `at`.
 #[inline(always)]
-unsafe fn square<S: Simd, const ROWS: usize, const COLUMNS: usize, const STRIDE: usize>(
+unsafe fn stream<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, rows: usize, at: usize, lanes: usize) {
+    // SAFETY: the caller vouches for every address.
+    unsafe {
+        let weights = tile.weights(simd, at);
+        let start = [tile.bias(simd, at, lanes); COLUMNS];
+        // The sums of the output rows that see an input row with the last, the middle and the first kernel row.
+        let [mut last, mut middle] = [start; 2];
+        for row_seen in 0..rows + 2 {
+            let mut first = start;
+            let inputs = tile.inputs.add(row_seen * (COLUMNS + 2));
+            unroll!(column_seen < COLUMNS + 2, {
+                let pointer = (*inputs.add(column_seen)).add(at);
+                if 0 < column_seen && column_seen <= COLUMNS {
+                    simd.prefetch(pointer.wrapping_add(tile.ahead));
+                }
+                let value = simd.load_up_to(pointer, lanes);
+                for tap in 0..3 {
+                    let column = column_seen.wrapping_sub(tap);
+                    if column < COLUMNS {
+                        last[column] = simd.mul_add(value, weights[6 + tap], last[column]);
+                        middle[column] = simd.mul_add(value, weights[3 + tap], middle[column]);
+                        first[column] = simd.mul_add(value, weights[tap], first[column]);
+                    }
+                }
+            });
+            if row_seen >= 2 {
+                tile.store(simd, (row_seen - 2) * COLUMNS, last, at, lanes);
+            }
+            (last, middle) = (middle, first);
+        }
+    }
+}
+
+/// One vector of channels of COLUMNS pixels that see 3 x 3 windows, STRIDE apart.
+///
+/// # Safety
+/// As [`stream`].
+#[inline(always)]
+unsafe fn square<S: Simd, const COLUMNS: usize, const STRIDE: usize>(
     simd: S,
     tile: &Tile,
     at: usize,
     lanes: usize,
 ) {
-    let [rows_seen, columns_seen] = [(ROWS - 1) * STRIDE + 3, (COLUMNS - 1) * STRIDE + 3];
+    let columns_seen = (COLUMNS - 1) * STRIDE + 3;
     // SAFETY: the caller vouches for every address.
     unsafe {
-        let mut weights = [simd.zero(); 9];
-        for tap in 0..9 {
-            weights[tap] = simd.load(tile.weight.add(tap * tile.width + at));
-        }
-        let mut sums = [[tile.bias(simd, at, lanes); COLUMNS]; ROWS];
-        for row_seen in 0..rows_seen {
-            for column_seen in 0..columns_seen {
-                let pointer = (*tile.inputs.add(row_seen * columns_seen + column_seen)).add(at);
-                if row_seen + ROWS * STRIDE >= rows_seen {
+        let weights = tile.weights(simd, at);
+        let mut sums = [tile.bias(simd, at, lanes); COLUMNS];
+        unroll!(row < 3, {
+            unroll!(column_seen < columns_seen, {
+                let pointer = (*tile.inputs.add(row * columns_seen + column_seen)).add(at);
+                if row + STRIDE >= 3 {
                     simd.prefetch(pointer.wrapping_add(tile.ahead));
                 }
                 let value = simd.load_up_to(pointer, lanes);
-                for row in 0..ROWS {
-                    for tap_column in 0..3 {
-                        let (below, right) =
-                            (row_seen.wrapping_sub(row * STRIDE), column_seen.wrapping_sub(tap_column));
-                        if below < 3 && right.is_multiple_of(STRIDE) && right / STRIDE < COLUMNS {
-                            let sum = &mut sums[row][right / STRIDE];
-                            *sum = simd.mul_add(value, weights[below * 3 + tap_column], *sum);
-                        }
+                for tap in 0..3 {
+                    let right = column_seen.wrapping_sub(tap);
+                    if right.is_multiple_of(STRIDE) && right / STRIDE < COLUMNS {
+                        let sum = &mut sums[right / STRIDE];
+                        *sum = simd.mul_add(value, weights[row * 3 + tap], *sum);
                     }
                 }
-            }
-        }
-        for row in 0..ROWS {
-            tile.store(simd, row * COLUMNS, sums[row], at, lanes);
-        }
+            });
+        });
+        tile.store(simd, 0, sums, at, lanes);
     }
 }
 
@@ -337,16 +413,30 @@ unsafe fn any<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, taps: usize, 
         let mut sums = [tile.bias(simd, at, lanes); COLUMNS];
         for tap in 0..taps {
             let weight = simd.load(tile.weight.add(tap * tile.width + at));
-            for column in 0..COLUMNS {
+            unroll!(column < COLUMNS, {
                 let pointer = (*tile.inputs.add(tap * COLUMNS + column)).add(at);
                 sums[column] = simd.mul_add(simd.load_up_to(pointer, lanes), weight, sums[column]);
-            }
+            });
         }
         tile.store(simd, 0, sums, at, lanes);
     }
 }
 
 impl Tile {
+    /// Some channels of nine taps' weights.
+    ///
+    /// # Safety
+    /// Each tap's weights have a whole vector at `at`.
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(&self, simd: S, at: usize) -> [S::Vector; 9] {
+        let mut weights = [simd.zero(); 9];
+        unroll!(tap < 9, {
+            // SAFETY: the caller vouches for it.
+            weights[tap] = unsafe { simd.load(self.weight.add(tap * self.width + at)) };
+        });
+        weights
+    }
+
     /// Some channels of the bias.
     ///
     /// # Safety
@@ -374,13 +464,11 @@ impl Tile {
         lanes: usize,
     ) {
         if self.relu {
-            for sum in &mut sums {
-                *sum = simd.max(simd.zero(), *sum);
-            }
+            unroll!(column < COLUMNS, { sums[column] = simd.max(simd.zero(), sums[column]) });
         }
-        for column in 0..COLUMNS {
+        unroll!(column < COLUMNS, {
             // SAFETY: the caller vouches for the addresses.
             unsafe { simd.store_up_to((*self.outputs.add(first + column)).add(at), sums[column], lanes) };
-        }
+        });
     }
 }

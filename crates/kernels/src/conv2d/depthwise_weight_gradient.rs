@@ -3,13 +3,17 @@
 //!
 //! A tile is a row of seven or eight pixels of dy and one vector of channels. Their gradients stay in registers while
 //! the input pixels that their windows see pass by, a kernel row after the other; an input pixel is loaded once for
-//! all windows that see it. The sums, few enough for the first-level cache, are loaded and stored by each tile.
+//! all windows of the tile that see it. Where there are registers for three such rows, a tile walks down a strip of
+//! rows, and each input pixel is loaded once in all. The sums, few enough for the first-level cache, are loaded and
+//! stored by each tile.
 //!
 //! The rows of the batch are cut into chunks by shape alone; each chunk has its own sums, which are added in order. So
 //! the bits do not depend on the number of threads.
 
-use super::depthwise::{Depthwise, Image, MOST_COLUMNS, corner_of_3x3, tile_columns};
+use super::depthwise::{Depthwise, Image, MOST_SIDE, ahead, corner_of_3x3, tile_side, unroll};
+use super::depthwise_gather::streams;
 use super::gather::Tap;
+use super::tile;
 use super::weight_gradient::add_chunks;
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
@@ -38,7 +42,19 @@ struct Cut {
     channel_ranges: usize,
 }
 
-/// Kernel taps, and floats of one chunk's sums: those of the taps, then that of the bias.
+/// Whether a tile walks down a strip of rows.
+fn walks_down(depthwise: &Depthwise) -> bool {
+    let squares = corner_of_3x3(&depthwise.forward[0].taps).is_some();
+    squares && depthwise.shape.stride == [1, 1] && streams(tile::registers(depthwise.isa))
+}
+
+/// Rows of a strip, and columns of its tiles.
+pub(super) fn tile(depthwise: &Depthwise) -> [usize; 2] {
+    let [rows, columns] = depthwise.output.map(tile_side);
+    [if walks_down(depthwise) { rows } else { 1 }, columns]
+}
+
+/// Floats of one chunk's sums: those of the taps, then that of the bias.
 fn sums_len(depthwise: &Depthwise) -> usize {
     let [kh, kw] = depthwise.shape.kernel;
     ((kh * kw + 1) * depthwise.width()).next_multiple_of(16)
@@ -55,7 +71,7 @@ fn cut(depthwise: &Depthwise, batch: usize) -> Cut {
 
 /// Floats of the zeros, of the sums of all chunks, and of a thread's addresses.
 fn scratch_pieces(depthwise: &Depthwise, batch: usize) -> [usize; 3] {
-    let words = depthwise.forward[0].taps.len() * MOST_COLUMNS * size_of::<usize>() / size_of::<f32>();
+    let words = depthwise.forward[0].taps.len() * MOST_SIDE * size_of::<usize>() / size_of::<f32>();
     let sums = cut(depthwise, batch).chunks * sums_len(depthwise);
     [depthwise.width().next_multiple_of(16), sums, words.next_multiple_of(16)]
 }
@@ -129,13 +145,13 @@ struct Rows<'a> {
 struct Tile {
     /// The input pixels; how many and in which order is the tile's own.
     x: *const *const f32,
-    /// A row of pixels of dy.
+    /// The pixels of dy, row by row.
     dy: *const *const f32,
     /// The first tap's sums.
     sums: *mut f32,
     /// Floats from a tap's sums to the next tap's.
     width: usize,
-    /// Floats from the last rows of x, and from the row of dy, to those that the tile below reads first.
+    /// How many floats behind a pixel of x, and of dy, that is read another is prefetched.
     ahead: [usize; 2],
 }
 
@@ -152,8 +168,10 @@ impl Kernel for Rows<'_> {
             // SAFETY: the sums of these channels are this part's, padded to whole vectors.
             unsafe { slice::from_raw_parts_mut(first, len) }.fill(0.0);
         }
-        let columns = tile_columns(self.depthwise.output[1]);
+        let columns = tile_side(self.depthwise.output[1]);
         match (corner_of_3x3(taps), shape.stride, columns) {
+            (Some(corner), [1, 1], 7) if streams(S::REGISTERS) => self.stream::<S, 7>(simd, corner),
+            (Some(corner), [1, 1], _) if streams(S::REGISTERS) => self.stream::<S, 8>(simd, corner),
             (Some(corner), [1, 1], 7) => self.squares::<S, 7, 1>(simd, corner),
             (Some(corner), [1, 1], _) => self.squares::<S, 8, 1>(simd, corner),
             (Some(corner), [2, 2], 7) => self.squares::<S, 7, 2>(simd, corner),
@@ -165,15 +183,51 @@ impl Kernel for Rows<'_> {
 }
 
 impl Rows<'_> {
+    /// All rows, where the windows are 3 x 3, side by side.
+    #[inline(always)]
+    fn stream<S: Simd, const COLUMNS: usize>(&self, simd: S, corner: Tap) {
+        let mut inputs = [null(); (MOST_SIDE + 2) * (MOST_SIDE + 2)];
+        let mut gradients = [null(); MOST_SIDE * MOST_SIDE];
+        let [oh, ow] = self.depthwise.output;
+        let (width, most_rows) = (self.depthwise.width(), tile_side(oh));
+        let mut next = self.rows.start;
+        while next < self.rows.end {
+            let (image, row) = (next / oh, next % oh);
+            let rows = (self.rows.end - next).min(oh - row).min(most_rows);
+            next += rows;
+            let [x, dy] = self.images(image);
+            let below = [rows * self.x.w() * self.x.ld(), rows * ow * self.dy.ld()];
+            let ahead = below.map(|below| ahead(self.x.c(), below));
+            for column in (0..ow).step_by(COLUMNS) {
+                let first = [row.wrapping_add_signed(corner.row), column.wrapping_add_signed(corner.column)];
+                x.window(first, [rows + 2, COLUMNS + 2], &mut inputs);
+                dy.window([row, column], [rows, COLUMNS], &mut gradients);
+                let tile = Tile { x: inputs.as_ptr(), dy: gradients.as_ptr(), sums: self.sums, width, ahead };
+                let Range { start, end } = self.channels;
+                let whole = start + (end - start) / S::LANES * S::LANES;
+                // SAFETY: the tables have an address for each pixel, each with all channels, and so have the sums.
+                unsafe {
+                    for at in (start..whole).step_by(S::LANES) {
+                        stream::<S, COLUMNS>(simd, &tile, rows, at, S::LANES);
+                    }
+                    if whole < end {
+                        stream::<S, COLUMNS>(simd, &tile, rows, whole, end - whole);
+                    }
+                }
+            }
+        }
+    }
+
     /// All rows, where the windows are 3 x 3, STRIDE apart.
     #[inline(always)]
     fn squares<S: Simd, const COLUMNS: usize, const STRIDE: usize>(&self, simd: S, corner: Tap) {
         let seen = [3, (COLUMNS - 1) * STRIDE + 3];
-        let mut inputs = [null(); 3 * (2 * MOST_COLUMNS + 1)];
-        let mut gradients = [null(); MOST_COLUMNS];
+        let mut inputs = [null(); 3 * (2 * MOST_SIDE + 1)];
+        let mut gradients = [null(); MOST_SIDE];
         let [oh, ow] = self.depthwise.output;
         let width = self.depthwise.width();
-        let ahead = [STRIDE * self.x.w() * self.x.ld(), ow * self.dy.ld()];
+        let below = [STRIDE * self.x.w() * self.x.ld(), ow * self.dy.ld()];
+        let ahead = below.map(|below| ahead(self.x.c(), below));
         for row in self.rows.clone() {
             let (image, row) = (row / oh, row % oh);
             let [x, dy] = self.images(image);
@@ -187,7 +241,7 @@ impl Rows<'_> {
                 let tile = Tile { x: inputs.as_ptr(), dy: gradients.as_ptr(), sums: self.sums, width, ahead };
                 let Range { start, end } = self.channels;
                 let whole = start + (end - start) / S::LANES * S::LANES;
-                // SAFETY: the tables have an address for each pixel, each with all channels, and so have the sums.
+                // SAFETY: as in `stream`.
                 unsafe {
                     for at in (start..whole).step_by(S::LANES) {
                         square::<S, COLUMNS, STRIDE>(simd, &tile, at, S::LANES);
@@ -203,9 +257,9 @@ impl Rows<'_> {
     /// All rows, where the windows are any taps.
     #[inline(always)]
     fn any_taps<S: Simd, const COLUMNS: usize>(&self, simd: S, taps: &[Tap]) {
-        // SAFETY: the scratch memory has room for MOST_COLUMNS addresses of each tap, and is this thread's alone.
+        // SAFETY: the scratch memory has room for MOST_SIDE addresses of each tap, and is this thread's alone.
         let inputs = unsafe { slice::from_raw_parts_mut(self.addresses, taps.len() * COLUMNS) };
-        let mut gradients = [null(); MOST_COLUMNS];
+        let mut gradients = [null(); MOST_SIDE];
         let ([oh, ow], stride) = (self.depthwise.output, self.depthwise.shape.stride);
         let width = self.depthwise.width();
         for row in self.rows.clone() {
@@ -224,7 +278,7 @@ impl Rows<'_> {
                 let tile = Tile { x, dy, sums: self.sums, width, ahead: [0, 0] };
                 for at in self.channels.clone().step_by(S::LANES) {
                     let lanes = (self.channels.end - at).min(S::LANES);
-                    // SAFETY: as in `squares`.
+                    // SAFETY: as in `stream`.
                     unsafe { any::<S, COLUMNS>(simd, &tile, taps.len(), at, lanes) };
                 }
             }
@@ -241,11 +295,52 @@ impl Rows<'_> {
     }
 }
 
-/// Adds one vector of channels of COLUMNS pixels to the sums of nine taps and of the bias.
+/// Adds one vector of channels of `rows` x COLUMNS pixels, whose windows are side by side, to the sums of nine taps and of
+/// the bias.
 ///
 /// # Safety
-/// The tile's tables have the addresses of the three rows of input pixels that the windows see, STRIDE apart, and of
-/// COLUMNS pixels of dy, each with `at + lanes` floats; each tap's sums and the bias's have a whole vector at `at`.
+/// The tile's tables have the addresses of all input pixels that the windows see, row by row, and of all pixels of dy,
+/// each with `at + lanes` floats; each tap's sums and the bias's have a whole vector at `at`.
+#[inline(always)]
+unsafe fn stream<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, rows: usize, at: usize, lanes: usize) {
+    // SAFETY: the caller vouches for every address.
+    unsafe {
+        let mut sums = [simd.zero(); 9];
+        unroll!(tap < 9, { sums[tap] = simd.load(tile.sums.add(tap * tile.width + at)) });
+        // The gradients of the rows that see an input row with the last, the middle and the first kernel row.
+        let [mut last, mut middle] = [[simd.zero(); COLUMNS]; 2];
+        for row_seen in 0..rows + 2 {
+            let mut first = [simd.zero(); COLUMNS];
+            if row_seen < rows {
+                first = tile.gradients::<S, COLUMNS>(simd, row_seen, at, lanes);
+                tile.add_bias(simd, 9, first, at);
+            }
+            let inputs = tile.x.add(row_seen * (COLUMNS + 2));
+            unroll!(column_seen < COLUMNS + 2, {
+                let pointer = (*inputs.add(column_seen)).add(at);
+                if 0 < column_seen && column_seen <= COLUMNS {
+                    simd.prefetch(pointer.wrapping_add(tile.ahead[0]));
+                }
+                let value = simd.load_up_to(pointer, lanes);
+                for tap in 0..3 {
+                    let column = column_seen.wrapping_sub(tap);
+                    if column < COLUMNS {
+                        sums[tap] = simd.mul_add(value, first[column], sums[tap]);
+                        sums[3 + tap] = simd.mul_add(value, middle[column], sums[3 + tap]);
+                        sums[6 + tap] = simd.mul_add(value, last[column], sums[6 + tap]);
+                    }
+                }
+            });
+            (last, middle) = (middle, first);
+        }
+        unroll!(tap < 9, { simd.store(tile.sums.add(tap * tile.width + at), sums[tap]) });
+    }
+}
+
+/// Adds one vector of channels of COLUMNS pixels, whose windows are STRIDE apart, to the sums of nine taps and of the bias.
+///
+/// # Safety
+/// As [`stream`], for one row.
 #[inline(always)]
 unsafe fn square<S: Simd, const COLUMNS: usize, const STRIDE: usize>(
     simd: S,
@@ -256,14 +351,14 @@ unsafe fn square<S: Simd, const COLUMNS: usize, const STRIDE: usize>(
     let columns_seen = (COLUMNS - 1) * STRIDE + 3;
     // SAFETY: the caller vouches for every address.
     unsafe {
-        let gradients = tile.gradients::<S, COLUMNS>(simd, at, lanes);
+        let gradients = tile.gradients::<S, COLUMNS>(simd, 0, at, lanes);
         tile.add_bias(simd, 9, gradients, at);
-        for row in 0..3 {
+        unroll!(row < 3, {
             let mut sums = [simd.zero(); 3];
             for tap in 0..3 {
                 sums[tap] = simd.load(tile.sums.add((row * 3 + tap) * tile.width + at));
             }
-            for column_seen in 0..columns_seen {
+            unroll!(column_seen < columns_seen, {
                 let pointer = (*tile.x.add(row * columns_seen + column_seen)).add(at);
                 if row + STRIDE >= 3 {
                     simd.prefetch(pointer.wrapping_add(tile.ahead[0]));
@@ -275,11 +370,11 @@ unsafe fn square<S: Simd, const COLUMNS: usize, const STRIDE: usize>(
                         sums[tap] = simd.mul_add(value, gradients[right / STRIDE], sums[tap]);
                     }
                 }
-            }
+            });
             for tap in 0..3 {
                 simd.store(tile.sums.add((row * 3 + tap) * tile.width + at), sums[tap]);
             }
-        }
+        });
     }
 }
 
@@ -291,41 +386,42 @@ unsafe fn square<S: Simd, const COLUMNS: usize, const STRIDE: usize>(
 unsafe fn any<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, taps: usize, at: usize, lanes: usize) {
     // SAFETY: the caller vouches for every address.
     unsafe {
-        let gradients = tile.gradients::<S, COLUMNS>(simd, at, lanes);
+        let gradients = tile.gradients::<S, COLUMNS>(simd, 0, at, lanes);
         tile.add_bias(simd, taps, gradients, at);
         for tap in 0..taps {
             let to = tile.sums.add(tap * tile.width + at);
             let mut sum = simd.load(to);
-            for column in 0..COLUMNS {
+            unroll!(column < COLUMNS, {
                 let pointer = (*tile.x.add(tap * COLUMNS + column)).add(at);
                 sum = simd.mul_add(simd.load_up_to(pointer, lanes), gradients[column], sum);
-            }
+            });
             simd.store(to, sum);
         }
     }
 }
 
 impl Tile {
-    /// Some channels of the pixels of dy.
+    /// Some channels of a row of pixels of dy.
     ///
     /// # Safety
-    /// The table has COLUMNS addresses, each with `at + lanes` floats.
+    /// The table has the addresses of that row, each with `at + lanes` floats.
     #[inline(always)]
     unsafe fn gradients<S: Simd, const COLUMNS: usize>(
         &self,
         simd: S,
+        row: usize,
         at: usize,
         lanes: usize,
     ) -> [S::Vector; COLUMNS] {
         let mut gradients = [simd.zero(); COLUMNS];
-        for column in 0..COLUMNS {
+        unroll!(column < COLUMNS, {
             // SAFETY: the caller vouches for the address; a prefetch of any is harmless.
             unsafe {
-                let pointer = (*self.dy.add(column)).add(at);
+                let pointer = (*self.dy.add(row * COLUMNS + column)).add(at);
                 simd.prefetch(pointer.wrapping_add(self.ahead[1]));
                 gradients[column] = simd.load_up_to(pointer, lanes);
             }
-        }
+        });
         gradients
     }
 
@@ -345,9 +441,7 @@ impl Tile {
         unsafe {
             let to = self.sums.add(taps * self.width + at);
             let mut sum = simd.load(to);
-            for gradient in gradients {
-                sum = simd.add(sum, gradient);
-            }
+            unroll!(column < COLUMNS, { sum = simd.add(sum, gradients[column]) });
             simd.store(to, sum);
         }
     }
