@@ -18,9 +18,6 @@ const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 /// Numbers that are drawn at a time where memory is filled with them.
 pub(crate) const WORDS: usize = 256;
 
-/// Counters whose blocks are computed side by side.
-const GROUP: usize = 8;
-
 /// What random numbers are drawn for; keeps the streams of one seed apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -80,41 +77,37 @@ impl Philox {
     }
 
     /// The upper 24 bits, as whole numbers, of the words of counters from `counter` on: what [`Philox::uniforms`] gives
-    /// times 2^24. It has no branches, so that a compiler makes vectors of it; inlined into a function for an
-    /// instruction set it runs as wide as that set.
+    /// times 2^24.
+    ///
+    /// One counter a turn, without branches and with each word in the lower half of 64 bits, which is what a vector
+    /// multiplication reads and its product needs: the compiler takes as many turns at once as a vector holds. Inlined
+    /// into a function for an instruction set it runs as wide as that set.
     #[inline(always)]
     pub(crate) fn fill(&self, counter: u64, numbers: &mut [f32; WORDS]) {
-        for (group, numbers) in numbers.chunks_exact_mut(4 * GROUP).enumerate() {
-            let words = self.group(counter.wrapping_add((group * GROUP) as u64));
-            for lane in 0..GROUP {
-                for word in 0..4 {
-                    numbers[4 * lane + word] = (words[word][lane] as u32 >> 8) as i32 as f32;
-                }
-            }
-        }
-    }
-
-    /// The blocks of [`GROUP`] counters side by side, each word in the lower half of 64 bits, which is what a vector
-    /// multiplication reads and its product needs.
-    #[inline(always)]
-    fn group(&self, counter: u64) -> [[u64; GROUP]; 4] {
         const LOW: u64 = u32::MAX as u64;
-        let counters: [u64; GROUP] = std::array::from_fn(|lane| counter.wrapping_add(lane as u64));
-        let mut x0 = counters.map(|counter| counter & LOW);
-        let mut x1 = counters.map(|counter| counter >> 32);
-        let (mut x2, mut x3) = ([self.stream & LOW; GROUP], [self.stream >> 32; GROUP]);
-        let [mut k0, mut k1] = [self.seed as u32, (self.seed >> 32) as u32];
-        for _ in 0..ROUNDS {
-            for lane in 0..GROUP {
-                let (p0, p1) = (MULTIPLIERS[0] * x0[lane], MULTIPLIERS[1] * x2[lane]);
-                x0[lane] = (p1 >> 32) ^ x1[lane] ^ k0 as u64;
-                x2[lane] = (p0 >> 32) ^ x3[lane] ^ k1 as u64;
-                (x1[lane], x3[lane]) = (p1 & LOW, p0 & LOW);
-            }
-            k0 = k0.wrapping_add(WEYL[0]);
-            k1 = k1.wrapping_add(WEYL[1]);
+        let mut keys = [[self.seed & LOW, self.seed >> 32]; ROUNDS];
+        for round in 1..ROUNDS {
+            keys[round] = [0, 1].map(|word| (keys[round - 1][word] + WEYL[word] as u64) & LOW);
         }
-        [x0, x1, x2, x3]
+        let mut words = [[0u32; WORDS / 4]; 4];
+        for lane in 0..WORDS / 4 {
+            let counter = counter.wrapping_add(lane as u64);
+            let [mut x0, mut x1] = [counter & LOW, counter >> 32];
+            let [mut x2, mut x3] = [self.stream & LOW, self.stream >> 32];
+            for [k0, k1] in keys {
+                let (p0, p1) = (MULTIPLIERS[0] * x0, MULTIPLIERS[1] * x2);
+                (x0, x2) = ((p1 >> 32) ^ x1 ^ k0, (p0 >> 32) ^ x3 ^ k1);
+                (x1, x3) = (p1 & LOW, p0 & LOW);
+            }
+            for (words, x) in words.iter_mut().zip([x0, x1, x2, x3]) {
+                words[lane] = x as u32;
+            }
+        }
+        for lane in 0..WORDS / 4 {
+            for word in 0..4 {
+                numbers[4 * lane + word] = (words[word][lane] >> 8) as i32 as f32;
+            }
+        }
     }
 
     /// The value at `index` of a sequence of normal values with mean 0 and deviation 1, at most 6.7 in magnitude.

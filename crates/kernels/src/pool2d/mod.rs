@@ -182,7 +182,8 @@ impl Axis {
 
     /// Whether each pixel lies in exactly one window, and each window inside the image.
     fn tiles(&self) -> bool {
-        self.size == self.stride && self.output * self.size == self.input && self.before == 0
+        let beside = self.size == self.stride || self.output == 1;
+        beside && self.output * self.size == self.input && self.before == 0
     }
 }
 
