@@ -36,9 +36,14 @@ fn may_be_slice(program: &Program, instructions: &[Instruction], x: ValueId) -> 
     let mut dense = program.results.iter().any(|&result| program.root(result) == x);
     for instruction in instructions {
         let is_loss = matches!(instruction, Instruction::Loss { .. });
+        let adds = |operand: ValueId| match *instruction {
+            // A residual lies as the result does.
+            Instruction::Convolution { residual: Some(residual), y, .. } => [residual, y].contains(&operand),
+            _ => false,
+        };
         instruction.operands(|_, operand| {
             let reshaped = operand != x && program[operand].slice.is_none();
-            dense |= program.root(operand) == x && (is_loss || reshaped);
+            dense |= program.root(operand) == x && (is_loss || reshaped || adds(operand));
         });
     }
     owns && !dense

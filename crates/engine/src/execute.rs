@@ -108,20 +108,23 @@ pub(crate) fn execute(
 fn run(memory: &Memory, index: usize, step: &mut Step) {
     let context = step.context;
     match memory.plan.program.instructions[index] {
-        Instruction::Convolution { ref layer, ref folded, x, y, activation, ref algorithm } => {
+        Instruction::Convolution { ref layer, ref folded, x, residual, y, activation, ref algorithm } => {
+            let residual = residual.map(|residual| memory.view(residual));
             let (weight, bias) = match folded {
                 None => parameters(layer, step.parameters),
                 Some(_) => step.kept.folded(layer),
             };
             let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
             match algorithm {
-                Algorithm::Direct => layer.kernel.forward(context, x, weight, bias, activation, y, scratch),
+                Algorithm::Direct => {
+                    layer.kernel.forward(context, x, weight, bias, residual, activation, y, scratch);
+                }
                 Algorithm::Winograd(winograd, weight) => {
-                    winograd.run(context, x, memory.floats(*weight), bias, activation, y, scratch);
+                    winograd.run(context, x, memory.floats(*weight), bias, residual, activation, y, scratch);
                 }
                 Algorithm::WinogradKept(winograd) => {
                     let weight = step.kept.transformed(layer);
-                    winograd.run(context, x, weight, bias, activation, y, scratch);
+                    winograd.run(context, x, weight, bias, residual, activation, y, scratch);
                 }
             }
         }
@@ -149,7 +152,7 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
             match algorithm {
                 Algorithm::Winograd(winograd, weight) => {
                     let weight = memory.floats(*weight);
-                    winograd.run(context, dy, weight, None, Activation::None, dx, scratch);
+                    winograd.run(context, dy, weight, None, None, Activation::None, dx, scratch);
                 }
                 // A session keeps no weights for gradients: they change with every step.
                 Algorithm::Direct | Algorithm::WinogradKept(_) => {

@@ -343,7 +343,10 @@ fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'sta
         _ => false,
     };
     let norm = matches!(instruction, Instruction::Convolution { folded: Some(_), .. });
-    let sum = matches!(instruction, Instruction::BatchNorm { residual: Some(_), .. });
+    let sum = matches!(
+        instruction,
+        Instruction::Convolution { residual: Some(_), .. } | Instruction::BatchNorm { residual: Some(_), .. }
+    );
     let in_place = instruction.in_place().any(|(x, y)| plan.slot(x).place == plan.slot(y).place);
     [(norm, "with batchNorm"), (sum, "with add"), (fused, "with relu"), (in_place, "in place")]
         .into_iter()

@@ -6,7 +6,8 @@
 //! - Outside training, a batch normalization that alone reads a convolution becomes part of its weight and bias, which
 //!   changes the rounding: the only fusion that does.
 //! - A ReLU that alone reads a sum, a batch normalization or a convolution becomes its activation.
-//! - A sum that alone reads a batch normalization becomes part of it: the other operand is its residual.
+//! - A sum that alone reads a batch normalization, or outside training a convolution, becomes part of it: the other
+//!   operand is its residual.
 //!
 //! The order matters: in training, a convolution whose ReLU moved into the pool has no mask to apply in its backward
 //! pass, and a sum takes its ReLU along into the normalization. Fusion works on forward programs;
@@ -26,6 +27,9 @@ pub(crate) fn fuse(program: &mut Program, mode: Mode) {
     }
     absorb(program, relu_into_sum);
     absorb(program, sum_into_batch_norm);
+    if mode != Mode::Train {
+        absorb(program, sum_into_convolution);
+    }
     absorb(program, relu_into_batch_norm);
     absorb(program, relu_into_convolution);
     program.backward = program.instructions.len();
@@ -87,22 +91,48 @@ fn sum_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
     let Instruction::Add { a, b, y: sum_y, activation: sum_activation } = program.instructions[index] else {
         return None;
     };
-    let takes = |operand: ValueId| {
-        sole_reader(program, operand)?;
-        let at = writer(program, operand)?;
-        let plain = matches!(
-            program.instructions[at],
-            Instruction::BatchNorm { residual: None, activation: Activation::None, .. }
-        );
-        plain.then_some(at)
+    let plain = |instruction: &Instruction| {
+        matches!(instruction, Instruction::BatchNorm { residual: None, activation: Activation::None, .. })
     };
-    let (at, other) = takes(a).map(|at| (at, b)).or_else(|| takes(b).map(|at| (at, a)))?;
+    let (at, other) = sole_writer(program, [a, b], plain)?;
     if let Instruction::BatchNorm { residual, y, activation, .. } = &mut program.instructions[at] {
         (*residual, *y, *activation) = (Some(other), sum_y, sum_activation);
     }
     // It moves to right before the sum, which goes.
     program.instructions[at..index].rotate_left(1);
     Some(())
+}
+
+/// As [`sum_into_batch_norm`], for a convolution. There is no derivative of it.
+fn sum_into_convolution(program: &mut Program, index: usize) -> Option<()> {
+    let Instruction::Add { a, b, y: sum_y, activation: sum_activation } = program.instructions[index] else {
+        return None;
+    };
+    let plain = |instruction: &Instruction| match instruction {
+        Instruction::Convolution { layer, residual: None, activation: Activation::None, .. } => {
+            layer.kernel.adds_residual()
+        }
+        _ => false,
+    };
+    let (at, other) = sole_writer(program, [a, b], plain)?;
+    if let Instruction::Convolution { residual, y, activation, .. } = &mut program.instructions[at] {
+        (*residual, *y, *activation) = (Some(other), sum_y, sum_activation);
+    }
+    program.instructions[at..index].rotate_left(1);
+    Some(())
+}
+
+/// The instruction that writes one of two operands which nobody else reads, if it is as `wanted`; and the other operand.
+fn sole_writer(
+    program: &Program,
+    [a, b]: [ValueId; 2],
+    wanted: impl Fn(&Instruction) -> bool,
+) -> Option<(usize, ValueId)> {
+    let takes = |operand: ValueId| {
+        sole_reader(program, operand)?;
+        writer(program, operand).filter(|&at| wanted(&program.instructions[at]))
+    };
+    takes(a).map(|at| (at, b)).or_else(|| takes(b).map(|at| (at, a)))
 }
 
 fn relu_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
@@ -245,7 +275,7 @@ mod tests {
 
     #[test]
     fn outside_training_normalizations_become_part_of_the_convolutions() {
-        assert_eq!(instructions(&residual(), Mode::Infer, true), ["conv", "conv", "conv", "add", "dense"]);
+        assert_eq!(instructions(&residual(), Mode::Infer, true), ["conv", "conv", "conv", "dense"]);
         // Nothing stands before the first one, and the second's convolution is read elsewhere too.
         let nodes = vec![
             node("bn1", "input", batch_norm()),

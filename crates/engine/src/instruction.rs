@@ -27,12 +27,13 @@ pub(crate) enum Algorithm {
 /// One call of a kernel. In a name, `d` stands before the gradient of what follows.
 #[derive(Clone)]
 pub(crate) enum Instruction {
-    /// y = activation(convolution(x, weight) + bias); with a batch normalization that is part of weight and bias where
-    /// one is folded into it.
+    /// y = activation(convolution(x, weight) + bias + residual); with a batch normalization that is part of weight and
+    /// bias where one is folded into it.
     Convolution {
         layer: Arc<ConvolutionLayer>,
         folded: Option<Arc<BatchNormLayer>>,
         x: ValueId,
+        residual: Option<ValueId>,
         y: ValueId,
         activation: Activation,
         algorithm: Algorithm,
@@ -314,8 +315,8 @@ impl Instruction {
             values.iter().flatten().for_each(|&value| visit(access, value));
         };
         let (read, written): ([Option<ValueId>; 5], [Option<ValueId>; 3]) = match *self {
-            Self::Convolution { x, y, ref algorithm, .. } => {
-                (operands([x], [algorithm.weight()]), operands([y], []))
+            Self::Convolution { x, residual, y, ref algorithm, .. } => {
+                (operands([x], [residual, algorithm.weight()]), operands([y], []))
             }
             Self::AvgPool { x, y, .. }
             | Self::LocalResponseNorm { x, y, .. }
@@ -365,6 +366,7 @@ impl Instruction {
             Self::Function { x, y, .. } | Self::Dropout { x, y, .. } | Self::Softmax { x, y } => {
                 [Some((x, y)), None]
             }
+            Self::Convolution { residual, y, .. } => [residual.map(|residual| (residual, y)), None],
             Self::BatchNorm { x, residual, y, .. } => [Some((x, y)), residual.map(|residual| (residual, y))],
             Self::BatchNormBackwardWeight { dy, dresidual, .. } => {
                 [dresidual.map(|dresidual| (dy, dresidual)), None]

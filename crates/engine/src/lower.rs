@@ -70,7 +70,7 @@ impl Lowering<'_> {
         let instruction = match *layer {
             Layer::Convolution(ref layer) => {
                 let (layer, algorithm) = (Arc::clone(layer), Algorithm::Direct);
-                Instruction::Convolution { layer, folded: None, x, y, activation, algorithm }
+                Instruction::Convolution { layer, folded: None, x, residual: None, y, activation, algorithm }
             }
             Layer::BatchNorm(ref layer) => {
                 let mut statistics =

@@ -123,7 +123,7 @@ fn measure(shape: Conv2dShape, batch: usize, pass: Pass, context: Context) -> (f
     let once = || match pass {
         Pass::Forward => {
             let (x, y) = (View4::new(&x, xs, c).unwrap(), ViewMut4::new(&mut y, ys, k).unwrap());
-            convolution.forward(context, x, &weight, Some(&bias), Activation::Relu, y, scratch);
+            convolution.forward(context, x, &weight, Some(&bias), None, Activation::Relu, y, scratch);
         }
         Pass::BackwardInput => {
             let (dy, dx) = (View4::new(&y, ys, k).unwrap(), ViewMut4::new(&mut x, xs, c).unwrap());
@@ -164,7 +164,7 @@ fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f
     let once = || {
         winograd.transform_weight(context, &weight, &mut transformed);
         let (x, y) = (View4::new(&x, from, from[3]).unwrap(), ViewMut4::new(&mut y, to, to[3]).unwrap());
-        winograd.run(context, x, &transformed, None, Activation::Relu, y, scratch);
+        winograd.run(context, x, &transformed, None, None, Activation::Relu, y, scratch);
     };
     Some(best(context, 2.0 * shape.mult_adds() as f64 * batch as f64, once))
 }

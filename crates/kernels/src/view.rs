@@ -177,6 +177,25 @@ impl<'a> ViewMut4<'a> {
     pub fn as_view(&self) -> View4<'a> {
         View4 { pointer: self.pointer, shape: self.shape, ld: self.ld, borrow: PhantomData }
     }
+
+    /// Floats from each of its elements to the same element of `other`.
+    ///
+    /// # Panics
+    /// When the other view has another shape or pixel distance.
+    pub(crate) fn distance_to(&self, other: View4) -> isize {
+        assert_eq!((other.shape, other.ld), (self.shape, self.ld));
+        other.pointer.addr().wrapping_sub(self.pointer.addr()) as isize / size_of::<f32>() as isize
+    }
+
+    /// Whether it is so large that nobody will find it in a cache afterwards, and its pixels begin at cache lines: a pass
+    /// that does not read it writes it past the caches, which spares reading what was there before.
+    pub(crate) fn streams(&self) -> bool {
+        const LARGE: usize = 16 << 20;
+        const LINE: usize = 64;
+        let bytes = |floats: usize| floats * size_of::<f32>();
+        let aligned = self.pointer.addr().is_multiple_of(LINE) && bytes(self.ld).is_multiple_of(LINE);
+        bytes(self.pixels() * self.c()) >= LARGE && aligned
+    }
 }
 
 #[cfg(test)]

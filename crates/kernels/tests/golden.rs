@@ -82,7 +82,16 @@ fn convolution_equals_pytorch(context: Context, golden: &Golden, name: &str, cas
     let y = written(output, |y| {
         let bias = Some(golden.values(&of("b")));
         let mut scratch = scratch(Pass::Forward);
-        convolution.forward(context, view(&x, input), &weight, bias, Activation::None, y, scratch.aligned());
+        convolution.forward(
+            context,
+            view(&x, input),
+            &weight,
+            bias,
+            None,
+            Activation::None,
+            y,
+            scratch.aligned(),
+        );
     });
     assert_equal(context, &of("y"), &y, &golden.nhwc(&of("y")));
 

@@ -95,7 +95,7 @@ fn convolutions(context: Context, names: Passes, shape: Conv2dShape) -> Errors {
     let mut y = vec![0.0; dy.len()];
     let mut scratch = Scratch::new(&conv, Pass::Forward, context);
     let (x_view, y_view) = (view(&x, x_shape)?, view_mut(&mut y, y_shape)?);
-    conv.forward(context, x_view, &weight, Some(&bias), Activation::None, y_view, scratch.aligned());
+    conv.forward(context, x_view, &weight, Some(&bias), None, Activation::None, y_view, scratch.aligned());
 
     let mut dx = vec![0.0; x.len()];
     let mut scratch = Scratch::new(&conv, Pass::BackwardInput, context);

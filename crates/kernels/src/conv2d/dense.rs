@@ -258,7 +258,9 @@ impl Part<'_> {
                         _ => std::ptr::null(),
                     },
                     sums: if is_first { std::ptr::null() } else { self.sums.wrapping_add(row * width) },
+                    residual: None,
                     relu: self.relu && is_last,
+                    stream: false,
                     // The next chunk's weights follow; each tile asks for a line a step.
                     ahead: weight.wrapping_add(run * width + index * run * LINE),
                 };

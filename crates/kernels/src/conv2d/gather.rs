@@ -138,7 +138,10 @@ struct Source {
 struct Epilogue<'a> {
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
+    /// Floats from an output to its residual.
+    residual: Option<isize>,
     relu: bool,
+    stream: bool,
 }
 
 /// How the work is cut, by shape alone.
@@ -295,6 +298,7 @@ impl Gather<'_> {
         input: View4,
         weight: &[f32],
         bias: Option<&[f32]>,
+        residual: Option<View4>,
         activation: Activation,
         output: &ViewMut4,
         scratch: &mut [f32],
@@ -303,7 +307,11 @@ impl Gather<'_> {
         let a_thread = pieces.iter().sum::<usize>();
         assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
         assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
-        let epilogue = Epilogue { weight, bias, relu: activation == Activation::Relu };
+        let relu = activation == Activation::Relu;
+        let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
+        let residual = residual.map(|residual| output.distance_to(residual));
+        let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(tile::LINE);
+        let epilogue = Epilogue { weight, bias, residual, relu, stream };
         let cut = self.cut(input.n());
         let scratch = Shareable::new(scratch);
         let parts = cut.blocks * cut.panel_ranges * self.groups;
@@ -419,7 +427,9 @@ impl Worker<'_> {
                 channel_count: 0,
                 bias: std::ptr::null(),
                 sums: std::ptr::null(),
+                residual: self.epilogue.residual,
                 relu: self.epilogue.relu,
+                stream: self.epilogue.stream,
                 ahead: std::ptr::null(),
             },
             tiling: gather.tiling(count),
@@ -540,6 +550,9 @@ impl Kernel for Tiles<'_> {
             1 => self.each::<S, 1>(simd),
             2 => self.each::<S, 2>(simd),
             _ => self.each::<S, 3>(simd),
+        }
+        if self.job.stream {
+            simd.finish_streams();
         }
     }
 }

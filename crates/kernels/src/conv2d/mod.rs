@@ -36,8 +36,8 @@ mod winograd_weight_gradient;
 mod tests;
 
 use crate::{Activation, Context, Isa, View4, ViewMut4};
-use depthwise::Depthwise;
 use dense::Dense;
+use depthwise::Depthwise;
 use gather::{Gather, Phase, Tap};
 use layout::Panels;
 
@@ -365,12 +365,18 @@ impl Conv2d {
         }
     }
 
-    /// y = activation(convolution of x + bias).
+    /// Whether [`Self::forward`] can add a residual: neither depthwise nor dense layers can.
+    pub fn adds_residual(&self) -> bool {
+        self.depthwise.is_none() && self.input_gradient != InputGradient::Dense
+    }
+
+    /// y = activation(convolution of x + bias + residual).
     ///
-    /// Shapes: x `[n, h, w, c]`, weight in the kernels' layout, bias `[filters]`, y `[n, h', w', filters]`.
+    /// Shapes: x `[n, h, w, c]`, weight in the kernels' layout, bias `[filters]`, y `[n, h', w', filters]`; the residual has
+    /// y's shape and pixel distance, and may be y's memory.
     ///
     /// # Panics
-    /// When a shape or length is not the one said here, or the scratch memory is shorter than
+    /// When there is a residual without [`Self::adds_residual`], when a shape or length is not the one said here, or the scratch memory is shorter than
     /// [`Self::scratch_len`] or not aligned to 8 bytes.
     #[allow(clippy::too_many_arguments)] // one tensor each; a struct would only repeat their names
     pub fn forward(
@@ -379,6 +385,7 @@ impl Conv2d {
         x: View4,
         weight: &[f32],
         bias: Option<&[f32]>,
+        residual: Option<View4>,
         activation: Activation,
         y: ViewMut4,
         scratch: &mut [f32],
@@ -386,12 +393,13 @@ impl Conv2d {
         self.check(context, x.shape(), y.shape());
         assert_eq!(weight.len(), self.weight_len());
         assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
+        assert!(residual.is_none() || self.adds_residual(), "depthwise and dense layers add no residual");
         match &self.depthwise {
             Some(depthwise) => depthwise.forward().run(context, x, weight, bias, activation, &y, scratch),
             None if self.input_gradient == InputGradient::Dense => {
                 Dense::new(self, Pass::Forward).run(context, x, weight, bias, activation, &y, scratch);
             }
-            None => self.forward_gather().run(context, x, weight, bias, activation, &y, scratch),
+            None => self.forward_gather().run(context, x, weight, bias, residual, activation, &y, scratch),
         }
     }
 
@@ -424,7 +432,7 @@ impl Conv2d {
             InputGradient::Gather => {
                 for phase in &self.phases {
                     let gather = self.input_gradient_gather(phase);
-                    gather.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
+                    gather.run(context, dy, gradient_weight, None, None, Activation::None, &dx, scratch);
                 }
             }
         }

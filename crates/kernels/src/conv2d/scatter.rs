@@ -185,7 +185,9 @@ impl Images<'_> {
                 channel_count: panels.width,
                 bias: std::ptr::null(),
                 sums: std::ptr::null(),
+                residual: None,
                 relu: false,
+                stream: false,
                 ahead: self.weight.as_ptr().wrapping_add(start),
             };
             // SAFETY: a tile of dy pixels of `rows` channels, a whole panel of weights, and products with room for

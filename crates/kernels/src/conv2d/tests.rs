@@ -147,7 +147,7 @@ fn run(isa: Isa, threads: usize, gap: usize, batch: usize, shape: Conv2dShape, i
     let bias = Some(inputs.b.as_slice());
     let mut memory = of(Pass::Forward);
     let memory = aligned(&mut memory);
-    convolution.forward(context, x.view(), &weight, bias, Activation::None, y.view_mut(), memory);
+    convolution.forward(context, x.view(), &weight, bias, None, Activation::None, y.view_mut(), memory);
     let mut memory = of(Pass::BackwardInput);
     convolution.backward_input(context, dy.view(), &gradient_weight, dx.view_mut(), aligned(&mut memory));
     let mut memory = of(Pass::BackwardWeight);
@@ -246,12 +246,72 @@ fn the_epilogue_clips_negative_values_and_lets_a_nan_through() {
             View4::new(&x, [1, 1, 1, 1], 1).unwrap(),
             &weight,
             None,
+            None,
             Activation::Relu,
             ViewMut4::new(&mut y, [1, 1, 1, 3], 3).unwrap(),
             aligned(&mut memory),
         );
         assert_eq!(y[..2], [2.0, 0.0]);
         assert!(y[2].is_nan());
+    }
+}
+
+#[test]
+fn a_residual_is_added_before_the_activation_wherever_it_lies() {
+    for ((batch, shape), isa) in
+        cases().into_iter().flat_map(|case| Isa::available().into_iter().map(move |isa| (case, isa)))
+    {
+        let convolution = Conv2d::new(shape, isa).unwrap();
+        if !convolution.adds_residual() {
+            continue;
+        }
+        let (pool, inputs) = (Pool::new(2), Inputs::new(batch, &shape));
+        let context = Context { isa, pool: &pool };
+        let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
+        let (weight, _) = packed(&convolution, context, &inputs.w);
+        let x = Tensor::new(&inputs.x, [batch, h, w, c], 1);
+        let residual = Tensor::new(&inputs.dy, [batch, oh, ow, k], 1);
+        let mut memory = scratch(&convolution, Pass::Forward, batch, 2);
+        let mut forward = |residual: Option<View4>, activation, y: ViewMut4| {
+            let (bias, memory) = (Some(inputs.b.as_slice()), aligned(&mut memory));
+            convolution.forward(context, x.view(), &weight, bias, residual, activation, y, memory);
+        };
+        let mut y = Tensor::new(&vec![f32::NAN; inputs.dy.len()], [batch, oh, ow, k], 1);
+        forward(None, Activation::None, y.view_mut());
+        let expected: Vec<f32> =
+            y.values().iter().zip(&inputs.dy).map(|(y, residual)| (y + residual).max(0.0)).collect();
+        forward(Some(residual.view()), Activation::Relu, y.view_mut());
+        assert!(y.values() == expected, "{} {shape:?}", isa.name());
+        let mut in_place = Tensor::new(&inputs.dy, [batch, oh, ow, k], 1);
+        let view = in_place.view_mut();
+        forward(Some(view.as_view()), Activation::Relu, view);
+        assert!(in_place.values() == expected, "in place, {} {shape:?}", isa.name());
+    }
+}
+
+#[test]
+fn results_written_past_the_caches_are_the_same() {
+    const LINE: usize = 16;
+    let shape = shape([512, 512, 16], 16, 1);
+    for isa in Isa::available() {
+        let pool = Pool::new(2);
+        let context = Context { isa, pool: &pool };
+        let convolution = Conv2d::new(shape, isa).unwrap();
+        let inputs = Inputs::new(1, &shape);
+        let (weight, _) = packed(&convolution, context, &inputs.w);
+        let x = View4::new(&inputs.x, [1, 512, 512, 16], 16).unwrap();
+        let mut memory = vec![f32::NAN; inputs.dy.len() + 2 * LINE];
+        let first = memory.as_ptr().align_offset(64);
+        let [streamed, cached] = [(first, true), (first + 1, false)].map(|(first, streams)| {
+            let y = &mut memory[first..first + inputs.dy.len()];
+            let view = ViewMut4::new(y, [1, 512, 512, 16], 16).unwrap();
+            assert_eq!(view.streams(), streams);
+            let mut memory = scratch(&convolution, Pass::Forward, 1, 2);
+            let memory = aligned(&mut memory);
+            convolution.forward(context, x, &weight, None, None, Activation::Relu, view, memory);
+            y.to_vec()
+        });
+        assert!(streamed == cached, "{}", isa.name());
     }
 }
 
@@ -353,7 +413,7 @@ fn run_winograd(
         let mut y = Tensor::new(&vec![f32::NAN; batch * oh * ow * k], [batch, oh, ow, k], gap);
         let mut memory = vec![f32::NAN; winograd.scratch_len(threads) + 2];
         let memory = aligned(&mut memory);
-        winograd.run(context, x.view(), &transformed, bias, Activation::None, y.view_mut(), memory);
+        winograd.run(context, x.view(), &transformed, bias, None, Activation::None, y.view_mut(), memory);
         y.values()
     })
 }

@@ -91,7 +91,11 @@ pub(super) struct ProductJob {
     pub bias: *const f32,
     /// What earlier products left for this tile, `[pixel][NV vectors]` for all of its pixels; or null for nothing.
     pub sums: *const f32,
+    /// Floats from an output to what is added to it before the activation, if something is.
+    pub residual: Option<isize>,
     pub relu: bool,
+    /// Whether whole tiles are written past the caches; outputs and panels then begin at multiples of a cache line.
+    pub stream: bool,
     /// What will be read next, in mapped memory: the steps of the first tap each ask for one cache line from here on.
     /// Nothing happens in a row of pixels, which is short and finds the next one beside it.
     pub ahead: *const f32,
@@ -117,6 +121,24 @@ impl ProductJob {
     }
 }
 
+impl ProductJob {
+    /// Asks for the lines that the tile will write, or add: it stores all at once, which would wait for each of them.
+    ///
+    /// # Safety
+    /// `outputs` has MR entries.
+    #[inline(always)]
+    unsafe fn fetch_outputs<S: Simd, const MR: usize, const NV: usize>(&self, simd: S) {
+        for i in 0..MR {
+            // SAFETY: the caller vouches for the entry.
+            let output = unsafe { *self.outputs.add(i) }.wrapping_add(self.column);
+            let output = output.wrapping_offset(self.residual.unwrap_or(0));
+            for at in (0..NV * S::LANES).step_by(LINE) {
+                simd.prefetch(output.wrapping_add(at));
+            }
+        }
+    }
+}
+
 /// The product tile: sums[i][j] = bias[j] or what was there + sum over taps and run of pixel i times weight j.
 ///
 /// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into the
@@ -131,7 +153,7 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
     fn run<S: Simd>(self, simd: S) {
         let job = self.0;
         // SAFETY: the driver vouches for every pointer: `pitch >= MR` valid pixels of `run` floats for each tap, a
-        // panel of taps x run x NV vectors, `pixel_count` outputs of `channel_count` floats, as many of bias.
+        // panel of taps x run x NV vectors, `pixel_count` outputs of `channel_count` floats, as many of bias and residual.
         unsafe {
             let mut sums = [[simd.zero(); NV]; MR];
             if !job.bias.is_null() {
@@ -149,6 +171,9 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
                         sums[i][j] = simd.load(job.sums.add((i * NV + j) * S::LANES));
                     }
                 }
+            }
+            if STEP == 0 && (job.residual.is_some() || !job.stream) {
+                job.fetch_outputs::<S, MR, NV>(simd);
             }
             let (mut weight, mut ahead, mut ahead_step) = (job.weight, job.ahead, LINE);
             for tap in 0..job.taps {
@@ -209,19 +234,22 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     job: &ProductJob,
     sums: [[S::Vector; NV]; MR],
 ) {
-    if job.pixel_count < MR || job.channel_count < NV * S::LANES {
+    if job.pixel_count < MR || job.channel_count < NV * S::LANES || job.residual.is_some() {
         return simd.enter(StoreSome::<S, MR, NV, STEP> { job: *job, sums });
     }
     for i in 0..MR {
         for j in 0..NV {
             let sum = if job.relu { simd.max(simd.zero(), sums[i][j]) } else { sums[i][j] };
-            // SAFETY: all pixels and channels exist.
-            unsafe { simd.store(job.output::<STEP>(i).add(j * S::LANES), sum) };
+            // SAFETY: all pixels and channels exist; what is streamed is aligned.
+            unsafe {
+                let at = job.output::<STEP>(i).add(j * S::LANES);
+                if job.stream { simd.stream(at, sum) } else { simd.store(at, sum) }
+            }
         }
     }
 }
 
-/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function
+/// Stores a tile of which not all pixels and channels exist, or that has a residual. It counts off sums that lie in memory, so it is a function
 /// of its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
 struct StoreSome<S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
     job: ProductJob,
@@ -241,9 +269,16 @@ impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for St
                 // SAFETY: `store` enters the set whose vectors these are; its caller vouches for the pixels and channels
                 // that exist.
                 unsafe {
-                    let sum = simd.load(sums.add((i * NV + j) * S::LANES));
+                    let at = job.output::<STEP>(i).wrapping_add(j * S::LANES);
+                    let mut sum = simd.load(sums.add((i * NV + j) * S::LANES));
+                    if let Some(residual) = job.residual {
+                        sum = simd.add(sum, simd.load_partial(at.wrapping_offset(residual), lanes));
+                    }
                     let sum = if job.relu { simd.max(simd.zero(), sum) } else { sum };
-                    simd.store_partial(job.output::<STEP>(i).wrapping_add(j * S::LANES), sum, lanes);
+                    match job.stream && lanes == S::LANES {
+                        true => simd.stream(at, sum),
+                        false => simd.store_partial(at, sum, lanes),
+                    }
                 }
             }
         }

@@ -210,7 +210,8 @@ impl Winograd {
         tile::rows(self.isa, self.panels.width / self.isa.lanes())
     }
 
-    /// y = activation(convolution of x + bias), or dx from dy.
+    /// y = activation(convolution of x + bias + residual), or dx from dy. The residual has y's shape and pixel distance, and
+    /// may be y's memory.
     ///
     /// # Panics
     /// When a shape or length is not the pass's, or the scratch memory too short or not aligned to 8 bytes.
@@ -221,6 +222,7 @@ impl Winograd {
         x: View4,
         transformed: &[f32],
         bias: Option<&[f32]>,
+        residual: Option<View4>,
         activation: Activation,
         y: ViewMut4,
         scratch: &mut [f32],
@@ -250,6 +252,7 @@ impl Winograd {
                 x,
                 transformed,
                 bias,
+                residual: residual.map(|residual| y.distance_to(residual)),
                 relu: activation == Activation::Relu,
                 y: &y,
                 first: part * tiles,
@@ -314,6 +317,8 @@ struct Block<'a> {
     x: View4<'a>,
     transformed: &'a [f32],
     bias: Option<&'a [f32]>,
+    /// Floats from an output to its residual.
+    residual: Option<isize>,
     relu: bool,
     y: &'a ViewMut4<'a>,
     /// The first tile, and how many.
@@ -403,7 +408,9 @@ impl Block<'_> {
                         channel_count: panels.width,
                         bias: std::ptr::null(),
                         sums: std::ptr::null(),
+                        residual: None,
                         relu: false,
+                        stream: false,
                         ahead,
                     };
                     // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
@@ -530,11 +537,15 @@ impl Kernel for TransformOutput<'_> {
                     if j >= columns {
                         break;
                     }
-                    let value = simd.add(line[j], bias);
+                    let to = block.y.pixel((image * oh + row + i) * ow + column + j).wrapping_add(channel);
+                    let mut value = simd.add(line[j], bias);
+                    if let Some(residual) = block.residual {
+                        // SAFETY: the residual has the shape and pixel distance of y.
+                        value = simd.add(value, unsafe { simd.load(to.wrapping_offset(residual)) });
+                    }
                     let value = if block.relu { simd.max(simd.zero(), value) } else { value };
-                    let to = block.y.pixel((image * oh + row + i) * ow + column + j);
                     // SAFETY: the pixel lies in y, and each tile belongs to one part.
-                    unsafe { simd.store(to.add(channel), value) };
+                    unsafe { simd.store(to, value) };
                 }
             }
         }
