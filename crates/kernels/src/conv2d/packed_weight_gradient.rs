@@ -47,7 +47,8 @@ pub(super) unsafe fn reduce_group<S: Simd, const NV: usize>(simd: S, mut job: Re
         (32, 1) => tiles!(16),
         (32, _) => tiles!(8 8),
         (_, 1) => tiles!(8 8),
-        (_, _) => tiles!(6 5 5),
+        (_, 2) => tiles!(6 5 5),
+        _ => unreachable!("{NV} vectors are wider than the widest tile"),
     }
 }
 
