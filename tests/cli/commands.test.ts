@@ -125,7 +125,7 @@ test.each(["train", "infer"])("bench times %s steps", async (mode) => {
   const result = await foveaJson(["bench", "lenet5", ...options]);
   expect(Object.keys(result)).toEqual([
     ...["model", "mode", "batch", "threads", "isa", "medianMs", "minMs", "maxMs", "steps", "imagesPerSecond"],
-    ...["gflops", "peakMemoryBytes"],
+    ...["gflops", "peakGflops", "peakMemoryBytes"],
   ]);
   expect(result).toMatchObject({ model: "lenet5", mode, batch: 8, threads: 1 });
   expect(result["medianMs"]).toBeGreaterThan(0);
