@@ -17,8 +17,9 @@
 //!
 //! Shapes: x, y, dy, dx `[n, h, w, c]` with any pixel strides; weight, bias and their gradients `[c]`.
 //!
-//! Sums over the pixels are taken in f32 for each part of the image, of differences from a pivot near the mean, so that
-//! a mean far larger than the deviation costs the variance no digits; the parts are added in f64, in order.
+//! Sums over the pixels are taken in f32 for short runs of them, of differences from a pivot near the mean, so that a mean
+//! far larger than the deviation costs the variance no digits; the runs are added without loss, in order. So the mean has
+//! nearly every digit that an f32 number holds: a ReLU behind the normalisation decides by the sign of values next to 0.
 //!
 //! Source: Ioffe, Szegedy, arXiv:1502.03167. Equals PyTorch's `BatchNorm2d`.
 
@@ -55,8 +56,8 @@ pub enum Mask<'a> {
 /// Floats of scratch memory that [`statistics`] and [`backward_sums`] need for a tensor of this shape.
 pub fn scratch_len(shape: [usize; 4]) -> usize {
     let [n, h, w, channels] = shape;
-    // A pivot, and two sums a part.
-    channels * (1 + 2 * passes::parts(n * h * w, channels).count())
+    // A pivot before the sums.
+    channels + Sums::len(n * h * w, channels)
 }
 
 /// Mean and deviation of each channel of x, into `saved` and, as PyTorch does, into the running statistics: the
@@ -82,7 +83,7 @@ pub fn statistics(
     );
     assert!(scratch.len() >= scratch_len(x.shape()), "length of the scratch memory");
     let (pivot, scratch) = scratch.split_at_mut(channels);
-    passes::pivot(x, pivot);
+    passes::pivot(x, pivot, &mut scratch[..channels]);
     let mut sums = Sums::new(x, scratch);
     sums.add_up(context, |sum, square| Squares { x, pivot, sum, square });
     let momentum = f64::from(running.momentum);

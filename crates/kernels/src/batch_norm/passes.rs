@@ -118,15 +118,17 @@ pub(super) trait Pass: Sync {
 /// Runs a pass over all pixels; its views have the shape of x.
 pub(super) fn run(context: Context, x: View4, pass: impl Pass) {
     let parts = parts(x.pixels(), x.c());
-    context.pool.run(parts.count(), |_, part| walk(context, x, parts.range(part), &pass));
+    context.pool.run(parts.count(), |_, part| {
+        context.isa.run(Walk { pixels: pixels(x, parts.range(part)), channels: x.c(), pass: &pass });
+    });
 }
 
-/// Runs a pass over some blocks of pixels.
-fn walk(context: Context, x: View4, blocks: Range<usize>, pass: &impl Pass) {
-    let pixels = blocks.start * BLOCK..x.pixels().min(blocks.end * BLOCK);
-    context.isa.run(Walk { pixels, channels: x.c(), pass });
+/// The pixels of some blocks.
+fn pixels(x: View4, blocks: Range<usize>) -> Range<usize> {
+    blocks.start * BLOCK..x.pixels().min(blocks.end * BLOCK)
 }
 
+/// A pass over some pixels.
 struct Walk<'a, P> {
     pixels: Range<usize>,
     channels: usize,
@@ -138,6 +140,15 @@ impl<P: Pass> Kernel for Walk<'_, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        self.tiles(simd);
+        simd.finish_streams();
+    }
+}
+
+impl<P: Pass> Walk<'_, P> {
+    /// All pixels, in tiles and one by one.
+    #[inline(always)]
+    fn tiles<S: Simd>(&self, simd: S) {
         let Range { start: mut pixel, end } = self.pixels;
         while pixel + TILE <= end {
             self.channels::<S, TILE>(simd, pixel);
@@ -147,11 +158,8 @@ impl<P: Pass> Kernel for Walk<'_, P> {
             self.channels::<S, 1>(simd, pixel);
             pixel += 1;
         }
-        simd.finish_streams();
     }
-}
 
-impl<P: Pass> Walk<'_, P> {
     /// All channels of `PIXELS` pixels.
     #[inline(always)]
     fn channels<S: Simd, const PIXELS: usize>(&self, simd: S, pixel: usize) {
@@ -176,7 +184,15 @@ impl<P: Pass> Walk<'_, P> {
     }
 }
 
-/// Two sums over the pixels for each channel, one pair of arrays a part.
+/// Pixels whose sums are plain f32 numbers: few enough that rounding costs the sums of a large tensor no more digits than
+/// those of a small one, many enough that adding them up is nothing beside taking them.
+const RUN: usize = 128;
+
+/// Arrays of a part, each with a float for both sums of every channel: the sums of a run, and those of all runs before
+/// as a rounded total and what its rounding lost.
+const ARRAYS: usize = 3;
+
+/// Two sums over the pixels for each channel, with arrays for each part.
 pub(super) struct Sums<'a> {
     x: View4<'a>,
     parts: Parts,
@@ -184,10 +200,16 @@ pub(super) struct Sums<'a> {
 }
 
 impl<'a> Sums<'a> {
-    /// Sums over the pixels of x; `arrays` has two floats for each part and channel.
+    /// Floats of the arrays for a tensor of this shape.
+    pub(super) fn len(pixels: usize, channels: usize) -> usize {
+        2 * channels * ARRAYS * parts(pixels, channels).count()
+    }
+
+    /// Sums over the pixels of x; `arrays` has [`Self::len`] floats.
     pub(super) fn new(x: View4<'a>, arrays: &'a mut [f32]) -> Self {
-        let parts = parts(x.pixels(), x.c());
-        Self { x, parts, arrays: &mut arrays[..2 * parts.count() * x.c()] }
+        let (pixels, channels) = (x.pixels(), x.c());
+        let arrays = &mut arrays[..Self::len(pixels, channels)];
+        Self { x, parts: parts(pixels, channels), arrays }
     }
 
     /// Runs for each part the pass that `pass` makes; it adds to both arrays of that part, which begin as zeros.
@@ -199,11 +221,14 @@ impl<'a> Sums<'a> {
         let (x, parts, channels) = (self.x, self.parts, self.x.c());
         let arrays = Shareable::new(self.arrays);
         context.pool.run(parts.count(), |_, part| {
+            let len = ARRAYS * 2 * channels;
             // SAFETY: a part has its own range, which lies in the arrays.
-            let own = unsafe { arrays.slice(part * 2 * channels, 2 * channels) };
+            let own = unsafe { arrays.slice(part * len, len) };
             own.fill(0.0);
             let (first, second) = own.split_at_mut(channels);
-            walk(context, x, parts.range(part), &pass(first.as_mut_ptr(), second.as_mut_ptr()));
+            let pass = &pass(first.as_mut_ptr(), second.as_mut_ptr());
+            let pixels = pixels(x, parts.range(part));
+            context.isa.run(AddUp { pixels, channels, pass, arrays: own.as_mut_ptr() });
         });
     }
 
@@ -213,6 +238,53 @@ impl<'a> Sums<'a> {
         context.pool.run(groups.count(), |_, part| {
             context.isa.run(Finish { sums: self, groups: groups.range(part), finish: &finish });
         });
+    }
+}
+
+/// The runs of a part, one after the other.
+struct AddUp<'a, P> {
+    pixels: Range<usize>,
+    channels: usize,
+    pass: &'a P,
+    /// The part's own: [`ARRAYS`] of twice as many floats as there are channels.
+    arrays: *mut f32,
+}
+
+impl<P: Pass> Kernel for AddUp<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (channels, pass) = (self.channels, self.pass);
+        for start in self.pixels.clone().step_by(RUN) {
+            Walk { pixels: start..self.pixels.end.min(start + RUN), channels, pass }.tiles(simd);
+            self.end_run(simd);
+        }
+    }
+}
+
+impl<P> AddUp<'_, P> {
+    /// Adds the sums of a run to the totals, which lose nothing, and begins them anew.
+    ///
+    /// Source: Knuth, The Art of Computer Programming, volume 2, 4.2.2: the error of a rounded sum is a number of the same
+    /// precision.
+    #[inline(always)]
+    fn end_run<S: Simd>(&self, simd: S) {
+        let len = 2 * self.channels;
+        for at in (0..len).step_by(S::LANES) {
+            let count = S::LANES.min(len - at);
+            let [run, total, lost] = [0, 1, 2].map(|array| self.arrays.wrapping_add(array * len + at));
+            // SAFETY: each of the arrays has `count` floats there, which are this part's alone.
+            unsafe {
+                let (a, b) = (simd.load_up_to(total, count), simd.load_up_to(run, count));
+                let sum = simd.add(a, b);
+                let added = simd.sub(sum, a);
+                let error = simd.add(simd.sub(a, simd.sub(sum, added)), simd.sub(b, added));
+                simd.store_up_to(total, sum, count);
+                simd.store_up_to(lost, simd.add(simd.load_up_to(lost, count), error), count);
+                simd.store_up_to(run, simd.zero(), count);
+            }
+        }
     }
 }
 
@@ -234,10 +306,12 @@ impl<F: Fn(usize, f64, f64)> Kernel for Finish<'_, F> {
         for group in self.groups {
             let (start, end) = (group * GROUP, channels.min((group + 1) * GROUP));
             let mut totals = [[0.0; GROUP]; 2];
-            for arrays in self.sums.arrays.chunks_exact(2 * channels) {
-                let (first, second) = arrays.split_at(channels);
-                for (totals, array) in totals.iter_mut().zip([first, second]) {
-                    totals.iter_mut().zip(&array[start..end]).for_each(|(sum, x)| *sum += f64::from(*x));
+            for arrays in self.sums.arrays.chunks_exact(ARRAYS * 2 * channels) {
+                let (_, exact) = arrays.split_at(2 * channels);
+                // Total and loss of the first sum and of the second.
+                for (array, floats) in exact.chunks_exact(channels).enumerate() {
+                    let totals = totals[array % 2].iter_mut();
+                    totals.zip(&floats[start..end]).for_each(|(sum, x)| *sum += f64::from(*x));
                 }
             }
             (start..end).for_each(|c| (self.finish)(c, totals[0][c - start], totals[1][c - start]));
@@ -248,16 +322,26 @@ impl<F: Fn(usize, f64, f64)> Kernel for Finish<'_, F> {
 /// Pixels that a pivot is the mean of.
 const SAMPLES: usize = 16;
 
-/// For each channel a value near the mean: that of a few pixels from all over x.
-pub(super) fn pivot(x: View4, pivot: &mut [f32]) {
+/// How many times the samples' mean magnitude a number is whose rounding a pivot shares: 2^10 leaves it 13 binary digits.
+const COARSE: f32 = 1024.0;
+
+/// For each channel a value near the mean: that of a few pixels from all over x, with few digits. So the difference from
+/// it is exact for nearly every x. With all digits, its last ones would be cut from each x alike, and the mean of the
+/// differences would be off by as much. `magnitude` is scratch memory for the channels.
+pub(super) fn pivot(x: View4, pivot: &mut [f32], magnitude: &mut [f32]) {
     let samples = SAMPLES.min(x.pixels());
     pivot.fill(0.0);
+    magnitude.fill(0.0);
     for sample in 0..samples {
         // SAFETY: the pixel is one of x's.
         let pixel = unsafe { std::slice::from_raw_parts(x.pixel(sample * x.pixels() / samples), x.c()) };
         pivot.iter_mut().zip(pixel).for_each(|(pivot, x)| *pivot += x);
+        magnitude.iter_mut().zip(pixel).for_each(|(magnitude, x)| *magnitude += x.abs());
     }
-    pivot.iter_mut().for_each(|pivot| *pivot /= samples as f32);
+    for (pivot, magnitude) in pivot.iter_mut().zip(magnitude) {
+        let large = *magnitude / samples as f32 * COARSE;
+        *pivot = (*pivot / samples as f32 + large) - large;
+    }
 }
 
 /// Sums of x - pivot and of its square.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
+use crate::{Isa, Pool};
 use fovea_reference::check::{self, narrow, uniform, widen};
 use fovea_reference::{BatchNorm, activation as reference};
 
@@ -89,6 +90,22 @@ fn a_mean_of_a_hundred_or_ten_thousand_deviations_does_not_spoil_the_variance() 
             assert_matches(&saved[..18], &expected[0], 1e-7);
         });
     }
+}
+
+#[test]
+fn the_mean_of_many_pixels_is_as_exact_as_that_of_few() {
+    // Means next to 0, so that rounding the result to f32 hides nothing.
+    let shape = [8, 64, 64, 24];
+    let x = Tensor::uniform(5, shape, 0);
+    let expected = NORM.statistics(&x.wide(), 24);
+    on_every_isa(|context| {
+        let [saved, ..] = statistics_of(context, x.view());
+        let errors = saved.iter().zip(&expected[0]).zip(&expected[1]);
+        let errors =
+            errors.map(|((mean, expected), variance)| (f64::from(*mean) - expected).abs() / variance.sqrt());
+        let largest = errors.fold(0.0, f64::max);
+        assert!(largest < 6e-9, "{largest} deviations");
+    });
 }
 
 #[test]
@@ -307,6 +324,66 @@ fn the_number_of_threads_changes_no_bit() {
             let backward = backward_of(context, 2, views, [&saved, &affine], gap).concat();
             [saved, mean, variance, z.values(), backward].concat()
         });
+    }
+}
+
+/// Memory for a tensor of pixels `ld` floats apart, from `offset` floats behind a cache line on; the rest is 0.
+struct Large {
+    memory: Vec<f32>,
+    start: usize,
+    shape: [usize; 4],
+    ld: usize,
+}
+
+impl Large {
+    fn new(shape: [usize; 4], ld: usize, offset: usize) -> Self {
+        let memory = vec![0.0; shape[..3].iter().product::<usize>() * ld + 2 * 16];
+        let start = memory.as_ptr().align_offset(64) + offset;
+        Self { memory, start, shape, ld }
+    }
+
+    fn view_mut(&mut self) -> ViewMut4<'_> {
+        let len = self.memory.len() - 32;
+        ViewMut4::new(&mut self.memory[self.start..][..len], self.shape, self.ld).unwrap()
+    }
+}
+
+#[test]
+fn what_is_written_past_the_caches_is_what_is_written_into_them() {
+    // Sixteen mebibytes and a little; the last vector of a pixel is not whole, which no stream takes.
+    let (shape, ld) = ([3, 98, 115, 125], 128);
+    let channels = shape[3];
+    let [x, dy, residual] = [1, 2, 3].map(|seed| spread(seed, shape, 0));
+    let (pool, affine) = (Pool::new(2), uniform(4, 2 * channels));
+    let [saved, weights] = [5, 6].map(|seed| uniform(seed, 2 * channels));
+    let (dweight, dbias) = weights.split_at(channels);
+    for isa in Isa::available() {
+        let context = Context { isa, pool: &pool };
+        type Write<'a> = &'a dyn Fn(ViewMut4);
+        let passes: [Write; 4] = [
+            &|y| normalize(context, x.view(), &affine, None, Activation::Relu, y),
+            &|y| normalize(context, x.view(), &affine, Some(residual.view()), Activation::None, y),
+            &|dx| {
+                let (x, dy) = (x.view(), dy.view());
+                backward_input(context, x, dy, Mask::Recompute, &saved, &affine, dweight, dbias, dx);
+            },
+            &|dx| {
+                let (x, dy, y) = (x.view(), dy.view(), residual.view());
+                backward_input(context, x, dy, Mask::Output(y), &saved, &affine, dweight, dbias, dx);
+            },
+        ];
+        for write in passes {
+            let [mut streamed, mut cached] = [0, 1].map(|offset| Large::new(shape, ld, offset));
+            let chosen = [&mut streamed, &mut cached].map(|y| passes::streams(&y.view_mut(), &[x.view()]));
+            assert_eq!(chosen, [true, false]);
+            write(streamed.view_mut());
+            write(cached.view_mut());
+            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+            let [streamed, cached] = [streamed, cached].map(|y| (y.memory, y.start));
+            let pairs = streamed.0[streamed.1..].iter().zip(&cached.0[cached.1..]);
+            assert!(pairs.into_iter().all(same), "{}", isa.name());
+            assert!(cached.0.iter().any(|value| *value != 0.0));
+        }
     }
 }
 
