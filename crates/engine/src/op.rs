@@ -14,6 +14,9 @@ pub(crate) const MAX_SIZE: usize = 1 << 20;
 /// Largest side of a kernel or window, stride, padding or dilation: kernels keep a table of taps.
 pub(crate) const MAX_WINDOW: usize = 1 << 10;
 
+// No window that a graph may have is too large for its kernel.
+const _: () = assert!(MAX_WINDOW <= fovea_kernels::local_response_norm::LocalResponseNorm::LARGEST_SIZE);
+
 /// Names of the operations.
 pub(crate) const OPS: [&str; 18] = [
     "conv",

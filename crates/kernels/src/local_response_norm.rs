@@ -10,7 +10,8 @@
 //! `LocalResponseNorm`; the divisor is always `size`. The backward pass computes s again from x.
 //!
 //! A pixel's squares are written into a row between zeros, from which windows are summed at any channel alike, a vector
-//! at a time. The usual beta of 3/4 needs two square roots, any other a logarithm and an exponential.
+//! at a time. The row is short and stands on the stack: where channels are many, it goes along them a segment at a time,
+//! and each segment takes from the one before what its first windows need. The usual beta of 3/4 needs two square roots, any other a logarithm and an exponential.
 //!
 //! Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
 
@@ -22,7 +23,7 @@ use std::ops::Range;
 /// Hyperparameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LocalResponseNorm {
-    /// Channels of a window.
+    /// Channels of a window, at most [`Self::LARGEST_SIZE`].
     pub size: usize,
     /// Weight of the mean square.
     pub alpha: f32,
@@ -36,12 +37,15 @@ pub struct LocalResponseNorm {
 const COST: usize = 8;
 
 impl LocalResponseNorm {
+    /// Most channels of a window.
+    pub const LARGEST_SIZE: usize = 1024;
+
     /// y = x s^-beta.
     ///
     /// Shapes: both `[n, h, w, c]`; y may be the memory of x, if no backward pass needs it.
     ///
     /// # Panics
-    /// If the shapes differ or the window is empty.
+    /// If the shapes differ or the window is empty or too large.
     pub fn forward(&self, context: Context, x: View4, y: ViewMut4) {
         self.run::<false>(context, x, x, &y);
     }
@@ -51,28 +55,23 @@ impl LocalResponseNorm {
     /// Shapes: all `[n, h, w, c]`; dx may be the memory of dy.
     ///
     /// # Panics
-    /// If the shapes differ or the window is empty.
+    /// If the shapes differ or the window is empty or too large.
     pub fn backward(&self, context: Context, x: View4, dy: View4, dx: ViewMut4) {
         self.run::<true>(context, x, dy, &dx);
     }
 
     fn run<const BACKWARD: bool>(&self, context: Context, x: View4, dy: View4, to: &ViewMut4) {
         assert_eq!([x.shape(), dy.shape()], [to.shape(); 2], "operands of different shapes");
-        assert!(self.size > 0, "a window of at least one channel");
+        let sizes = 1..=Self::LARGEST_SIZE;
+        assert!(sizes.contains(&self.size), "a window of {sizes:?} channels");
         let parts = Parts::new(x.pixels(), COST * x.c());
         context.pool.run(parts.count(), |_, part| {
-            let pixels = parts.range(part);
+            let mut rows = [[0.0; ROW]; 2];
+            let rows = rows.each_mut().map(|row| row.as_mut_ptr());
             let reach = (self.size / 2).min(x.c());
-            let length = 2 * reach + x.c().next_multiple_of(MOST_LANES);
-            let (mut short, mut long) = ([[0.0; SHORT]; 2], Vec::new());
-            let (squares, terms) = if length <= SHORT {
-                let [squares, terms] = &mut short;
-                (squares.as_mut_slice(), terms.as_mut_slice())
-            } else {
-                long.resize(2 * length, 0.0);
-                long.split_at_mut(length)
-            };
-            let [squares, terms] = [squares, terms].map(<[f32]>::as_mut_ptr);
+            let segment = (ROW - MOST_LANES - 3 * reach) / MOST_LANES * MOST_LANES;
+            let pixels = parts.range(part);
+            let [squares, terms] = rows;
             if self.beta == 0.75 {
                 context.isa.run(Pass::<BACKWARD, true> {
                     norm: self,
@@ -81,6 +80,7 @@ impl LocalResponseNorm {
                     to,
                     pixels,
                     reach,
+                    segment,
                     squares,
                     terms,
                 });
@@ -92,6 +92,7 @@ impl LocalResponseNorm {
                     to,
                     pixels,
                     reach,
+                    segment,
                     squares,
                     terms,
                 });
@@ -100,11 +101,14 @@ impl LocalResponseNorm {
     }
 }
 
-/// Floats of a row that needs no allocation: all channels and what lies around them, in any network known.
-const SHORT: usize = 1024;
+/// Floats of a row: more than the channels, and what lies around them, of any network known.
+const ROW: usize = 2048;
 
 /// Lanes of the widest vector: a row may be read so far behind its last channel.
 const MOST_LANES: usize = 16;
+
+// The largest window leaves a segment some vectors.
+const _: () = assert!(3 * (LocalResponseNorm::LARGEST_SIZE / 2) + 16 * MOST_LANES < ROW);
 
 /// Either direction over some pixels, which no other part has; `ROOTS` if beta is 3/4.
 struct Pass<'a, const BACKWARD: bool, const ROOTS: bool> {
@@ -115,8 +119,11 @@ struct Pass<'a, const BACKWARD: bool, const ROOTS: bool> {
     /// y or dx.
     to: &'a ViewMut4<'a>,
     pixels: Range<usize>,
-    /// Zeros before the channels of a row; as many stand behind them, and some to fill a vector.
+    /// Channels before the first of a segment that a row has, zeros where there are none. Behind the segment, twice as
+    /// many stand in the row, and some to fill a vector.
     reach: usize,
+    /// Channels of a segment.
+    segment: usize,
     /// A row for the squares of x, and one for dy x s^(-beta - 1).
     squares: *mut f32,
     terms: *mut f32,
@@ -130,36 +137,76 @@ enum Stage {
     Couple,
 }
 
+/// One vector of a pixel's channels.
+#[derive(Clone, Copy)]
+struct Place {
+    pixel: usize,
+    /// The first channel.
+    channel: usize,
+    /// Where that stands in a row.
+    at: usize,
+    /// Channels, at most a vector of them.
+    count: usize,
+}
+
 impl<const BACKWARD: bool, const ROOTS: bool> Kernel for Pass<'_, BACKWARD, ROOTS> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let channels = self.x.c();
         for pixel in self.pixels.clone() {
-            self.channels(simd, pixel, Stage::Square);
-            self.channels(simd, pixel, Stage::Scale);
-            if BACKWARD {
-                self.channels(simd, pixel, Stage::Couple);
+            if channels > self.segment {
+                self.keep(0);
+            }
+            for start in (0..channels).step_by(self.segment) {
+                if start > 0 {
+                    self.keep(ROW - self.segment);
+                }
+                self.channels(simd, pixel, start, Stage::Square);
+                self.channels(simd, pixel, start, Stage::Scale);
+                if BACKWARD {
+                    self.channels(simd, pixel, start, Stage::Couple);
+                }
             }
         }
     }
 }
 
 impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
-    /// A stage for all channels of a pixel of the part, after those before it.
+    /// Moves the last `count` floats of both rows to their beginning, for the next segment, and zeros the others.
+    fn keep(&self, count: usize) {
+        for row in [self.squares, self.terms] {
+            // SAFETY: both rows have ROW floats, which are this part's alone; `count` is no more.
+            let row = unsafe { std::slice::from_raw_parts_mut(row, ROW) };
+            row.copy_within(ROW - count.., 0);
+            row[count..].fill(0.0);
+        }
+    }
+
+    /// A stage for the segment that begins at a channel, after the stages before it and the segments before. A stage
+    /// that others take windows of is as much ahead of them as a window reaches.
     #[inline(always)]
-    fn channels<S: Simd>(&self, simd: S, pixel: usize, stage: Stage) {
+    fn channels<S: Simd>(&self, simd: S, pixel: usize, start: usize, stage: Stage) {
         let channels = self.x.c();
-        let mut channel = 0;
+        let ahead = match stage {
+            Stage::Square => 2 * self.reach,
+            Stage::Scale => self.reach,
+            Stage::Couple => 0,
+        };
+        let mut channel = if start == 0 { 0 } else { start + ahead };
+        let end = channels.min(start + self.segment + ahead);
         // SAFETY: pixel and channels are some of the part; squares are written before windows of them are summed, and
-        // the terms of all channels before theirs.
+        // the terms of all channels that a window reaches before theirs.
         unsafe {
-            while channel + S::LANES <= channels {
-                self.vector(simd, pixel, channel, S::LANES, stage);
+            while channel < end {
+                let at = self.reach + channel - start;
+                if channel + S::LANES <= end {
+                    self.vector(simd, Place { pixel, channel, at, count: S::LANES }, stage);
+                } else {
+                    self.vector(simd, Place { pixel, channel, at, count: end - channel }, stage);
+                }
                 channel += S::LANES;
-            }
-            if channel < channels {
-                self.vector(simd, pixel, channel, channels - channel, stage);
             }
         }
     }
@@ -169,13 +216,13 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
     /// # Safety
     /// As the stage's own method.
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize, stage: Stage) {
+    unsafe fn vector<S: Simd>(&self, simd: S, place: Place, stage: Stage) {
         // SAFETY: the caller vouches for it.
         unsafe {
             match stage {
-                Stage::Square => self.square(simd, pixel, channel, count),
-                Stage::Scale => self.scale(simd, pixel, channel, count),
-                Stage::Couple => self.couple(simd, pixel, channel, count),
+                Stage::Square => self.square(simd, place),
+                Stage::Scale => self.scale(simd, place),
+                Stage::Couple => self.couple(simd, place),
             }
         }
     }
@@ -183,26 +230,26 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
     /// Writes the squares of some channels into their row.
     ///
     /// # Safety
-    /// Pixel and channels are some of the part.
+    /// Pixel and channels are some of the part, and stand in the segment's row.
     #[inline(always)]
-    unsafe fn square<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize) {
-        // SAFETY: the caller vouches for the channels, for which the row has room behind `reach` zeros.
+    unsafe fn square<S: Simd>(&self, simd: S, Place { pixel, channel, at, count }: Place) {
+        // SAFETY: the caller vouches for the channels.
         unsafe {
             let x = simd.load_up_to(self.x.pixel(pixel).add(channel), count);
-            simd.store_up_to(self.squares.add(self.reach + channel), simd.mul(x, x), count);
+            simd.store_up_to(self.squares.add(at), simd.mul(x, x), count);
         }
     }
 
     /// Sums windows of a row that begin `before` their channel.
     ///
     /// # Safety
-    /// The channels are some of the part's and `before` is at most `reach`.
+    /// The place is a stage's own and `before` is at most `reach`.
     #[inline(always)]
-    unsafe fn window<S: Simd>(&self, simd: S, row: *const f32, channel: usize, before: usize) -> S::Vector {
+    unsafe fn window<S: Simd>(&self, simd: S, row: *const f32, place: Place, before: usize) -> S::Vector {
         let width = self.before() + self.after() + 1;
         // SAFETY: `reach` is no less than either side of a window, so from the first to the last lane all is in the row.
         unsafe {
-            let first = row.add(self.reach + channel - before);
+            let first = row.add(place.at - before);
             let mut sum = simd.load(first);
             for offset in 1..width {
                 sum = simd.add(sum, simd.load(first.add(offset)));
@@ -225,13 +272,14 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
     /// y, or the first term of dx together with what its neighbours need of it.
     ///
     /// # Safety
-    /// As [`Self::square`], with all squares of the pixel in their row.
+    /// As [`Self::square`], with the squares of the channels' windows in their row.
     #[inline(always)]
-    unsafe fn scale<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize) {
+    unsafe fn scale<S: Simd>(&self, simd: S, place: Place) {
+        let Place { pixel, channel, at, count } = place;
         let weight = simd.splat(self.norm.alpha / self.norm.size as f32);
         // SAFETY: the caller vouches for pixel and channels.
         unsafe {
-            let squares = self.window(simd, self.squares, channel, self.before());
+            let squares = self.window(simd, self.squares, place, self.before());
             let base = simd.mul_add(squares, weight, simd.splat(self.norm.k));
             let reciprocal = simd.div(simd.splat(1.0), base);
             let power = match ROOTS {
@@ -244,7 +292,7 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
                 let own = simd.mul(simd.load_up_to(self.dy.pixel(pixel).add(channel), count), power);
                 simd.store_up_to(to, own, count);
                 let term = simd.mul(simd.mul(own, x), reciprocal);
-                simd.store_up_to(self.terms.add(self.reach + channel), term, count);
+                simd.store_up_to(self.terms.add(at), term, count);
             } else {
                 simd.store_up_to(to, simd.mul(x, power), count);
             }
@@ -254,15 +302,16 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
     /// The second term of dx.
     ///
     /// # Safety
-    /// As [`Self::scale`], which has been called for all channels of the pixel.
+    /// As [`Self::scale`], which has been called for all channels whose windows have these.
     #[inline(always)]
-    unsafe fn couple<S: Simd>(&self, simd: S, pixel: usize, channel: usize, count: usize) {
+    unsafe fn couple<S: Simd>(&self, simd: S, place: Place) {
+        let Place { pixel, channel, count, .. } = place;
         let LocalResponseNorm { size, alpha, beta, .. } = *self.norm;
         let factor = simd.splat(-2.0 * alpha * beta / size as f32);
         // SAFETY: the caller vouches for pixel and channels.
         unsafe {
             // A channel lies in the windows of those as far behind it as a window reaches before its own.
-            let sum = self.window(simd, self.terms, channel, self.after());
+            let sum = self.window(simd, self.terms, place, self.after());
             let x = simd.load_up_to(self.x.pixel(pixel).add(channel), count);
             let to = self.to.pixel(pixel).add(channel);
             let dx = simd.mul_add(simd.mul(x, factor), sum, simd.load_up_to(to, count));
@@ -287,9 +336,10 @@ fn power<S: Simd>(simd: S, base: S::Vector, exponent: f32) -> S::Vector {
 mod tests {
     use super::*;
     use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
+    use crate::{Isa, Pool};
     use fovea_reference::{LocalResponseNorm as Naive, check};
 
-    const SHAPES: [[usize; 4]; 8] = [
+    const SHAPES: [[usize; 4]; 10] = [
         [1, 1, 1, 1],
         [2, 3, 5, 3],
         [1, 2, 2, 17],
@@ -298,15 +348,18 @@ mod tests {
         [2, 5, 5, 64],
         [3, 27, 27, 96],
         [1, 1, 3, 1030],
+        [1, 1, 2, 2021],
+        [1, 2, 1, 4501],
     ];
 
-    /// AlexNet's, an even window, one channel alone, all channels of most shapes; with a weight that is felt.
-    const NORMS: [LocalResponseNorm; 5] = [
+    /// AlexNet's, an even window, one channel alone, all channels of most shapes, the largest; with a weight that is felt.
+    const NORMS: [LocalResponseNorm; 6] = [
         LocalResponseNorm { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 },
         LocalResponseNorm { size: 4, alpha: 2.0, beta: 0.75, k: 2.0 },
         LocalResponseNorm { size: 1, alpha: 0.5, beta: 0.5, k: 0.1 },
         LocalResponseNorm { size: 5, alpha: 1.5, beta: 1.0, k: 0.5 },
         LocalResponseNorm { size: 37, alpha: 30.0, beta: 0.75, k: 1.0 },
+        LocalResponseNorm { size: LocalResponseNorm::LARGEST_SIZE, alpha: 900.0, beta: 0.75, k: 1.0 },
     ];
 
     fn naive(norm: LocalResponseNorm) -> Naive {
@@ -352,10 +405,11 @@ mod tests {
 
     #[test]
     fn both_passes_work_in_place() {
-        let shape = [2, 3, 3, 21];
-        let (x, dy) = (Tensor::uniform(1, shape, 1), Tensor::uniform(2, shape, 1));
-        on_every_isa(|context| {
-            for norm in NORMS {
+        for (norm, shape) in
+            NORMS.into_iter().flat_map(|norm| [[2, 3, 3, 21], [1, 1, 2, 4501]].map(|s| (norm, s)))
+        {
+            let (x, dy) = (Tensor::uniform(1, shape, 1), Tensor::uniform(2, shape, 1));
+            on_every_isa(|context| {
                 let ([mut y, mut dx], mut on_x, mut on_dy) =
                     ([(); 2].map(|()| Tensor::unwritten(shape, 0)), x.clone(), dy.clone());
                 norm.forward(context, x.view(), y.view_mut());
@@ -365,8 +419,8 @@ mod tests {
                 let view = on_dy.view_mut();
                 norm.backward(context, x.view(), view.as_view(), view);
                 assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
-            }
-        });
+            });
+        }
     }
 
     #[test]
@@ -383,10 +437,16 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a window of at least one channel")]
-    fn an_empty_window_is_refused() {
-        let x = Tensor::uniform(1, [1, 1, 1, 4], 0);
-        let norm = LocalResponseNorm { size: 0, ..NORMS[0] };
-        on_every_isa(|context| norm.forward(context, x.view(), x.clone().view_mut()));
+    fn a_window_without_channels_or_with_too_many_is_refused() {
+        let context = Context { isa: Isa::available()[0], pool: &Pool::new(1) };
+        for size in [0, LocalResponseNorm::LARGEST_SIZE + 1] {
+            let norm = LocalResponseNorm { size, ..NORMS[0] };
+            let run = || {
+                let x = Tensor::uniform(1, [1, 1, 1, 4], 0);
+                norm.forward(context, x.view(), x.clone().view_mut());
+            };
+            let refusal = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_err();
+            assert_eq!(refusal.downcast_ref::<String>().unwrap(), "a window of 1..=1024 channels");
+        }
     }
 }
