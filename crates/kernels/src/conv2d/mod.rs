@@ -361,7 +361,10 @@ impl Conv2d {
             (Pass::BackwardInput, InputGradient::Scatter) => {
                 format!("kernel-row scatter {}", tile(&self.gradient_panels))
             }
-            (Pass::BackwardWeight, _) => format!("pixel reduction x{}", self.panels.width),
+            (Pass::BackwardWeight, _) => {
+                let packed = if packed_weight_gradient::pays(self) { "packed " } else { "" };
+                format!("{packed}pixel reduction x{}", self.panels.width)
+            }
         }
     }
 

@@ -77,16 +77,10 @@ pub(super) struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// The convolution in this form, where packing pays: whole groups of channels, and enough products for each float
-    /// that is copied.
+    /// The convolution in this form, where packing pays.
     pub fn choose(convolution: &'a Conv2d, batch: usize, chunks: usize) -> Option<Self> {
-        let Conv2dShape { input: [_, _, c], filters, kernel: [kh, kw], groups, .. } = convolution.shape;
-        let whole = [c, filters].iter().all(|channels| *channels >= 64 && channels.is_multiple_of(GROUP));
-        // Products of a packed float. Wide tiles multiply a pixel sooner than its lines arrive, so packing pays sooner.
-        let wide = tile::registers(convolution.isa) == 32;
-        let pays = kh * kw * c.min(filters) >= if wide { 64 } else { 256 };
-        let fits = groups == 1 && whole;
-        (fits && pays && batch > 0).then(|| Self { convolution, layout: layout(convolution), chunks })
+        let chosen = batch > 0 && pays(convolution);
+        chosen.then(|| Self { convolution, layout: layout(convolution), chunks })
     }
 
     fn pieces(&self) -> [usize; 3] {
@@ -168,6 +162,15 @@ impl<'a> Packed<'a> {
             }
         }
     }
+}
+
+/// Whether packing pays: whole groups of channels, and enough products for each float that is copied.
+pub(super) fn pays(convolution: &Conv2d) -> bool {
+    let Conv2dShape { input: [_, _, c], filters, kernel: [kh, kw], groups, .. } = convolution.shape;
+    let whole = [c, filters].iter().all(|channels| *channels >= 64 && channels.is_multiple_of(GROUP));
+    // Products of a packed float. Wide tiles multiply a pixel sooner than its lines arrive, so packing pays sooner.
+    let wide = tile::registers(convolution.isa) == 32;
+    groups == 1 && whole && kh * kw * c.min(filters) >= if wide { 64 } else { 256 }
 }
 
 fn layout(convolution: &Conv2d) -> Layout {
