@@ -250,42 +250,80 @@ impl Shared {
     }
 }
 
-/// While it lives, this thread reads and writes subnormal numbers as zero.
+/// While it lives, this thread reads and writes subnormal numbers as zero, on processors that can.
 struct FlushDenormals {
-    #[cfg(target_arch = "x86_64")]
-    saved: u32,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    saved: control::Register,
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl FlushDenormals {
-    /// Flush-to-zero (bit 15) and denormals-are-zero (bit 6) of the SSE control register.
-    const BITS: u32 = 1 << 15 | 1 << 6;
-
     fn new() -> Self {
-        let mut saved = 0u32;
-        // SAFETY: stores the control register to a local; every x86-64 processor has it.
-        unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &mut saved, options(nostack, preserves_flags)) };
-        Self::load(saved | Self::BITS);
+        let saved = control::read();
+        control::write(saved | control::FLUSH);
         Self { saved }
     }
-
-    fn load(control: u32) {
-        // SAFETY: changes only how subnormals are treated; restored on drop, so no other code sees it.
-        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &control, options(nostack, preserves_flags)) };
-    }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Drop for FlushDenormals {
     fn drop(&mut self) {
-        Self::load(self.saved);
+        control::write(self.saved);
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 impl FlushDenormals {
     fn new() -> Self {
         Self {}
+    }
+}
+
+/// The control register of SSE and AVX.
+#[cfg(target_arch = "x86_64")]
+mod control {
+    use std::arch::asm;
+
+    pub type Register = u32;
+
+    /// Flush-to-zero (bit 15) and denormals-are-zero (bit 6).
+    pub const FLUSH: Register = 1 << 15 | 1 << 6;
+
+    pub fn read() -> Register {
+        let mut control = 0;
+        // SAFETY: stores the control register to a local; every x86-64 processor has it.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &mut control, options(nostack, preserves_flags)) };
+        control
+    }
+
+    /// For what [`read`] gave, with [`FLUSH`] or without: it changes only how subnormals are treated.
+    pub fn write(control: Register) {
+        // SAFETY: who sets FLUSH takes it back, so no other code sees it.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &control, options(nostack, preserves_flags)) };
+    }
+}
+
+/// The control register of NEON, FPCR.
+#[cfg(target_arch = "aarch64")]
+mod control {
+    use std::arch::asm;
+
+    pub type Register = u64;
+
+    /// Flush-to-zero (bit 24), of operands and results.
+    pub const FLUSH: Register = 1 << 24;
+
+    pub fn read() -> Register {
+        let control;
+        // SAFETY: reads the control register, which every AArch64 processor with NEON has.
+        unsafe { asm!("mrs {}, fpcr", out(reg) control, options(nomem, nostack, preserves_flags)) };
+        control
+    }
+
+    /// For what [`read`] gave, with [`FLUSH`] or without: it changes only how subnormals are treated.
+    pub fn write(control: Register) {
+        // SAFETY: who sets FLUSH takes it back, so no other code sees it. Without `nomem`, no access moves across it.
+        unsafe { asm!("msr fpcr, {}", in(reg) control, options(nostack, preserves_flags)) };
     }
 }
 
@@ -411,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn subnormals_are_zero_inside_a_region_and_themselves_outside() {
         let tiny = std::hint::black_box(1e-40f32);
         for parts in [1, 2] {

@@ -44,8 +44,8 @@ pub(super) unsafe fn reduce_group<S: Simd, const NV: usize>(simd: S, mut job: Re
         }};
     }
     match (S::REGISTERS, NV) {
-        (32, 1) => tiles!(16),
-        (32, _) => tiles!(8 8),
+        (24.., 1) => tiles!(16),
+        (24.., _) => tiles!(8 8),
         (_, 1) => tiles!(8 8),
         (_, 2) => tiles!(6 5 5),
         _ => unreachable!("{NV} vectors are wider than the widest tile"),
@@ -169,7 +169,7 @@ pub(super) fn pays(convolution: &Conv2d) -> bool {
     let Conv2dShape { input: [_, _, c], filters, kernel: [kh, kw], groups, .. } = convolution.shape;
     let whole = [c, filters].iter().all(|channels| *channels >= 64 && channels.is_multiple_of(GROUP));
     // Products of a packed float. Wide tiles multiply a pixel sooner than its lines arrive, so packing pays sooner.
-    let wide = tile::registers(convolution.isa) == 32;
+    let wide = tile::registers(convolution.isa) >= 24;
     groups == 1 && whole && kh * kw * c.min(filters) >= if wide { 64 } else { 256 }
 }
 

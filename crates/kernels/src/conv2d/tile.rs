@@ -10,6 +10,7 @@
 //! | registers | tiles (pixels x vectors) | why |
 //! |---|---|---|
 //! | 32 | 28x1, 14x2, 9x3 | 28 or 27 sums, up to 3 weights, 1 broadcast |
+//! | 24 | 16x1, 11x2, 7x3 | 16 to 22 sums, up to 3 weights |
 //! | 16 | 12x1, 6x2 | 12 sums, up to 2 weights, 1 broadcast |
 //!
 //! Smaller heights serve remainders and dense layers on few images.
@@ -23,6 +24,9 @@ pub(super) const fn rows_for(registers: usize, vectors: usize) -> usize {
         (32, 1) => 28,
         (32, 2) => 14,
         (32, _) => 9,
+        (24, 1) => 16,
+        (24, 2) => 11,
+        (24, _) => 7,
         (_, 1) => 12,
         (_, _) => 6,
     }
@@ -30,10 +34,10 @@ pub(super) const fn rows_for(registers: usize, vectors: usize) -> usize {
 
 /// The widest tile, in vectors.
 pub(super) const fn widest(registers: usize) -> usize {
-    if registers == 32 { 3 } else { 2 }
+    if registers >= 24 { 3 } else { 2 }
 }
 
-/// Vector registers of an instruction set.
+/// Vector registers of an instruction set that a tile may fill.
 pub(super) fn registers(isa: Isa) -> usize {
     struct Registers;
     impl Kernel for Registers {
@@ -303,6 +307,9 @@ pub(super) unsafe fn product<S: Simd, const NV: usize>(simd: S, job: ProductJob)
         (32, 1) => smallest!(1 4 8 16 20 | 28),
         (32, 2) => smallest!(1 2 4 8 10 12 | 14),
         (32, _) => smallest!(1 3 6 | 9),
+        (24, 1) => smallest!(1 4 8 | 16),
+        (24, 2) => smallest!(1 2 4 8 | 11),
+        (24, _) => smallest!(1 3 5 | 7),
         (_, 1) => smallest!(1 4 8 | 12),
         (_, 2) => smallest!(1 2 4 | 6),
         _ => unreachable!("{NV} vectors are wider than the widest tile"),
@@ -333,6 +340,9 @@ pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: Product
         (32, 1) => half_or_full!(16, 28),
         (32, 2) => half_or_full!(8, 14),
         (32, _) => half_or_full!(5, 9),
+        (24, 1) => half_or_full!(8, 16),
+        (24, 2) => half_or_full!(6, 11),
+        (24, _) => half_or_full!(4, 7),
         (_, 1) => half_or_full!(8, 12),
         (_, 2) => half_or_full!(4, 6),
         _ => unreachable!("{NV} vectors are wider than the widest tile"),
@@ -471,10 +481,10 @@ pub(super) unsafe fn reduce_rows<S: Simd, const NV: usize>(
         let job = ReductionJob { x, sums, ..job };
         // Several short kernel rows in one tile: one alone would not hide the latency of its multiply-adds.
         row += match (S::REGISTERS, NV, run, rows) {
-            (32, 1, 5, 5..) => several::<S, 5, 5, NV>(simd, job),
-            (32, 1, 9, 3..) => several::<S, 3, 9, NV>(simd, job),
-            (32, 1 | 2, 3, 3..) => several::<S, 3, 3, NV>(simd, job),
-            (32, 2, 5, 2..) => several::<S, 2, 5, NV>(simd, job),
+            (24.., 1, 5, 5..) => several::<S, 5, 5, NV>(simd, job),
+            (24.., 1, 9, 3..) => several::<S, 3, 9, NV>(simd, job),
+            (24.., 1 | 2, 3, 3..) => several::<S, 3, 3, NV>(simd, job),
+            (24.., 2, 5, 2..) => several::<S, 2, 5, NV>(simd, job),
             (16, 1, 5, 2..) => several::<S, 2, 5, NV>(simd, job),
             (16, 1, 3, 3..) => several::<S, 3, 3, NV>(simd, job),
             (16, 2, 3, 2..) => several::<S, 2, 3, NV>(simd, job),
@@ -515,6 +525,9 @@ fn one_row<S: Simd, const NV: usize>(simd: S, job: ReductionJob, rest: usize) ->
         (32, 1) => tiles!(30: 30 28 26 24 20 16 12 8 6 5 4 3 2 1),
         (32, 2) => tiles!(14: 14 13 12 11 10 9 8 6 5 4 3 2 1),
         (32, _) => tiles!(9: 9 8 6 4 3 2 1),
+        (24, 1) => tiles!(24: 24 20 16 12 8 6 5 4 3 2 1),
+        (24, 2) => tiles!(12: 12 11 10 9 8 6 5 4 3 2 1),
+        (24, _) => tiles!(8: 8 6 4 3 2 1),
         (_, 1) => tiles!(12: 12 10 8 6 5 4 3 2 1),
         (_, 2) => tiles!(6: 6 5 4 3 2 1),
         _ => unreachable!("{NV} vectors are wider than the widest tile"),

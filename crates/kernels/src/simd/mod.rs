@@ -33,7 +33,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Floats in a vector.
     const LANES: usize;
 
-    /// Vector registers, which bound the size of a register tile.
+    /// Vector registers that a register tile may fill.
     const REGISTERS: usize;
 
     /// Runs `kernel` in a function compiled for this set.

@@ -1,6 +1,6 @@
-//! NEON (Advanced SIMD) of AArch64: four lanes, thirty-two registers.
+//! NEON (Advanced SIMD) of AArch64: four lanes, thirty-two registers, of which tiles take twenty-four.
 //!
-//! A multiply-add takes one of its factors from a lane, so a broadcast costs a scalar load and no register more.
+//! A multiply-add takes one of its factors from a lane, so a broadcast costs no more than a scalar load.
 
 use super::{Kernel, Simd};
 use std::arch::aarch64::*;
@@ -21,7 +21,8 @@ impl Simd for Neon {
     type Vector = float32x4_t;
 
     const LANES: usize = 4;
-    const REGISTERS: usize = 32;
+    /// Of thirty-two: the compiler loads several pixels' floats ahead of their multiply-adds, each into a register.
+    const REGISTERS: usize = 24;
 
     #[inline(never)]
     fn enter<K: Kernel>(self, kernel: K) -> K::Output {
