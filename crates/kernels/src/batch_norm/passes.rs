@@ -188,9 +188,12 @@ impl<P: Pass> Walk<'_, P> {
 /// those of a small one, many enough that adding them up is nothing beside taking them.
 const RUN: usize = 128;
 
-/// Arrays of a part, each with a float for both sums of every channel: the sums of a run, and those of all runs before
-/// as a rounded total and what its rounding lost.
-const ARRAYS: usize = 3;
+/// Arrays of a part, each with a float for both sums of every channel: the sums of the last run and, where there are
+/// several, those of the runs before as a rounded total and what its rounding lost.
+fn arrays(parts: Parts) -> usize {
+    let longest = if parts.count() > 0 { parts.range(0).len() } else { 0 };
+    if longest * BLOCK > RUN { 3 } else { 1 }
+}
 
 /// Two sums over the pixels for each channel, with arrays for each part.
 pub(super) struct Sums<'a> {
@@ -202,7 +205,8 @@ pub(super) struct Sums<'a> {
 impl<'a> Sums<'a> {
     /// Floats of the arrays for a tensor of this shape.
     pub(super) fn len(pixels: usize, channels: usize) -> usize {
-        2 * channels * ARRAYS * parts(pixels, channels).count()
+        let parts = parts(pixels, channels);
+        2 * channels * arrays(parts) * parts.count()
     }
 
     /// Sums over the pixels of x; `arrays` has [`Self::len`] floats.
@@ -219,11 +223,11 @@ impl<'a> Sums<'a> {
         pass: impl Fn(*mut f32, *mut f32) -> P + Sync,
     ) {
         let (x, parts, channels) = (self.x, self.parts, self.x.c());
-        let arrays = Shareable::new(self.arrays);
+        let memory = Shareable::new(self.arrays);
         context.pool.run(parts.count(), |_, part| {
-            let len = ARRAYS * 2 * channels;
+            let len = arrays(parts) * 2 * channels;
             // SAFETY: a part has its own range, which lies in the arrays.
-            let own = unsafe { arrays.slice(part * len, len) };
+            let own = unsafe { memory.slice(part * len, len) };
             own.fill(0.0);
             let (first, second) = own.split_at_mut(channels);
             let pass = &pass(first.as_mut_ptr(), second.as_mut_ptr());
@@ -246,7 +250,7 @@ struct AddUp<'a, P> {
     pixels: Range<usize>,
     channels: usize,
     pass: &'a P,
-    /// The part's own: [`ARRAYS`] of twice as many floats as there are channels.
+    /// The part's own: [`arrays`] of twice as many floats as there are channels.
     arrays: *mut f32,
 }
 
@@ -257,8 +261,10 @@ impl<P: Pass> Kernel for AddUp<'_, P> {
     fn run<S: Simd>(self, simd: S) {
         let (channels, pass) = (self.channels, self.pass);
         for start in self.pixels.clone().step_by(RUN) {
+            if start > self.pixels.start {
+                self.end_run(simd);
+            }
             Walk { pixels: start..self.pixels.end.min(start + RUN), channels, pass }.tiles(simd);
-            self.end_run(simd);
         }
     }
 }
@@ -274,7 +280,7 @@ impl<P> AddUp<'_, P> {
         for at in (0..len).step_by(S::LANES) {
             let count = S::LANES.min(len - at);
             let [run, total, lost] = [0, 1, 2].map(|array| self.arrays.wrapping_add(array * len + at));
-            // SAFETY: each of the arrays has `count` floats there, which are this part's alone.
+            // SAFETY: a part of several runs has three arrays with `count` floats there, which are this part's alone.
             unsafe {
                 let (a, b) = (simd.load_up_to(total, count), simd.load_up_to(run, count));
                 let sum = simd.add(a, b);
@@ -306,13 +312,10 @@ impl<F: Fn(usize, f64, f64)> Kernel for Finish<'_, F> {
         for group in self.groups {
             let (start, end) = (group * GROUP, channels.min((group + 1) * GROUP));
             let mut totals = [[0.0; GROUP]; 2];
-            for arrays in self.sums.arrays.chunks_exact(ARRAYS * 2 * channels) {
-                let (_, exact) = arrays.split_at(2 * channels);
-                // Total and loss of the first sum and of the second.
-                for (array, floats) in exact.chunks_exact(channels).enumerate() {
-                    let totals = totals[array % 2].iter_mut();
-                    totals.zip(&floats[start..end]).for_each(|(sum, x)| *sum += f64::from(*x));
-                }
+            // The first sum and the second, in turns.
+            for (array, floats) in self.sums.arrays.chunks_exact(channels).enumerate() {
+                let totals = totals[array % 2].iter_mut();
+                totals.zip(&floats[start..end]).for_each(|(sum, x)| *sum += f64::from(*x));
             }
             (start..end).for_each(|c| (self.finish)(c, totals[0][c - start], totals[1][c - start]));
         }
