@@ -1,6 +1,9 @@
 //! Every kernel on every instruction set of this machine, against the plain f64 definition of its operation.
 //!
-//! Sizes are small and awkward: a remainder in every tile. The whole takes milliseconds.
+//! Sizes are small and awkward: a remainder in every tile. The whole takes a fraction of a second.
+
+mod layers;
+mod winograd;
 
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
 use fovea_kernels::loss::SoftmaxCrossEntropy;
@@ -46,10 +49,16 @@ pub fn run(threads: usize) -> Result<Vec<Check>, Box<dyn std::error::Error>> {
     for isa in Isa::available() {
         let context = Context { isa, pool: &pool };
         let dense = Conv2dShape { input: [1, 1, 131], filters: 37, ..convolution([1, 1], [1, 1]) };
+        let depthwise = Conv2dShape { filters: 5, groups: 5, ..convolution([3, 3], [1, 1]) };
         let errors = [
             convolutions(context, CONVOLUTION, convolution([3, 3], [1, 1]))?,
             convolutions(context, STRIDED_CONVOLUTION, convolution([3, 2], [2, 1]))?,
+            convolutions(context, DEPTHWISE, depthwise)?,
+            winograd::convolutions(context)?,
             convolutions(context, DENSE, dense)?,
+            layers::batch_normalization(context)?,
+            layers::local_response_normalization(context)?,
+            layers::dropping(context)?,
             pooling(context)?,
             elementwise(context)?,
             classification(context)?,
@@ -72,6 +81,7 @@ type Passes = [&'static str; 3];
 const CONVOLUTION: Passes = ["convolution", "convolution input gradient", "convolution weight gradient"];
 const STRIDED_CONVOLUTION: Passes =
     ["strided convolution", "strided convolution input gradient", "strided convolution weight gradient"];
+const DEPTHWISE: Passes = ["depthwise convolution", "depthwise input gradient", "depthwise weight gradient"];
 const DENSE: Passes = ["dense", "dense input gradient", "dense weight gradient"];
 
 fn convolution(kernel: [usize; 2], stride: [usize; 2]) -> Conv2dShape {
@@ -250,7 +260,11 @@ impl Scratch {
     const LINE: usize = 64;
 
     fn new(conv: &Conv2d, pass: Pass, context: Context) -> Self {
-        Self(vec![0.0; conv.scratch_len(pass, BATCH, context.pool.threads()) + Self::LINE])
+        Self::of(conv.scratch_len(pass, BATCH, context.pool.threads()))
+    }
+
+    fn of(floats: usize) -> Self {
+        Self(vec![0.0; floats + Self::LINE])
     }
 
     /// From the beginning of a cache line on.

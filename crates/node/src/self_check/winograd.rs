@@ -1,0 +1,98 @@
+//! Winograd's convolutions.
+
+use super::{BATCH, Errors, Scratch, batch_of, values, view, view_mut};
+use fovea_kernels::conv2d::winograd::{WeightGradient, Weights, Winograd};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::{Activation, Context, View4, ViewError};
+use fovea_reference::check::{relative_error, uniform, widen};
+
+const REFUSED: &str = "Expected Winograd's algorithm for a convolution of 64 channels but received none.";
+
+/// The three passes against direct convolution, whose definition another check compares it with: no smaller convolution
+/// is taken this way, and the definition would need a second for this one.
+pub(super) fn convolutions(context: Context) -> Errors {
+    let (input, filters) = ([15, 23, 64], 64);
+    let (kernel, padding) = ([3, 3], [1; 4]);
+    let geometry =
+        Conv2dShape { input, filters, kernel, stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
+    let conv = Conv2d::new(geometry, context.isa)?;
+    let (shape, threads) = (batch_of(input), context.pool.threads());
+    let [x, dy] = [1, 2].map(|seed| values(seed, shape));
+    let (x_view, dy_view) = (view(&x, shape)?, view(&dy, shape)?);
+    let bias = uniform(4, filters);
+    let mut weight = vec![0.0; conv.weight_len()];
+    conv.pack_weight(&uniform(3, geometry.parameters()), &mut weight);
+    let mut packed = vec![0.0; conv.gradient_weight_len()];
+    conv.pack_gradient_weight(context, &weight, &mut packed);
+
+    let winograd = |pass, x, weight: &[f32], bias| {
+        let winograd = Winograd::choose(&conv, pass, BATCH, Weights::Stay);
+        let winograd = winograd.ok_or(REFUSED)?;
+        let mut transformed = vec![0.0; winograd.weight_len()];
+        winograd.transform_weight(context, weight, &mut transformed);
+        let mut scratch = Scratch::of(winograd.scratch_len(threads));
+        let mut y = vec![f32::NAN; dy.len()];
+        let y_view = view_mut(&mut y, shape)?;
+        winograd.run(context, x, &transformed, bias, None, Activation::None, y_view, scratch.aligned());
+        Ok::<_, Box<dyn std::error::Error>>(y)
+    };
+    let y = winograd(Pass::Forward, x_view, &weight, Some(&bias))?;
+    let dx = winograd(Pass::BackwardInput, dy_view, &packed, None)?;
+    let gradient = WeightGradient::choose(&conv, BATCH).ok_or(REFUSED)?;
+    let (mut dweight, mut dbias) = (vec![f32::NAN; weight.len()], vec![f32::NAN; filters]);
+    let mut scratch = Scratch::of(gradient.scratch_len(BATCH, threads));
+    gradient.run(context, x_view, dy_view, &mut dweight, Some(&mut dbias), scratch.aligned());
+    dweight.extend(dbias);
+
+    let direct = Direct { conv: &conv, context, x: x_view, dy: dy_view };
+    Ok(vec![
+        ("Winograd convolution", relative_error(&y, &widen(&direct.forward(&weight, &bias)?))),
+        ("Winograd input gradient", relative_error(&dx, &widen(&direct.input_gradient(&packed)?))),
+        ("Winograd weight gradient", relative_error(&dweight, &widen(&direct.weight_gradient()))),
+    ])
+}
+
+/// The same passes by direct convolution.
+struct Direct<'a> {
+    conv: &'a Conv2d,
+    context: Context<'a>,
+    x: View4<'a>,
+    dy: View4<'a>,
+}
+
+impl Direct<'_> {
+    fn forward(&self, weight: &[f32], bias: &[f32]) -> Result<Vec<f32>, ViewError> {
+        let mut y = vec![0.0; self.dy.pixels() * self.dy.c()];
+        let mut scratch = Scratch::new(self.conv, Pass::Forward, self.context);
+        let (bias, y_view) = (Some(bias), view_mut(&mut y, self.dy.shape())?);
+        self.conv.forward(
+            self.context,
+            self.x,
+            weight,
+            bias,
+            None,
+            Activation::None,
+            y_view,
+            scratch.aligned(),
+        );
+        Ok(y)
+    }
+
+    fn input_gradient(&self, packed: &[f32]) -> Result<Vec<f32>, ViewError> {
+        let mut dx = vec![0.0; self.x.pixels() * self.x.c()];
+        let mut scratch = Scratch::new(self.conv, Pass::BackwardInput, self.context);
+        let dx_view = view_mut(&mut dx, self.x.shape())?;
+        self.conv.backward_input(self.context, self.dy, packed, dx_view, scratch.aligned());
+        Ok(dx)
+    }
+
+    /// Of the weights, in the kernels' layout, then of the bias.
+    fn weight_gradient(&self) -> Vec<f32> {
+        let (mut dweight, mut dbias) = (vec![0.0; self.conv.weight_len()], vec![0.0; self.dy.c()]);
+        let mut scratch = Scratch::new(self.conv, Pass::BackwardWeight, self.context);
+        let (x, dy, bias) = (self.x, self.dy, Some(dbias.as_mut_slice()));
+        self.conv.backward_weight(self.context, x, dy, &mut dweight, bias, scratch.aligned());
+        dweight.extend(dbias);
+        dweight
+    }
+}
