@@ -15,19 +15,10 @@ const BLOCK: usize = 32;
 /// Pixels of a tile.
 const TILE: usize = 4;
 
-/// Bytes of a tensor that is written past the caches. Twice as many do not stay in a cache of 32 MB (a pass over 51 MB
-/// took half as long on two threads), half as many do (a pass over 8 MB took one and a half times as long).
-const STREAMED: usize = 16 << 20;
-
-/// Bytes that a view is aligned to if all of its vectors are.
-const LINE: usize = 64;
-
-/// Whether a pass that reads these views should write y past the caches: y is large, aligned, and not in a cache
-/// because it has just been read.
+/// Whether a pass that reads these views should write y past the caches: y is as [`ViewMut4::streams`] says, and not in a
+/// cache because it has just been read.
 pub(super) fn streams(y: &ViewMut4, read: &[View4]) -> bool {
-    let bytes = y.pixels() * y.c() * size_of::<f32>();
-    let aligned = y.pointer().addr().is_multiple_of(LINE) && (y.ld() * size_of::<f32>()).is_multiple_of(LINE);
-    bytes >= STREAMED && aligned && read.iter().all(|view| view.pointer() != y.pointer())
+    y.streams() && read.iter().all(|view| view.pointer() != y.pointer())
 }
 
 /// Floats from what is read to what is asked for: enough to hide the latency of memory, little enough for the nearest
