@@ -1,4 +1,5 @@
-//! Every kernel on every instruction set of this machine, against the plain f64 definition of its operation.
+//! Every kernel on every instruction set of this machine, against the plain f64 definition of its operation; Winograd's
+//! algorithm against direct summation, which is itself held so.
 //!
 //! Sizes are small and awkward: a remainder in every tile. The whole takes a fraction of a second.
 
