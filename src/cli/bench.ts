@@ -77,7 +77,8 @@ async function bench(text: string, { mode, batch, seconds, json, ...options }: B
 }
 
 function format(result: BenchResult): string {
-  const { model, mode, batch, threads, isa, medianMs, minMs, maxMs, steps, imagesPerSecond, gflops, peakGflops } = result;
+  const { model, mode, batch, threads, isa, medianMs, minMs, maxMs, steps, imagesPerSecond, gflops, peakGflops } =
+    result;
   const milliseconds = (value: number): string => value.toPrecision(4);
   const table = plainTable(
     [
