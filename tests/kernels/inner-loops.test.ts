@@ -143,11 +143,14 @@ describe("the check of the kernels", () => {
   test("another kernel may keep an eighth of its instructions' vectors on the stack, and no more", async () => {
     const once = clean.replace("add    $0x40,%rbp", "vmovups %ymm5,-0x28(%rsp)");
     const twice = once.replace("0x20(%rbp),%ymm3,%ymm1", "0x60(%rsp),%ymm3,%ymm1");
-    const transform = { set: "avx2", kernel: "conv2d::winograd::TransformInput" };
-    expect(await check([...tiles(clean), { ...transform, code: once }])).toMatchObject({ exitCode: 0 });
-    const { exitCode, stderr } = await check([...tiles(clean), { ...transform, code: twice }]);
+    const rows = { set: "avx2", kernel: "conv2d::depthwise_gather::Rows" };
+    expect(await check([...tiles(clean), { ...rows, code: once }])).toMatchObject({ exitCode: 0 });
+    const { exitCode, stderr } = await check([...tiles(clean), { ...rows, code: twice }]);
     expect(exitCode).toBe(1);
-    expect(stderr).toContain("avx2 conv2d::winograd::TransformInput touches the stack with 2 of 8 instructions");
+    expect(stderr).toContain("avx2 conv2d::depthwise_gather::Rows touches the stack with 2 of 8 instructions");
+    // Winograd's transforms hold more: a quarter.
+    const transform = { set: "avx2", kernel: "conv2d::winograd::TransformInput" };
+    expect(await check([...tiles(clean), { ...transform, code: twice }])).toMatchObject({ exitCode: 0 });
   });
 
   test("a tile whose loops are not unrolled fails by name", async () => {
