@@ -371,18 +371,29 @@ fn winograd_equals_the_reference_forward_and_for_the_input_gradient() {
         let naive = reference::Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
         let [x, w, b, dy] = [&inputs.x, &inputs.w, &inputs.b, &inputs.dy].map(|values| widen(values));
         let expected = [naive.forward(&x, &w, Some(&b)), naive.backward_input(&dy, &w)];
-        for isa in Isa::available() {
-            let mut before = None;
-            for threads in [1, 3] {
-                let results = run_winograd(isa, threads, batch, shape, &inputs);
-                for (actual, expected) in results.iter().zip(&expected) {
-                    let error = relative_error(actual, expected);
-                    assert!(error < WINOGRAD_TOLERANCE, "{shape:?} on {}: error {error:e}", isa.name());
-                }
-                let bits =
-                    results.map(|values| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
-                assert_eq!(*before.get_or_insert(bits.clone()), bits, "{threads} threads");
+        hold_winograd(&shape, &[1, 3], &expected, |isa, threads| {
+            run_winograd(isa, threads, batch, shape, &inputs)
+        });
+    }
+}
+
+/// Runs on every instruction set and number of threads: close to the reference, and the same bits on any number.
+fn hold_winograd(
+    shape: &Conv2dShape,
+    threads: &[usize],
+    expected: &[Vec<f64>; 2],
+    run: impl Fn(Isa, usize) -> [Vec<f32>; 2],
+) {
+    for isa in Isa::available() {
+        let mut before = None;
+        for &threads in threads {
+            let results = run(isa, threads);
+            for (actual, expected) in results.iter().zip(expected) {
+                let error = relative_error(actual, expected);
+                assert!(error < WINOGRAD_TOLERANCE, "{shape:?} on {}: error {error:e}", isa.name());
             }
+            let bits = results.map(|values| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+            assert_eq!(*before.get_or_insert(bits.clone()), bits, "{threads} threads");
         }
     }
 }
@@ -441,19 +452,9 @@ fn winograd_equals_the_reference_for_the_weight_gradient() {
         let naive = reference::Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
         let [x, dy] = [&inputs.x, &inputs.dy].map(|values| widen(values));
         let expected = [naive.backward_weight(&x, &dy), naive.backward_bias(&dy)];
-        for isa in Isa::available() {
-            let mut before = None;
-            for threads in [1, 2, 3] {
-                let results = run_winograd_weight_gradient(isa, threads, batch, shape, &inputs);
-                for (actual, expected) in results.iter().zip(&expected) {
-                    let error = relative_error(actual, expected);
-                    assert!(error < WINOGRAD_TOLERANCE, "{shape:?} on {}: error {error:e}", isa.name());
-                }
-                let bits =
-                    results.map(|values| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
-                assert_eq!(*before.get_or_insert(bits.clone()), bits, "{threads} threads");
-            }
-        }
+        hold_winograd(&shape, &[1, 2, 3], &expected, |isa, threads| {
+            run_winograd_weight_gradient(isa, threads, batch, shape, &inputs)
+        });
     }
 }
 
