@@ -26,19 +26,20 @@ export function fovea(isa: string | undefined): Program {
   };
 }
 
-/** PyTorch and onnxruntime; PyTorch may be held to AVX2 on a machine that has more. */
+/** PyTorch and onnxruntime, which may be held to AVX2 on a machine that has more. */
 export function peers(python: string, isa: "avx2" | undefined): Peer[] {
-  const avx2 = { ATEN_CPU_CAPABILITY: "avx2", ONEDNN_MAX_CPU_ISA: "AVX2", MKL_ENABLE_INSTRUCTIONS: "AVX2" };
+  const held = (environment: Record<string, string>) => isa === "avx2" && { environment };
+  const torch = { ATEN_CPU_CAPABILITY: "avx2", ONEDNN_MAX_CPU_ISA: "AVX2", MKL_ENABLE_INSTRUCTIONS: "AVX2" };
   const script = (name: string): string[] => ["-W", "ignore", join(directory, "peers", name)];
   return [
+    { name: "PyTorch", command: python, args: script("torch_peer.py"), trains: true, ...held(torch) },
     {
-      name: "PyTorch",
+      name: "onnxruntime",
       command: python,
-      args: script("torch_peer.py"),
-      trains: true,
-      ...(isa === "avx2" && { environment: avx2 }),
+      args: script("onnxruntime_peer.py"),
+      trains: false,
+      ...held({ FOVEA_BENCH_PEER_ISA: "avx2" }),
     },
-    { name: "onnxruntime", command: python, args: script("onnxruntime_peer.py"), trains: false },
   ];
 }
 

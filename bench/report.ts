@@ -93,7 +93,7 @@ function milliseconds({ slices }: Measurement): number[] {
 export function heading(report: Report): string {
   const { processor, threads, isa, peakGflops, rounds, seconds, node, peerIsa } = report;
   const versions = [`Node ${node}`, ...Object.values(report.versions)].join(", ");
-  const held = peerIsa === undefined ? "" : ` PyTorch is held to ${peerIsa}; onnxruntime has no such switch.`;
+  const held = peerIsa === undefined ? "" : ` The others are held to ${peerIsa}.`;
   return (
     `${processor}, ${threads} ${threads === 1 ? "thread" : "threads"}, fovea on ${isa}: FMA peak ` +
     `${peakGflops.toFixed(0)} GFLOP/s. ${versions}. ${rounds} ${rounds === 1 ? "round" : "rounds"} of ${seconds} s.${held}`

@@ -12,11 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy
-import onnxruntime
 
+from hold_onnxruntime import held_to_avx2
 from protocol import serve
 
 CACHE = Path(__file__).parent.parent / ".cache"
+
+if os.environ.get("FOVEA_BENCH_PEER_ISA") == "avx2":
+    sys.path.insert(0, held_to_avx2(CACHE))
+import onnxruntime  # noqa: E402 (which one is decided above)
 
 
 def prepare(request):

@@ -58,7 +58,7 @@ describe("a report", () => {
       "A & B <CPU>, 2 threads, fovea on avx2: FMA peak 200 GFLOP/s. Node 24.0.0, fovea 0.1.0, torch 2.15.0, " +
         "onnxruntime 1.32.0. 3 rounds of 1 s.",
     );
-    expect(heading({ ...full, peerIsa: "avx2" })).toContain("PyTorch is held to avx2");
+    expect(heading({ ...full, peerIsa: "avx2" })).toContain("The others are held to avx2");
   });
 
   test("is a Markdown table with a column of times and one of ratios a peer, empty where one took no part", () => {
