@@ -44,17 +44,30 @@ export {
 } from "./native.js";
 export type { Advice } from "./report/advice.js";
 export { type Counts, formatSummary, type LayerSummary, type Summary, summarize } from "./report/summary.js";
-export type { EpochMetrics, FitCallbacks, FitOptions, FitResult, FitState, StepMetrics } from "./training/fit.js";
+export { saveBest, saveCheckpoints } from "./training/checkpoints.js";
+export type {
+  BestEpoch,
+  EpochMetrics,
+  FitCallbacks,
+  FitOptions,
+  FitResult,
+  FitState,
+  StepMetrics,
+} from "./training/fit-options.js";
+export { csvLog, jsonLinesLog } from "./training/logs.js";
 export { type Optimizer, type Sgd, type SgdOptions, sgd } from "./training/optimizers.js";
 export {
-  type ConstantSchedule,
-  type CosineSchedule,
   constant,
   cosine,
-  type InverseSchedule,
   inverse,
+  type LearningRateFunction,
+  type Metric,
+  multiStep,
+  oneCycle,
+  plateau,
+  polynomial,
+  type RunLength,
   type Schedule,
-  type StepSchedule,
   step,
 } from "./training/schedules.js";
 export * as zoo from "./zoo/index.js";

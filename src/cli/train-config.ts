@@ -1,14 +1,14 @@
 import { resolve } from "node:path";
-import { InvalidArgumentError } from "commander";
 import { absoluteDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
-import { type Optimizer, sgd } from "../training/optimizers.js";
-import type { RunConfig } from "../training/run-config.js";
-import { constant, cosine, inverse, type Schedule, step } from "../training/schedules.js";
+import { checkedOptimizer, type Optimizer, sgd } from "../training/optimizers.js";
+import { type RunConfig, runDefaults } from "../training/run-config.js";
+import { type Metric, rebased, type Schedule } from "../training/schedules.js";
 import { architectures } from "../zoo/index.js";
 import { resolveModel } from "./model-argument.js";
-import { positiveNumber, type SharedOptions } from "./options.js";
+import type { SharedOptions } from "./options.js";
 import { UsageError } from "./output.js";
+import type { ScheduleShape } from "./schedule-option.js";
 
 /** What was typed after `fovea train`; what was not typed is absent, so that a resumed run keeps its own. */
 export interface TrainOptions extends SharedOptions {
@@ -29,29 +29,11 @@ export interface TrainOptions extends SharedOptions {
   readonly shuffle: boolean;
   readonly weights?: string;
   readonly saveEvery?: number;
-}
-
-/** A schedule without its rate. */
-type ScheduleShape =
-  | { readonly kind: "constant" }
-  | { readonly kind: "cosine"; readonly final: number }
-  | { readonly kind: "inverse"; readonly decay: number }
-  | { readonly kind: "step"; readonly every: number; readonly factor: number };
-
-/** Understands `constant`, `cosine`, `inverse:DECAY` and `step:EPOCHS[:FACTOR]`. */
-export function parseScheduleShape(text: string): ScheduleShape {
-  const [kind, every, factor = "0.1", ...more] = text.split(":");
-  if (text === "constant") return { kind: "constant" };
-  if (text === "cosine") return { kind: "cosine", final: 0 };
-  if (kind === "inverse" && every !== undefined && text.split(":").length === 2) {
-    return { kind, decay: positiveNumber(every) };
-  }
-  if (kind === "step" && every !== undefined && more.length === 0) {
-    return { kind, every: positiveNumber(every), factor: positiveNumber(factor) };
-  }
-  throw new InvalidArgumentError(
-    `Expected constant, cosine, inverse:DECAY or step:EPOCHS[:FACTOR] but received "${text}".`,
-  );
+  readonly monitor?: Metric;
+  readonly patience?: number;
+  readonly keep?: number;
+  readonly saveBest?: boolean;
+  readonly csv?: boolean;
 }
 
 /** A new run: its configuration, where it goes, and the weights that it begins with if not with random ones. */
@@ -80,7 +62,12 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
     shuffle: options.shuffle,
     seed: options.seed ?? 0,
     precision: options.precision ?? "fast",
-    saveEvery: options.saveEvery ?? null,
+    saveEvery: options.saveEvery ?? runDefaults.saveEvery,
+    monitor: options.monitor ?? runDefaults.monitor,
+    patience: options.patience ?? runDefaults.patience,
+    keep: options.keep ?? runDefaults.keep,
+    saveBest: options.saveBest ?? runDefaults.saveBest,
+    csv: options.csv ?? runDefaults.csv,
     graph: definition,
   };
   return { config, out, weights: options.weights ?? weights };
@@ -108,6 +95,8 @@ export function resumedConfig(
   same("--out", options.out && resolve(options.out), resolve(run));
   same("--batch", options.batch, own.batchSize);
   same("--seed", options.seed, own.seed);
+  same("--monitor", options.monitor, own.monitor);
+  same("--optimizer", options.optimizer, own.optimizer.kind);
   same("--precision", options.precision, own.precision);
   same("--no-shuffle", options.shuffle ? undefined : false, own.shuffle);
   if (options.weights !== undefined) throw new UsageError("Expected --weights to be left out with --resume.");
@@ -120,6 +109,10 @@ export function resumedConfig(
     optimizer: optimizer(options, own.optimizer),
     labelSmoothing: options.labelSmoothing ?? own.labelSmoothing,
     saveEvery: options.saveEvery ?? own.saveEvery,
+    patience: options.patience ?? own.patience,
+    keep: options.keep ?? own.keep,
+    saveBest: options.saveBest ?? own.saveBest,
+    csv: options.csv ?? own.csv,
   };
 }
 
@@ -134,12 +127,18 @@ function recipeOf(model: string): Optimizer | undefined {
 }
 
 function optimizer(options: TrainOptions, own: Optimizer): Optimizer {
+  const { momentum, nesterov, weightDecay = own.weightDecay } = options;
+  if ((momentum !== undefined && !("momentum" in own)) || (nesterov && !("nesterov" in own))) {
+    const name = momentum === undefined ? "--nesterov" : "--momentum";
+    throw new UsageError(`Expected ${name} to be left out with ${own.kind}, which has none.`);
+  }
   try {
-    return sgd({
+    return checkedOptimizer({
+      ...own,
+      weightDecay,
+      ...(momentum !== undefined && { momentum }),
+      ...(nesterov !== undefined && { nesterov }),
       learningRate: schedule(options, own.learningRate),
-      momentum: options.momentum ?? own.momentum,
-      nesterov: options.nesterov ?? own.nesterov,
-      weightDecay: options.weightDecay ?? own.weightDecay,
     });
   } catch (error) {
     throw error instanceof FoveaError ? new UsageError(error.message) : error;
@@ -147,17 +146,10 @@ function optimizer(options: TrainOptions, own: Optimizer): Optimizer {
 }
 
 function schedule({ lr, warmup, schedule }: TrainOptions, own: Schedule): Schedule {
-  const shape = schedule ?? own;
-  const rate = lr ?? own.rate;
-  const common = { warmup: warmup ?? own.warmup };
-  switch (shape.kind) {
-    case "constant":
-      return constant(rate, common);
-    case "cosine":
-      return cosine(rate, { ...common, final: shape.final });
-    case "inverse":
-      return inverse(rate, { ...common, decay: shape.decay });
-    case "step":
-      return step(rate, { ...common, every: shape.every, factor: shape.factor });
+  if (own.kind === "function") {
+    throw new UsageError("Expected a schedule that a file can hold but received a function of the step.");
   }
+  const rate = lr ?? own.rate;
+  const rising = warmup ?? own.warmup;
+  return schedule === undefined ? rebased(own, rate, rising) : schedule(rate, rising);
 }

@@ -5,8 +5,9 @@ import type { Dataset } from "../native.js";
 import { lineProgress, type Progress, silentProgress, terminalProgress } from "../report/progress.js";
 import { summarize } from "../report/summary.js";
 import { checkDataset } from "../training/check-dataset.js";
-import { type FitOptions, type FitResult, type FitState, fit, initialState, runLength } from "../training/fit.js";
-import { defaultLearningRate, describeOptimizer } from "../training/optimizers.js";
+import { fit } from "../training/fit.js";
+import { type FitOptions, type FitResult, type FitState, initialState, runLength } from "../training/fit-options.js";
+import { defaultLearningRates, describeOptimizer } from "../training/optimizers.js";
 import type { RunConfig } from "../training/run-config.js";
 import { RunDirectory } from "../training/run-directory.js";
 import type { RunLength } from "../training/schedules.js";
@@ -27,7 +28,8 @@ import {
   wholeNumber,
 } from "./options.js";
 import { count, peakMemoryBytes, percent, printResult, UsageError, whole } from "./output.js";
-import { type NewRun, newRun, parseScheduleShape, resumedConfig, type TrainOptions } from "./train-config.js";
+import { scheduleOption } from "./schedule-option.js";
+import { type NewRun, newRun, resumedConfig, type TrainOptions } from "./train-config.js";
 
 export function addTrain(program: Command): void {
   program
@@ -43,24 +45,35 @@ export function addTrain(program: Command): void {
     )
     .addOption(new Option("--batch <n>", "images a step (default: 64)").argParser(positiveInteger))
     .addOption(new Option("--optimizer <name>", "what turns gradients into weights (default: sgd)").choices(["sgd"]))
-    .addOption(new Option("--lr <rate>", `learning rate (default: ${defaultLearningRate})`).argParser(positiveNumber))
+    .addOption(
+      new Option("--lr <rate>", `learning rate (default: ${defaultLearningRates.sgd})`).argParser(positiveNumber),
+    )
     .addOption(new Option("--momentum <m>", "from 0 to below 1 (default: 0.9)").argParser(fraction))
     .addOption(new Option("--nesterov", "use Nesterov's momentum"))
     .addOption(
       new Option("--weight-decay <d>", "L2 penalty of every parameter (default: 0)").argParser(nonNegativeNumber),
     )
-    .addOption(
-      new Option(
-        "--schedule <kind>",
-        "constant, cosine, inverse:DECAY or step:EPOCHS[:FACTOR] (default: constant)",
-      ).argParser(parseScheduleShape),
-    )
+    .addOption(scheduleOption())
     .addOption(new Option("--warmup <steps>", "rise to the learning rate linearly (default: 0)").argParser(wholeNumber))
     .addOption(new Option("--label-smoothing <s>", "share spread over all classes (default: 0)").argParser(fraction))
     .addOption(new Option("--no-shuffle", "keep the order of the images"))
     .addOption(new Option("--no-augment", "train on the images as they are, which is the default"))
     .addOption(new Option("--weights <file>", "initial weights, as safetensors"))
     .addOption(new Option("--save-every <steps>", "save inside an epoch too").argParser(positiveInteger))
+    .addOption(
+      new Option("--keep <n>", "keep the last so many checkpoints, in RUN/checkpoints").argParser(positiveInteger),
+    )
+    .addOption(new Option("--save-best", "keep the weights of the best epoch, in RUN/best.safetensors"))
+    .addOption(
+      new Option("--patience <epochs>", "stop when so many epochs brought no new best").argParser(positiveInteger),
+    )
+    .addOption(
+      new Option(
+        "--monitor <metric>",
+        "what says which epoch is the best (default: validationAccuracy, else trainLoss)",
+      ).choices(["trainLoss", "validationLoss", "validationAccuracy"]),
+    )
+    .addOption(new Option("--csv", "write the epochs to RUN/metrics.csv too"))
     .addOption(threadsOption())
     .addOption(seedOption())
     .addOption(precisionOption())
@@ -131,13 +144,13 @@ async function begin({ out, config }: NewRun, { session }: Model): Promise<Stage
 
 async function goOn({ run, config }: EarlierRun, { session }: Model, train: Dataset): Promise<Stage> {
   const state = await run.restore(session);
-  const { steps, stepsPerEpoch } = runLength(train.length, lengthOf(config));
+  const { steps } = runLength(train.length, lengthOf(config));
   if (steps < state.step) {
     throw new UsageError(
       `Expected a length of at least the ${state.step} steps that ${run.path} has done but received ${steps}.`,
     );
   }
-  return { run: await run.rewind(state.step, stepsPerEpoch, config), state };
+  return { run: await run.goOn(config), state };
 }
 
 function lengthOf({ epochs, steps, batchSize }: RunConfig): Pick<FitOptions, "epochs" | "steps" | "batchSize"> {
@@ -145,35 +158,36 @@ function lengthOf({ epochs, steps, batchSize }: RunConfig): Pick<FitOptions, "ep
 }
 
 async function runTraining(run: RunDirectory, state: FitState, model: Model, data: Data, json = false): Promise<void> {
-  const { optimizer, labelSmoothing, shuffle, seed, saveEvery } = run.config;
+  const { optimizer, labelSmoothing, shuffle, seed, saveEvery, monitor, patience } = run.config;
   const progress = chooseProgress(json);
   const interrupt = new Interrupt(() => progress.stop());
   let saved = state.step;
   try {
     const result = await fit(model.session, data.train, {
       ...lengthOf(run.config),
-      ...{ optimizer, labelSmoothing, shuffle, seed, saveEvery: saveEvery ?? undefined },
+      ...{ optimizer, labelSmoothing, shuffle, seed },
+      saveEvery: saveEvery ?? undefined,
+      monitor: monitor ?? undefined,
+      patience: patience ?? undefined,
       validation: data.validation,
       signal: interrupt.signal,
       resume: state,
-      callbacks: {
-        onStart(length) {
-          if (!json) process.stdout.write(`${heading(run.config, model, data, length, state.step)}\n`);
-          progress.start(length, state.step);
+      callbacks: [
+        {
+          onStart(length, state) {
+            if (!json) process.stdout.write(`${heading(run.config, model, data, length, state.step)}\n`);
+            progress.start(length, state.step);
+          },
         },
-        async onSteps(steps) {
-          await run.append(steps);
-          progress.steps(steps);
+        run.callbacks(model.session),
+        {
+          onSteps: (steps) => progress.steps(steps),
+          onEpoch: (epoch) => progress.epoch(epoch),
+          onSave(state) {
+            saved = state.step;
+          },
         },
-        async onEpoch(epoch) {
-          await run.append([epoch]);
-          progress.epoch(epoch);
-        },
-        async onSave(state) {
-          await run.save(model.session, state);
-          saved = state.step;
-        },
-      },
+      ],
     });
     progress.stop();
     report(run, result, json);
@@ -212,7 +226,7 @@ function heading(config: RunConfig, { session }: Model, data: Data, length: RunL
 }
 
 function report(run: RunDirectory, result: FitResult, json: boolean): void {
-  const { steps, epochs, trainLoss, validationAccuracy, seconds, imagesPerSecond, stopped } = result;
+  const { steps, epochs, trainLoss, validationAccuracy, seconds, imagesPerSecond, best, stopped } = result;
   printResult(
     json,
     {
@@ -230,8 +244,9 @@ function report(run: RunDirectory, result: FitResult, json: boolean): void {
       const loss = trainLoss === null ? [] : [`training loss ${trainLoss.toFixed(4)}`];
       const pace = [`${seconds.toFixed(1)} s`, `${whole(imagesPerSecond)} images/s`];
       const facts = [...accuracy, ...loss, ...(imagesPerSecond > 0 ? pace : [])].join(", ");
-      return stopped === "done"
-        ? `${run.path}: ${facts || "nothing to do"} (${whole(steps)} steps)`
+      const early = stopped === "patience" ? `, ended early: epoch ${best?.epoch} was the best` : "";
+      return stopped !== "aborted"
+        ? `${run.path}: ${facts || "nothing to do"} (${count(steps, "step")})${early}`
         : `${run.path}: stopped and saved at step ${whole(steps)}; go on with \`fovea train --resume ${run.path}\``;
     },
   );

@@ -1,7 +1,8 @@
 import { FoveaError, invalidArgument } from "../errors.js";
 import { type Dataset, type Evaluation, Session } from "../native.js";
 import { formatSummary, summarize } from "../report/summary.js";
-import { type FitOptions, type FitResult, fit } from "../training/fit.js";
+import { fit } from "../training/fit.js";
+import { type FitOptions, type FitResult, type FitState, parseState } from "../training/fit-options.js";
 import { describe, type GraphDefinition } from "./definition.js";
 import { FeatureMap } from "./feature-map.js";
 import { GraphBuilder, type Place } from "./graph-builder.js";
@@ -165,6 +166,30 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    */
   async load(path: string): Promise<void> {
     await this.session.loadWeights(path);
+  }
+
+  /**
+   * Writes all that {@link resume} needs to go on as if training had not stopped: weights, optimizer state and where the
+   * run stands. The file is complete or not there at all.
+   *
+   * @param state from `onSave`
+   * @returns the file's size in bytes
+   * @throws FoveaError `IO` when it cannot be written
+   */
+  async saveCheckpoint(path: string, state: FitState): Promise<number> {
+    return this.session.saveCheckpoint(path, JSON.stringify(state));
+  }
+
+  /**
+   * Reads a checkpoint, and gives what `fit` needs to go on from it: `fit(train, { ...options, resume: state })`, with
+   * the options that the training had, is byte for byte what it would have been without the stop, on any number of
+   * threads.
+   *
+   * @throws FoveaError `INVALID_DATA` when it is no checkpoint, `INVALID_WEIGHTS` when it is another network's, `IO` when
+   * it cannot be read
+   */
+  async resume(path: string): Promise<FitState> {
+    return parseState(await this.session.loadCheckpoint(path), path);
   }
 
   /** Ends the session and frees its memory, weights included. A later call begins with new weights. */

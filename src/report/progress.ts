@@ -1,5 +1,5 @@
 import { SingleBar } from "cli-progress";
-import type { EpochMetrics, StepMetrics } from "../training/fit.js";
+import type { EpochMetrics, StepMetrics } from "../training/fit-options.js";
 import type { RunLength } from "../training/schedules.js";
 
 /** Shows how far training is. */

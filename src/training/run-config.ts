@@ -1,5 +1,7 @@
 import type { GraphDefinition } from "../model/definition.js";
+import { hasNumbers, isRecord } from "./json.js";
 import type { Optimizer } from "./optimizers.js";
+import type { Metric } from "./schedules.js";
 
 /** `config.json`: the model and every option of a run, so that resuming it needs nothing else. */
 export interface RunConfig {
@@ -18,8 +20,28 @@ export interface RunConfig {
   readonly precision: "fast" | "strict";
   /** Steps between checkpoints inside an epoch; null for none. */
   readonly saveEvery: number | null;
+  /** What says which epoch is the best; null for the metric that `fit` chooses. */
+  readonly monitor: Metric | null;
+  /** Epochs that were not the best after which training ends; null for none. */
+  readonly patience: number | null;
+  /** How many checkpoints are kept in `checkpoints/`, besides the last one; null for none. */
+  readonly keep: number | null;
+  /** Whether the weights of the best epoch are written to `best.safetensors`. */
+  readonly saveBest: boolean;
+  /** Whether the epochs are written to `metrics.csv`, too. */
+  readonly csv: boolean;
   readonly graph: GraphDefinition;
 }
+
+/** What a run does unless told otherwise, besides training. */
+export const runDefaults = {
+  saveEvery: null,
+  monitor: null,
+  patience: null,
+  keep: null,
+  saveBest: false,
+  csv: false,
+} as const;
 
 /** Whether parsed JSON is the configuration of a run. */
 export function isRunConfig(config: unknown): config is RunConfig {
@@ -28,7 +50,7 @@ export function isRunConfig(config: unknown): config is RunConfig {
     typeof config["model"] === "string" &&
     typeof config["data"] === "string" &&
     (typeof config["epochs"] === "number" || typeof config["steps"] === "number") &&
-    hasNumbers(config["optimizer"], ["momentum", "weightDecay"]) &&
+    hasNumbers(config["optimizer"], ["weightDecay"]) &&
     hasNumbers(config["optimizer"]["learningRate"], ["rate", "warmup"]) &&
     typeof config["shuffle"] === "boolean" &&
     (config["precision"] === "fast" || config["precision"] === "strict") &&
@@ -48,13 +70,4 @@ export function isGraphDefinition(graph: unknown): graph is GraphDefinition {
     Array.isArray(graph["outputs"]) &&
     graph["outputs"].every(isRecord)
   );
-}
-
-/** Whether something is an object that has numbers under all of these keys. */
-export function hasNumbers(value: unknown, keys: readonly string[]): value is Record<string, unknown> {
-  return isRecord(value) && keys.every((key) => typeof value[key] === "number");
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
 }

@@ -1,14 +1,16 @@
-import { appendFile, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { FoveaError, hasCode } from "../errors.js";
 import type { Session } from "../native.js";
 import { type RunReport, renderRunReport } from "../report/run-report.js";
-import type { EpochMetrics, FitState, StepMetrics } from "./fit.js";
+import { combined } from "./callbacks.js";
+import { saveBest, saveCheckpoints } from "./checkpoints.js";
+import { makeDirectory, reason, writeWhole } from "./files.js";
+import { type FitCallbacks, type FitState, parseState, type StepMetrics } from "./fit-options.js";
+import { parseJson } from "./json.js";
+import { csvLog, jsonLinesLog, type MetricsLine, readMetrics } from "./logs.js";
 import { describeOptimizer } from "./optimizers.js";
-import { hasNumbers, isRunConfig, type RunConfig } from "./run-config.js";
-
-/** A line of `metrics.jsonl`. */
-export type MetricsLine = StepMetrics | EpochMetrics;
+import { isRunConfig, type RunConfig, runDefaults } from "./run-config.js";
 
 /**
  * What a run leaves on disk: `config.json`, `metrics.jsonl`, `model.safetensors`, `checkpoint.safetensors` and
@@ -66,11 +68,11 @@ export class RunDirectory {
       const found = hasCode(error, "ENOENT") ? `${path} has no config.json` : `${path}: ${reason(error)}`;
       throw new FoveaError("IO", `Expected the directory of a run but ${found}.`, { cause: error });
     }
-    const config = parse(text);
+    const config = parseJson(text);
     if (!isRunConfig(config)) {
       throw new FoveaError("INVALID_DATA", `Expected the configuration of a run in ${path}/config.json.`);
     }
-    return new RunDirectory(path, config);
+    return new RunDirectory(path, { ...runDefaults, ...config });
   }
 
   /** Whether a path looks like the directory of a run. */
@@ -91,36 +93,31 @@ export class RunDirectory {
 
   /** Puts parameters and optimizer state of the checkpoint into a session and returns where the run stands. */
   async restore(session: Session): Promise<FitState> {
-    const state = parse(await session.loadCheckpoint(this.checkpointPath));
-    if (!isFitState(state)) {
-      throw new FoveaError("INVALID_DATA", `Expected the state of a run in ${this.checkpointPath}.`);
-    }
-    return state;
+    return parseState(await session.loadCheckpoint(this.checkpointPath), this.checkpointPath);
   }
 
-  async append(lines: readonly MetricsLine[]): Promise<void> {
-    await appendFile(this.#metricsPath, lines.map(toLine).join(""));
-  }
-
-  /** The recorded metrics; a last line that was cut off where the run was killed is left out. */
+  /** The recorded metrics. */
   async metrics(): Promise<MetricsLine[]> {
-    try {
-      const text = await readFile(this.#metricsPath, "utf8");
-      return text.split("\n").map(parse).filter(isMetricsLine);
-    } catch (error) {
-      if (hasCode(error, "ENOENT")) return [];
-      throw error;
-    }
+    return readMetrics(this.#metricsPath);
+  }
+
+  /** What writes the run's files while it is trained. */
+  callbacks(session: Session): FitCallbacks {
+    const { csv, saveBest: best, keep } = this.config;
+    return combined([
+      jsonLinesLog(this.#metricsPath),
+      ...(csv ? [csvLog(join(this.path, "metrics.csv"))] : []),
+      ...(best ? [saveBest({ session }, join(this.path, "best.safetensors"))] : []),
+      { onSave: (state) => this.save(session, state) },
+      ...(keep === null ? [] : [saveCheckpoints({ session }, join(this.path, "checkpoints"), { last: keep })]),
+    ]);
   }
 
   /**
-   * Makes the directory what it was at a checkpoint, and writes down the options with which the run goes on: a run that
-   * was killed may have recorded steps beyond its checkpoint, and left half-written files.
+   * Writes down the options with which the run goes on, and takes away the half-written files that one that was killed
+   * has left.
    */
-  async rewind(step: number, stepsPerEpoch: number, config: RunConfig): Promise<RunDirectory> {
-    const lines = await this.metrics();
-    const kept = lines.filter((line) => ("step" in line ? line.step : line.epoch * stepsPerEpoch) <= step);
-    await this.#write("metrics.jsonl", kept.map(toLine).join(""));
+  async goOn(config: RunConfig): Promise<RunDirectory> {
     const abandoned = (await readdir(this.path)).filter((name) => name.startsWith(".") && name.endsWith(".tmp"));
     await Promise.all(abandoned.map((name) => rm(join(this.path, name), { force: true })));
     const run = new RunDirectory(this.path, config);
@@ -132,14 +129,15 @@ export class RunDirectory {
   async save(session: Session, state: FitState): Promise<void> {
     await session.saveCheckpoint(this.checkpointPath, JSON.stringify(state));
     await session.saveWeights(this.weightsPath);
-    await this.#write("report.html", renderRunReport(this.#report(await this.metrics())));
+    await writeWhole(join(this.path, "report.html"), renderRunReport(await this.report()));
   }
 
-  #report(metrics: readonly MetricsLine[]): RunReport {
+  /** What is known of the run, for people. */
+  async report(): Promise<RunReport> {
     const { model, data, batchSize, optimizer, seed } = this.config;
     const steps: StepMetrics[] = [];
     const epochs: RunReport["epochs"][number][] = [];
-    for (const line of metrics) {
+    for (const line of await this.metrics()) {
       if ("step" in line) steps.push(line);
       else epochs.push({ ...line, step: steps.at(-1)?.step ?? 0 });
     }
@@ -161,67 +159,6 @@ export class RunDirectory {
   }
 
   async #writeConfig(): Promise<void> {
-    await this.#write("config.json", `${JSON.stringify(this.config, undefined, 2)}\n`);
+    await writeWhole(join(this.path, "config.json"), `${JSON.stringify(this.config, undefined, 2)}\n`);
   }
-
-  /** Writes a file whole or not at all: beside its place, synced, renamed. */
-  async #write(name: string, text: string): Promise<void> {
-    const path = join(this.path, name);
-    const temporary = join(this.path, `.${name}.tmp`);
-    try {
-      const file = await open(temporary, "w");
-      try {
-        await file.writeFile(text);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, path);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
-  }
-}
-
-function toLine(line: MetricsLine): string {
-  return `${JSON.stringify(line)}\n`;
-}
-
-/** JSON, or undefined for text that is none. */
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-function isMetricsLine(line: unknown): line is MetricsLine {
-  return hasNumbers(line, ["epoch"]) && (hasNumbers(line, ["step", "loss"]) || hasNumbers(line, ["trainLoss"]));
-}
-
-function isFitState(state: unknown): state is FitState {
-  return hasNumbers(state, ["step", "lossSum", "images", "seconds"]);
-}
-
-/** With its parents, as `mkdir` says with `recursive`, which never ends where the system takes no directory, as in /proc. */
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path);
-  } catch (error) {
-    if (hasCode(error, "EEXIST")) return;
-    if (!hasCode(error, "ENOENT")) throw error;
-    await makeDirectory(dirname(path));
-    await mkdir(path);
-  }
-}
-
-/** What the operating system said, as the end of a sentence. */
-function reason(error: unknown): string {
-  if (hasCode(error, "ENOENT")) return "there is no such place";
-  if (hasCode(error, "EACCES") || hasCode(error, "EPERM")) return "permission was denied";
-  if (hasCode(error, "EEXIST") || hasCode(error, "ENOTDIR")) return "a file is in the way";
-  if (hasCode(error, "EROFS")) return "the file system is read-only";
-  return error instanceof Error ? error.message : String(error);
 }

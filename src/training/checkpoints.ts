@@ -1,0 +1,63 @@
+/** Files that training leaves behind besides its last checkpoint. */
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Session } from "../native.js";
+import { makeDirectory } from "./files.js";
+import type { FitCallbacks } from "./fit-options.js";
+
+/** What has a session: a model. */
+interface Trained {
+  readonly session: Session;
+}
+
+/**
+ * Writes the weights of the best epoch so far, whenever there is a new one.
+ *
+ * @param model the model that is trained
+ * @param path the file; what `fit`'s `monitor` says is the best
+ * @example
+ * ```ts
+ * import { saveBest, zoo } from "fovea";
+ *
+ * const lenet = zoo.lenet5();
+ * const options = { epochs: 20, callbacks: saveBest(lenet, "best.safetensors") };
+ * ```
+ */
+export function saveBest({ session }: Trained, path: string): FitCallbacks {
+  return {
+    async onEpoch({ best }) {
+      if (best) await session.saveWeights(path);
+    },
+  };
+}
+
+/**
+ * Writes a checkpoint, `checkpoint-STEP.safetensors`, at the end of every epoch, every `saveEvery` steps and at the end.
+ * A training that begins, or goes on from a checkpoint, first drops those beyond it.
+ *
+ * @param model the model that is trained
+ * @param directory where they go; made with its parents if it is not there
+ * @param options `last`: how many of them are kept (all)
+ */
+export function saveCheckpoints(
+  { session }: Trained,
+  directory: string,
+  { last = Number.POSITIVE_INFINITY }: { readonly last?: number } = {},
+): FitCallbacks {
+  const pathOf = (step: number): string => join(directory, `checkpoint-${step}.safetensors`);
+  const drop = async (choose: (steps: readonly number[]) => readonly number[]): Promise<void> => {
+    const names = (await readdir(directory)).map((file) => /^checkpoint-(\d+)\.safetensors$/.exec(file)?.[1]);
+    const steps = names.flatMap((digits) => (digits === undefined ? [] : Number(digits)));
+    await Promise.all(choose(steps).map((step) => rm(pathOf(step), { force: true })));
+  };
+  return {
+    async onStart(_, { step: begun }) {
+      await makeDirectory(directory);
+      await drop((steps) => steps.filter((step) => step > begun));
+    },
+    async onSave(state) {
+      await session.saveCheckpoint(pathOf(state.step), JSON.stringify(state));
+      await drop((steps) => steps.toSorted((a, b) => b - a).slice(last));
+    },
+  };
+}
