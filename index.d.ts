@@ -59,10 +59,10 @@ export declare class Session {
   /** Names and shapes of all parameters, in the graph's order. */
   parameters(): Array<ParameterInfo>
   /**
-   * Trains a run of steps; `abort` ends it after the step under way, and it resolves with what was done.
+   * Trains a run of steps; `abort` ends it after the step under way, and it resolves with what was done. So it does
+   * when the loss stops being a number: the parameters are then those of the step before.
    *
-   * @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit, `NOT_FINITE` when the loss stops
-   * being a number: the parameters are then those of the step before
+   * @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
    */
   trainSteps(dataset: Dataset, request: TrainRequest): Promise<TrainResult>
   /** Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`. */
@@ -218,8 +218,10 @@ export interface TrainResult {
   images: Uint32Array
   /** Wall-clock time of the whole run of steps. */
   seconds: number
-  /** `"done"` or `"aborted"`. */
-  stopped: 'done' | 'aborted'
+  /** `"done"`, `"aborted"`, or `"failed"` when the loss or a gradient stopped being a number. */
+  stopped: 'done' | 'aborted' | 'failed'
+  /** What failed, in a sentence. */
+  failure?: string
 }
 
 /**

@@ -9,6 +9,7 @@ import { explainError, printError } from "./output.js";
 import { addRun } from "./run.js";
 import { addSummary } from "./summary.js";
 import { addTrain } from "./train.js";
+import { addView } from "./view.js";
 import { addZoo } from "./zoo.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
@@ -20,7 +21,8 @@ const program = new Command("fovea")
   .configureOutput({ outputError: (text) => printError(text.replace(/^error: /, "")) })
   .exitOverride();
 
-for (const add of [addTrain, addEval, addRun, addSummary, addZoo, addExplain, addBench, addDoctor]) add(program);
+for (const add of [addTrain, addEval, addRun, addView, addSummary, addZoo, addExplain, addBench, addDoctor])
+  add(program);
 
 // Whoever reads may stop reading, as `head` does.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));

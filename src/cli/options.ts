@@ -65,6 +65,11 @@ export function wholeNumber(text: string): number {
   return parsed(text, "a whole number of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
 }
 
+/** A port to listen on; 0 lets the system choose. */
+export function portNumber(text: string): number {
+  return parsed(text, "a port from 0 to 65535", (value) => Number.isSafeInteger(value) && value >= 0 && value < 65536);
+}
+
 export function positiveNumber(text: string): number {
   return parsed(text, "a positive number", (value) => Number.isFinite(value) && value > 0);
 }

@@ -34,6 +34,7 @@ export interface TrainOptions extends SharedOptions {
   readonly keep?: number;
   readonly saveBest?: boolean;
   readonly csv?: boolean;
+  readonly view?: boolean;
 }
 
 /** A new run: its configuration, where it goes, and the weights that it begins with if not with random ones. */

@@ -4,6 +4,7 @@ import { Model } from "../model/model.js";
 import type { Dataset } from "../native.js";
 import { lineProgress, type Progress, silentProgress, terminalProgress } from "../report/progress.js";
 import { summarize } from "../report/summary.js";
+import { serveView } from "../report/view-server.js";
 import { checkDataset } from "../training/check-dataset.js";
 import { fit } from "../training/fit.js";
 import { type FitOptions, type FitResult, type FitState, initialState, runLength } from "../training/fit-options.js";
@@ -27,7 +28,7 @@ import {
   threadsOption,
   wholeNumber,
 } from "./options.js";
-import { count, peakMemoryBytes, percent, printResult, UsageError, whole } from "./output.js";
+import { count, peakMemoryBytes, percent, printNote, printResult, UsageError, whole } from "./output.js";
 import { scheduleOption } from "./schedule-option.js";
 import { type NewRun, newRun, resumedConfig, type TrainOptions } from "./train-config.js";
 
@@ -74,6 +75,7 @@ export function addTrain(program: Command): void {
       ).choices(["trainLoss", "validationLoss", "validationAccuracy"]),
     )
     .addOption(new Option("--csv", "write the epochs to RUN/metrics.csv too"))
+    .addOption(new Option("--view", "serve the run's page on 127.0.0.1 while it is trained"))
     .addOption(threadsOption())
     .addOption(seedOption())
     .addOption(precisionOption())
@@ -98,7 +100,13 @@ async function train(text: string | undefined, options: TrainOptions): Promise<v
     // Compiles the training plan, so that a network that cannot be trained is told before anything is written.
     await model.session.explain("train", Math.min(config.batchSize, data.train.length), false);
     const { run, state } = "out" in prepared ? await begin(prepared, model) : await goOn(prepared, model, data.train);
-    await runTraining(run, state, model, data, options.json);
+    const view = options.view ? await serveView(run) : undefined;
+    if (view) printNote(`the run's page is at ${view.url} while it is trained`);
+    try {
+      await runTraining(run, state, model, data, options.json);
+    } finally {
+      await view?.close();
+    }
   } finally {
     await model.close();
   }

@@ -1,4 +1,4 @@
-import { hasCode, invalidArgument } from "../errors.js";
+import { FoveaError, hasCode, invalidArgument } from "../errors.js";
 import type { Dataset, Evaluation, Session, TrainResult } from "../native.js";
 import { combined } from "./callbacks.js";
 import {
@@ -27,7 +27,8 @@ const chunkSeconds = 0.075;
  * ends at the end of an epoch and where a save is due. How steps are cut into chunks has no influence on the result:
  * the batch of a step is a pure function of (seed, step), so a run stopped anywhere and continued gives the same bits.
  *
- * @throws FoveaError `NOT_FINITE` when the loss stops being a number; the update of that step is not applied.
+ * @throws FoveaError `NOT_FINITE` when the loss stops being a number: the callbacks are told the steps before, and
+ * the weights are those of the last of them.
  * `INVALID_ARGUMENT` and `INVALID_DATA` when an option, or the data for this network, makes no sense. Whatever a callback
  * throws.
  */
@@ -124,6 +125,7 @@ class Fit {
     const result = await this.#trainSteps(learningRates);
     const metrics = this.#record(result, learningRates, (performance.now() - began) / 1000);
     await this.#callbacks.onSteps(metrics);
+    if (result.failure !== undefined) throw new FoveaError("NOT_FINITE", result.failure);
     if (this.#state.step > step && this.#state.step % saveEvery === 0 && !this.#atEpochEnd) await this.#save();
   }
 

@@ -1,4 +1,4 @@
-import { readdir, readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FoveaError, hasCode } from "../errors.js";
 import type { Session } from "../native.js";
@@ -132,22 +132,37 @@ export class RunDirectory {
     await writeWhole(join(this.path, "report.html"), renderRunReport(await this.report()));
   }
 
+  /** Changes whenever there is something new to report. */
+  async version(): Promise<string> {
+    try {
+      const { size, mtimeMs } = await stat(this.#metricsPath);
+      return `${size}-${mtimeMs}`;
+    } catch (error) {
+      if (hasCode(error, "ENOENT")) return "none";
+      throw error;
+    }
+  }
+
   /** What is known of the run, for people. */
   async report(): Promise<RunReport> {
-    const { model, data, batchSize, optimizer, seed } = this.config;
+    const { model, data, batchSize, optimizer, seed, epochs: length, steps: total } = this.config;
     const steps: StepMetrics[] = [];
     const epochs: RunReport["epochs"][number][] = [];
     for (const line of await this.metrics()) {
       if ("step" in line) steps.push(line);
       else epochs.push({ ...line, step: steps.at(-1)?.step ?? 0 });
     }
+    const last = steps.at(-1);
+    const done = (last?.step ?? 0).toLocaleString("en");
     return {
       title: `${model} on ${data}`,
       facts: [
         ["batch", String(batchSize)],
         ["optimizer", describeOptimizer(optimizer)],
         ["seed", String(seed)],
-        ["steps", String(steps.at(-1)?.step ?? 0)],
+        ["step", total === null ? done : `${done} of ${total.toLocaleString("en")}`],
+        ...(length === null ? [] : [["epoch", `${last?.epoch ?? 0} of ${length}`] as const]),
+        ["images a second", Math.round(last?.imagesPerSecond ?? 0).toLocaleString("en")],
       ],
       steps,
       epochs,

@@ -268,6 +268,8 @@ test("a loss that stops being a number ends training at the step that is named, 
   const [, failed, kept] =
     /^error: .*loss at step (\d+) .* checkpoint of step (\d+) in .*diverged is kept\.\n$/.exec(stderr) ?? [];
   expect(Number(kept)).toBeLessThan(Number(failed));
+  const lines = readFileSync(join(run, "metrics.jsonl"), "utf8").trimEnd().split("\n");
+  expect(lines.flatMap((line) => JSON.parse(line).step ?? []).at(-1)).toBe(Number(failed) - 1);
   const { images } = await foveaJson(["eval", run, "--data", data], directory);
   expect(images).toBe(100);
 });

@@ -60,9 +60,9 @@ describe("a run directory", () => {
     expect(epochs[1]?.["trainLoss"]).toBeLessThan(epochs[0]?.["trainLoss"] ?? 0);
   });
 
-  test("has a report with both curves and nothing from elsewhere", () => {
+  test("has a report with its curves and nothing from elsewhere", () => {
     const page = readFileSync(join(path("files"), "report.html"), "utf8");
-    expect(page.match(/<svg /g)).toHaveLength(2);
+    expect(page.match(/<svg /g)).toHaveLength(3);
     expect(page).toMatch(/<polyline class="train" points="[\d., ]+"/);
     expect(page).not.toMatch(/<script|https?:|src=|@import|url\(/);
   });

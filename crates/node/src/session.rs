@@ -104,10 +104,10 @@ impl Session {
         Ok(parameters.iter().map(ParameterInfo::from).collect())
     }
 
-    /// Trains a run of steps; `abort` ends it after the step under way, and it resolves with what was done.
+    /// Trains a run of steps; `abort` ends it after the step under way, and it resolves with what was done. So it does
+    /// when the loss stops being a number: the parameters are then those of the step before.
     ///
-    /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit, `NOT_FINITE` when the loss stops
-    /// being a number: the parameters are then those of the step before
+    /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
     #[napi(catch_unwind, ts_return_type = "Promise<TrainResult>")]
     pub fn train_steps<'env>(
         &self,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fovea_data::{Batch, DataError, Dataset, Prefetcher, Sampler, SamplerOptions};
-use fovea_engine::SgdOptions;
+use fovea_engine::{EngineError, SgdOptions};
 use napi::bindgen_prelude::{Float32Array, Float64Array, Uint32Array};
 use napi_derive::napi;
 
@@ -58,9 +58,11 @@ pub struct TrainResult {
     pub images: Uint32Array,
     /// Wall-clock time of the whole run of steps.
     pub seconds: f64,
-    /// `"done"` or `"aborted"`.
-    #[napi(ts_type = "'done' | 'aborted'")]
+    /// `"done"`, `"aborted"`, or `"failed"` when the loss or a gradient stopped being a number.
+    #[napi(ts_type = "'done' | 'aborted' | 'failed'")]
     pub stopped: String,
+    /// What failed, in a sentence.
+    pub failure: Option<String>,
 }
 
 /// Batches of consecutive steps, prepared ahead without an end. It is kept from one run of steps to the next, so that a
@@ -133,25 +135,39 @@ impl TrainRun {
         let mut correct = Vec::with_capacity(count);
         let mut images = Vec::with_capacity(count);
         let mut options = self.options;
+        let mut failure = None;
         for learning_rate in self.learning_rates {
             if abort.is_asked() {
                 break;
             }
             let batch = feed.next_batch()?;
             options.learning_rate = learning_rate;
-            let step = session.train_step(&batch.images, &batch.labels, &options).map_err(from_engine)?;
+            let step = match session.train_step(&batch.images, &batch.labels, &options) {
+                Ok(step) => step,
+                // The steps before it have been made, and are told.
+                Err(error @ EngineError::NotFinite { .. }) => {
+                    failure = Some(error.to_string());
+                    break;
+                }
+                Err(error) => return Err(from_engine(error)),
+            };
             losses.push(step.loss);
             correct.push(step.correct);
             images.push(batch.len() as u32);
         }
         *kept = Some(feed);
-        let stopped = if losses.len() == count { "done" } else { "aborted" };
+        let stopped = match failure {
+            Some(_) => "failed",
+            None if losses.len() == count => "done",
+            None => "aborted",
+        };
         Ok(TrainResult {
             losses: losses.into(),
             correct: correct.into(),
             images: images.into(),
             seconds: began.elapsed().as_secs_f64(),
             stopped: stopped.to_owned(),
+            failure,
         })
     }
 }
