@@ -1,10 +1,14 @@
-//! Activations: elementwise functions, and their gradients in terms of the output y.
+//! Activations: elementwise functions, and their gradients in terms of the output y, or of x where y does not tell.
 //!
 //! | function | y | dx |
 //! |---|---|---|
 //! | ReLU | max(0, x) | dy where y > 0, else 0 |
 //! | ReLU6 | min(6, max(0, x)) | dy where 0 < y < 6, else 0 |
+//! | clip | min(most, max(least, x)) | dy where least < y < most, else 0 |
 //! | leaky ReLU | x where x > 0, else slope x | dy where y > 0, else slope dy |
+//! | hard sigmoid | min(1, max(0, alpha x + beta)) | alpha dy where 0 < y < 1, else 0 |
+//! | hard swish | x min(1, max(0, x / 6 + 1 / 2)) | dy (x / 3 + 1 / 2) where -3 < x < 3, dy above, 0 below |
+//! | affine | scale x + shift | scale dy |
 //! | tanh | tanh(x) | dy (1 - y^2) |
 //! | sigmoid | 1 / (1 + e^-x) | dy y (1 - y) |
 //!
@@ -29,12 +33,52 @@ pub fn relu_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
 
 /// y = min(6, max(0, x)).
 pub fn relu6(context: Context, x: View4, y: ViewMut4) {
-    map(context, Relu6, x, x, &y);
+    clip(context, x, 0.0, 6.0, y);
 }
 
 /// dx = dy where 0 < y < 6, otherwise 0 (also at both kinks, as in PyTorch).
 pub fn relu6_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
-    map(context, Relu6Backward, dy, y, &dx);
+    clip_backward(context, dy, y, 0.0, 6.0, dx);
+}
+
+/// y = min(most, max(least, x)), least <= most.
+pub fn clip(context: Context, x: View4, least: f32, most: f32, y: ViewMut4) {
+    map(context, Clip { least, most }, x, x, &y);
+}
+
+/// dx = dy where least < y < most, otherwise 0 (also at both kinks, as PyTorch's `Hardtanh`).
+pub fn clip_backward(context: Context, dy: View4, y: View4, least: f32, most: f32, dx: ViewMut4) {
+    map(context, ClipBackward { least, most }, dy, y, &dx);
+}
+
+/// y = min(1, max(0, alpha x + beta)).
+pub fn hard_sigmoid(context: Context, x: View4, alpha: f32, beta: f32, y: ViewMut4) {
+    map(context, HardSigmoid { alpha, beta }, x, x, &y);
+}
+
+/// dx = alpha dy where 0 < y < 1, otherwise 0.
+pub fn hard_sigmoid_backward(context: Context, dy: View4, y: View4, alpha: f32, dx: ViewMut4) {
+    map(context, HardSigmoidBackward { alpha }, dy, y, &dx);
+}
+
+/// y = x min(1, max(0, x / 6 + 1 / 2)) (Howard et al. 2019, arXiv:1905.02244).
+pub fn hard_swish(context: Context, x: View4, y: ViewMut4) {
+    map(context, HardSwish, x, x, &y);
+}
+
+/// dx = dy (x / 3 + 1 / 2) where -3 < x < 3, above that dy, below 0.
+pub fn hard_swish_backward(context: Context, dy: View4, x: View4, dx: ViewMut4) {
+    map(context, HardSwishBackward, dy, x, &dx);
+}
+
+/// y = scale x + shift.
+pub fn affine(context: Context, x: View4, scale: f32, shift: f32, y: ViewMut4) {
+    map(context, Affine { scale, shift }, x, x, &y);
+}
+
+/// dx = scale dy.
+pub fn affine_backward(context: Context, dy: View4, scale: f32, dx: ViewMut4) {
+    affine(context, dy, scale, 0.0, dx);
 }
 
 /// y = x where x > 0, otherwise slope x; a slope of 0 or more.
@@ -92,27 +136,105 @@ impl Elementwise for ReluBackward {
 }
 
 #[derive(Clone, Copy)]
-struct Relu6;
+struct Clip {
+    least: f32,
+    most: f32,
+}
 
-impl Elementwise for Relu6 {
+impl Elementwise for Clip {
     const READS: usize = 1;
 
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
-        simd.min(simd.splat(6.0), simd.max(simd.zero(), x))
+        simd.min(simd.splat(self.most), simd.max(simd.splat(self.least), x))
     }
 }
 
 #[derive(Clone, Copy)]
-struct Relu6Backward;
+struct ClipBackward {
+    least: f32,
+    most: f32,
+}
 
-impl Elementwise for Relu6Backward {
+impl Elementwise for ClipBackward {
     const READS: usize = 2;
 
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
-        let below = simd.select_greater(simd.splat(6.0), y, dy, simd.zero());
-        simd.select_greater(y, simd.zero(), below, simd.zero())
+        let below = simd.select_greater(simd.splat(self.most), y, dy, simd.zero());
+        simd.select_greater(y, simd.splat(self.least), below, simd.zero())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HardSigmoid {
+    alpha: f32,
+    beta: f32,
+}
+
+impl Elementwise for HardSigmoid {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        let line = simd.mul_add(x, simd.splat(self.alpha), simd.splat(self.beta));
+        Clip { least: 0.0, most: 1.0 }.apply(simd, line, line)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HardSigmoidBackward {
+    alpha: f32,
+}
+
+impl Elementwise for HardSigmoidBackward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, y: S::Vector) -> S::Vector {
+        let slope = simd.mul(dy, simd.splat(self.alpha));
+        ClipBackward { least: 0.0, most: 1.0 }.apply(simd, slope, y)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HardSwish;
+
+impl Elementwise for HardSwish {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        simd.mul(x, HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }.apply(simd, x, x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HardSwishBackward;
+
+impl Elementwise for HardSwishBackward {
+    const READS: usize = 2;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, x: S::Vector) -> S::Vector {
+        let slope = simd.mul_add(x, simd.splat(1.0 / 3.0), simd.splat(0.5));
+        let slope = simd.select_greater(x, simd.splat(-3.0), slope, simd.zero());
+        simd.mul(dy, simd.select_greater(simd.splat(3.0), x, slope, simd.splat(1.0)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Affine {
+    scale: f32,
+    shift: f32,
+}
+
+impl Elementwise for Affine {
+    const READS: usize = 1;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        simd.mul_add(x, simd.splat(self.scale), simd.splat(self.shift))
     }
 }
 
@@ -253,7 +375,7 @@ mod tests {
         leaky_relu_backward(context, dy, y, 0.25, dx);
     }
 
-    const CASES: [Case; 3] = [
+    const CASES: [Case; 6] = [
         (relu6, relu6_backward, reference::relu6, reference::relu6_backward),
         (
             leaky,
@@ -262,10 +384,28 @@ mod tests {
             |dy, y| reference::leaky_relu_backward(dy, y, 0.25),
         ),
         (sigmoid, sigmoid_backward, reference::sigmoid, reference::sigmoid_backward),
+        (
+            |context, x, y| clip(context, x, -2.0, 6.0, y),
+            |context, dy, y, dx| clip_backward(context, dy, y, -2.0, 6.0, dx),
+            |x| reference::clip(x, -2.0, 6.0),
+            |dy, y| reference::clip_backward(dy, y, -2.0, 6.0),
+        ),
+        (
+            |context, x, y| hard_sigmoid(context, x, 0.25, 0.5, y),
+            |context, dy, y, dx| hard_sigmoid_backward(context, dy, y, 0.25, dx),
+            |x| reference::hard_sigmoid(x, 0.25, 0.5),
+            |dy, y| reference::hard_sigmoid_backward(dy, y, 0.25),
+        ),
+        (
+            |context, x, y| affine(context, x, -0.75, 2.0, y),
+            |context, dy, _, dx| affine_backward(context, dy, -0.75, dx),
+            |x| reference::affine(x, -0.75, 2.0),
+            |dy, _| reference::affine_backward(dy, -0.75),
+        ),
     ];
 
     #[test]
-    fn relu6_leaky_relu_and_sigmoid_and_their_gradients_equal_the_reference() {
+    fn functions_with_a_gradient_by_their_result_equal_the_reference() {
         on_every_layout(|shape, gap_x, gap_y| {
             let mut values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 12.0 * x).collect();
             values[0] = 6.0; // both kinks of ReLU6
@@ -288,6 +428,31 @@ mod tests {
                     assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
                 });
             }
+        });
+    }
+
+    #[test]
+    fn hard_swish_and_its_gradient_by_x_equal_the_reference_in_place_too() {
+        on_every_layout(|shape, gap_x, gap_y| {
+            let mut values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 6.0 * x).collect();
+            values[0] = 3.0; // both kinks
+            values[shape.iter().product::<usize>() - 1] = -3.0;
+            let (x, dy) = (Tensor::new(&values, shape, gap_x), Tensor::uniform(2, shape, gap_y));
+            let expected = reference::hard_swish(&x.wide());
+            let gradient = reference::hard_swish_backward(&dy.wide(), &x.wide());
+            on_every_isa(|context| {
+                let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
+                hard_swish(context, x.view(), y.view_mut());
+                assert_matches(&y.values(), &expected, 2e-7);
+                hard_swish_backward(context, dy.view(), x.view(), dx.view_mut());
+                assert_matches(&dx.values(), &gradient, 3e-7);
+                let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
+                let view = on_x.view_mut();
+                hard_swish(context, view.as_view(), view);
+                let view = on_dy.view_mut();
+                hard_swish_backward(context, view.as_view(), x.view(), view);
+                assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
+            });
         });
     }
 

@@ -9,7 +9,9 @@
 //! differs in kind, the size of a register tile for example, is chosen per set.
 
 pub mod activation;
+pub mod arithmetic;
 pub mod batch_norm;
+mod channelwise;
 pub mod conv2d;
 pub mod dropout;
 pub mod elementwise;
@@ -20,7 +22,9 @@ pub mod optimizer;
 mod parts;
 pub mod peak;
 pub mod pool2d;
+pub mod prelu;
 pub mod random;
+pub mod scale;
 pub mod simd;
 pub mod softmax;
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Softmax over the channels of each pixel.
+//! Softmax over the channels of each pixel, and its logarithm.
 //!
 //! The largest value is subtracted first, so no exponential overflows, however large the values. A row with a NaN or
 //! a positive infinity becomes NaN, as in PyTorch; minus infinity becomes 0.
 //!
-//! Shapes: x and y `[n, h, w, classes]`. y may be the memory of x.
+//! Shapes: all `[n, h, w, classes]`. y may be the memory of x, dx that of dy.
 
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd, math};
@@ -23,6 +23,91 @@ pub fn softmax(context: Context, x: View4, y: ViewMut4) {
     context.pool.run(parts.count(), |_, part| {
         context.isa.run(Rows { x, y: &y, rows: parts.range(part) });
     });
+}
+
+/// y = x - ln(sum(exp(x))), the sum over the channels of a pixel; the logarithm is taken in f64.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn log_softmax(context: Context, x: View4, y: ViewMut4) {
+    assert_eq!(x.shape(), y.shape(), "operands of different shapes");
+    let parts = Parts::new(x.pixels(), x.c() * COST);
+    context.pool.run(parts.count(), |_, part| {
+        context.isa.run(LogRows { x, y: &y, rows: parts.range(part) });
+    });
+}
+
+/// dx = dy - exp(y) sum(dy), the sum over the channels of a pixel.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn log_softmax_backward(context: Context, dy: View4, y: View4, dx: ViewMut4) {
+    assert!(dy.shape() == dx.shape() && y.shape() == dx.shape(), "operands of different shapes");
+    let parts = Parts::new(dy.pixels(), dy.c() * COST);
+    context.pool.run(parts.count(), |_, part| {
+        context.isa.run(LogRowsBackward { dy, y, dx: &dx, rows: parts.range(part) });
+    });
+}
+
+struct LogRows<'a> {
+    x: View4<'a>,
+    y: &'a ViewMut4<'a>,
+    rows: Range<usize>,
+}
+
+impl Kernel for LogRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            let (x, y, classes) = (self.x.pixel(row), self.y.pixel(row), self.x.c());
+            // SAFETY: `row` is a pixel of both views, which have `classes` channels; no other part has it.
+            unsafe {
+                let largest = largest(simd, x, classes);
+                let sum = exponentials(simd, x, classes, largest, None);
+                let logarithm = f64::from(sum).ln() as f32;
+                let mut i = 0;
+                while i < classes {
+                    let count = S::LANES.min(classes - i);
+                    let x = simd.sub(simd.load_up_to(x.add(i), count), simd.splat(largest));
+                    simd.store_up_to(y.add(i), simd.sub(x, simd.splat(logarithm)), count);
+                    i += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+struct LogRowsBackward<'a> {
+    dy: View4<'a>,
+    y: View4<'a>,
+    dx: &'a ViewMut4<'a>,
+    rows: Range<usize>,
+}
+
+impl Kernel for LogRowsBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for row in self.rows {
+            let (dy, y, dx, classes) =
+                (self.dy.pixel(row), self.y.pixel(row), self.dx.pixel(row), self.dy.c());
+            // SAFETY: `row` is a pixel of all views, which have `classes` channels; no other part has it.
+            unsafe {
+                let sum = simd.splat(differences(simd, dy, classes, 0.0));
+                let mut i = 0;
+                while i < classes {
+                    let count = S::LANES.min(classes - i);
+                    let [dy, y] = [dy, y].map(|row| simd.load_up_to(row.add(i), count));
+                    let share = simd.mul(math::exp(simd, y), sum);
+                    simd.store_up_to(dx.add(i), simd.sub(dy, share), count);
+                    i += S::LANES;
+                }
+            }
+        }
+    }
 }
 
 struct Rows<'a> {
@@ -152,7 +237,7 @@ pub(crate) unsafe fn scale<S: Simd>(simd: S, row: *mut f32, length: usize, facto
 mod tests {
     use super::*;
     use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
-    use fovea_reference::activation as reference;
+    use fovea_reference::{activation as reference, check};
 
     #[test]
     fn softmax_equals_the_reference_for_every_number_of_classes() {
@@ -169,6 +254,51 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn log_softmax_and_its_gradient_equal_the_reference_for_every_number_of_classes_in_place_too() {
+        for classes in [1, 2, 3, 6, 7, 10, 16, 17, 33, 1000] {
+            let shape = [3, 1, 2, classes];
+            for (gap_x, gap_y) in [(0, 0), (3, 0), (0, 5)] {
+                let values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 20.0 * x).collect();
+                let (x, dy) = (Tensor::new(&values, shape, gap_x), Tensor::uniform(2, shape, gap_y));
+                let expected = reference::log_softmax(&x.wide(), classes);
+                let gradient = reference::log_softmax_backward(&dy.wide(), &expected, classes);
+                on_every_isa(|context| {
+                    let (mut y, mut dx) = (Tensor::unwritten(shape, gap_y), Tensor::unwritten(shape, gap_x));
+                    log_softmax(context, x.view(), y.view_mut());
+                    assert_matches(&y.values(), &expected, if classes > 1 { 5e-7 } else { 0.0 });
+                    log_softmax_backward(context, dy.view(), y.view(), dx.view_mut());
+                    let values = dx.values();
+                    let error = values.iter().zip(&gradient).map(|(a, b)| (f64::from(*a) - b).abs());
+                    assert!(error.fold(0.0, f64::max) < 4e-5, "{classes} classes");
+                    let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
+                    let view = on_x.view_mut();
+                    log_softmax(context, view.as_view(), view);
+                    let view = on_dy.view_mut();
+                    log_softmax_backward(context, view.as_view(), y.view(), view);
+                    assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_log_softmax_equals_a_finite_difference_of_its_forward_pass() {
+        let shape = [2, 1, 2, 7];
+        let (x, dy) = (Tensor::uniform(1, shape, 0), Tensor::uniform(2, shape, 0));
+        on_every_isa(|context| {
+            let forward = |x: &[f64]| {
+                let mut y = Tensor::unwritten(shape, 0);
+                log_softmax(context, Tensor::new(&check::narrow(x), shape, 0).view(), y.view_mut());
+                y
+            };
+            let mut dx = Tensor::unwritten(shape, 0);
+            log_softmax_backward(context, dy.view(), forward(&x.wide()).view(), dx.view_mut());
+            let loss = |x: &[f64]| check::dot(&forward(x).wide(), &dy.wide());
+            assert_matches(&dx.values(), &check::finite_difference(&x.wide(), 1e-2, loss), 1e-3);
+        });
     }
 
     #[test]
@@ -213,9 +343,11 @@ mod tests {
     fn the_number_of_threads_changes_no_bit() {
         let x = Tensor::uniform(1, [200, 1, 1, 301], 0);
         assert_threads_agree(|context| {
-            let mut y = Tensor::unwritten([200, 1, 1, 301], 0);
+            let [mut y, mut z, mut dx] = [(); 3].map(|()| Tensor::unwritten([200, 1, 1, 301], 0));
             softmax(context, x.view(), y.view_mut());
-            y.values()
+            log_softmax(context, x.view(), z.view_mut());
+            log_softmax_backward(context, x.view(), z.view(), dx.view_mut());
+            [y.values(), z.values(), dx.values()].concat()
         });
     }
 }

@@ -10,14 +10,82 @@ pub fn relu_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
     dy.iter().zip(y).map(|(&dy, &y)| if y > 0.0 { dy } else { 0.0 }).collect()
 }
 
+/// `min(max(x, least), most)`; NaN stays NaN.
+pub fn clip(x: &[f64], least: f64, most: f64) -> Vec<f64> {
+    let clipped = |&x: &f64| match x {
+        x if x < least => least,
+        x if x > most => most,
+        x => x,
+    };
+    x.iter().map(clipped).collect()
+}
+
+/// Gradient of x: dy where least < y < most, otherwise zero (zero at both kinks, as PyTorch's `Hardtanh`).
+pub fn clip_backward(dy: &[f64], y: &[f64], least: f64, most: f64) -> Vec<f64> {
+    dy.iter().zip(y).map(|(&dy, &y)| if y > least && y < most { dy } else { 0.0 }).collect()
+}
+
 /// `min(max(x, 0), 6)`; NaN stays NaN.
 pub fn relu6(x: &[f64]) -> Vec<f64> {
-    relu(x).iter().map(|&x| if x > 6.0 { 6.0 } else { x }).collect()
+    clip(x, 0.0, 6.0)
 }
 
 /// Gradient of x: dy where 0 < y < 6, otherwise zero (zero at both kinks, as in PyTorch).
 pub fn relu6_backward(dy: &[f64], y: &[f64]) -> Vec<f64> {
-    dy.iter().zip(y).map(|(&dy, &y)| if y > 0.0 && y < 6.0 { dy } else { 0.0 }).collect()
+    clip_backward(dy, y, 0.0, 6.0)
+}
+
+/// `scale x + shift`.
+pub fn affine(x: &[f64], scale: f64, shift: f64) -> Vec<f64> {
+    x.iter().map(|x| scale * x + shift).collect()
+}
+
+/// Gradient of x: `scale dy`.
+pub fn affine_backward(dy: &[f64], scale: f64) -> Vec<f64> {
+    affine(dy, scale, 0.0)
+}
+
+/// `min(max(alpha x + beta, 0), 1)`; NaN stays NaN.
+pub fn hard_sigmoid(x: &[f64], alpha: f64, beta: f64) -> Vec<f64> {
+    clip(&affine(x, alpha, beta), 0.0, 1.0)
+}
+
+/// Gradient of x: `alpha dy` where 0 < y < 1, otherwise zero.
+pub fn hard_sigmoid_backward(dy: &[f64], y: &[f64], alpha: f64) -> Vec<f64> {
+    affine_backward(&clip_backward(dy, y, 0.0, 1.0), alpha)
+}
+
+/// `x min(max(x + 3, 0), 6) / 6`.
+pub fn hard_swish(x: &[f64]) -> Vec<f64> {
+    x.iter().zip(hard_sigmoid(x, 1.0 / 6.0, 0.5)).map(|(x, gate)| x * gate).collect()
+}
+
+/// Gradient of x, by x: 0 up to -3, dy from 3 on, between them `dy (x / 3 + 1 / 2)`.
+pub fn hard_swish_backward(dy: &[f64], x: &[f64]) -> Vec<f64> {
+    let slope = |&x: &f64| match x {
+        x if x <= -3.0 => 0.0,
+        x if x >= 3.0 => 1.0,
+        x => x / 3.0 + 0.5,
+    };
+    dy.iter().zip(x).map(|(dy, x)| dy * slope(x)).collect()
+}
+
+/// x where it is positive, otherwise x times the weight of its channel, or the only weight there is.
+pub fn prelu(x: &[f64], weight: &[f64], channels: usize) -> Vec<f64> {
+    let slope = |at: usize| weight[at % channels % weight.len()];
+    x.iter().enumerate().map(|(at, &x)| if x > 0.0 { x } else { slope(at) * x }).collect()
+}
+
+/// Gradients of x and of the weight: dy where x > 0, otherwise `weight dy`; and the sum of `x dy` where x is not positive.
+pub fn prelu_backward(dy: &[f64], x: &[f64], weight: &[f64], channels: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut dx = dy.to_vec();
+    let mut dweight = vec![0.0; weight.len()];
+    for (at, &x) in x.iter().enumerate().filter(|(_, x)| **x <= 0.0) {
+        let which = at % channels % weight.len();
+        dx[at] = weight[which] * dy[at];
+        dweight[which] += x * dy[at];
+    }
+    (dx, dweight)
 }
 
 /// x where it is positive, otherwise `slope x`.
@@ -67,6 +135,16 @@ pub fn softmax_backward(dy: &[f64], y: &[f64], classes: usize) -> Vec<f64> {
     .collect()
 }
 
+/// Gradient of x: `dy - exp(y) sum(dy)` over each run of `classes` values.
+pub fn log_softmax_backward(dy: &[f64], y: &[f64], classes: usize) -> Vec<f64> {
+    let rows = dy.chunks_exact(classes).zip(y.chunks_exact(classes));
+    rows.flat_map(|(dy, y)| {
+        let sum: f64 = dy.iter().sum();
+        dy.iter().zip(y).map(move |(dy, y)| dy - y.exp() * sum)
+    })
+    .collect()
+}
+
 /// `x - log(sum(exp(x)))` over each run of `classes` values.
 pub fn log_softmax(x: &[f64], classes: usize) -> Vec<f64> {
     let rows = x.chunks_exact(classes);
@@ -93,6 +171,20 @@ mod tests {
     }
 
     #[test]
+    fn piecewise_linear_functions_by_hand() {
+        assert_eq!(clip(&[-2.0, -0.5, 3.0], -1.0, 1.0), [-1.0, -0.5, 1.0]);
+        assert_eq!(hard_sigmoid(&[-4.0, 0.0, 1.0, 4.0], 0.25, 0.5), [0.0, 0.5, 0.75, 1.0]);
+        assert_close(
+            &hard_swish(&[-4.0, -3.0, 0.0, 1.0, 3.0, 4.0]),
+            &[0.0, 0.0, 0.0, 2.0 / 3.0, 3.0, 4.0],
+            1e-12,
+        );
+        assert_eq!(affine(&[1.0, -2.0], 3.0, 0.5), [3.5, -5.5]);
+        assert_eq!(prelu(&[1.0, -2.0, -1.0, -4.0], &[0.5, 0.25], 2), [1.0, -0.5, -0.5, -1.0]);
+        assert_eq!(prelu(&[1.0, -2.0, -1.0, -4.0], &[0.5], 2), [1.0, -1.0, -0.5, -2.0]);
+    }
+
+    #[test]
     fn softmax_of_logarithms_is_their_share_however_large_the_offset() {
         let x = [1.0f64.ln(), 3.0f64.ln(), 1000.0, 1000.0];
         assert_close(&softmax(&x, 2), &[0.25, 0.75, 0.5, 0.5], 1e-12);
@@ -111,7 +203,23 @@ mod tests {
         assert_close(&relu_backward(&dy, &relu(&x)), &numeric, 1e-7);
         let numeric = finite_difference(&x, 1e-6, |x| dot(&leaky_relu(x, 0.3), &dy));
         assert_close(&leaky_relu_backward(&dy, &leaky_relu(&x, 0.3), 0.3), &numeric, 1e-7);
+        let numeric = finite_difference(&x, 1e-5, |x| dot(&log_softmax(x, 4), &dy));
+        assert_close(&log_softmax_backward(&dy, &log_softmax(&x, 4), 4), &numeric, 1e-9);
+        for weight in [&[0.3][..], &[-0.5, 0.2, 0.9]] {
+            let (dx, dweight) = prelu_backward(&dy, &x, weight, 3);
+            assert_close(&dx, &finite_difference(&x, 1e-6, |x| dot(&prelu(x, weight, 3), &dy)), 1e-7);
+            let numeric = finite_difference(weight, 1e-3, |weight| dot(&prelu(&x, weight, 3), &dy));
+            assert_close(&dweight, &numeric, 1e-9);
+        }
         let far: Vec<_> = x.iter().map(|x| 10.0 * x).collect();
+        let numeric = finite_difference(&far, 1e-6, |x| dot(&clip(x, -3.0, 1.5), &dy));
+        assert_close(&clip_backward(&dy, &clip(&far, -3.0, 1.5), -3.0, 1.5), &numeric, 1e-7);
+        let numeric = finite_difference(&far, 1e-6, |x| dot(&hard_sigmoid(x, 0.2, 0.4), &dy));
+        assert_close(&hard_sigmoid_backward(&dy, &hard_sigmoid(&far, 0.2, 0.4), 0.2), &numeric, 1e-7);
+        let numeric = finite_difference(&far, 1e-6, |x| dot(&hard_swish(x), &dy));
+        assert_close(&hard_swish_backward(&dy, &far), &numeric, 1e-7);
+        let numeric = finite_difference(&x, 1e-3, |x| dot(&affine(x, -2.0, 0.5), &dy));
+        assert_close(&affine_backward(&dy, -2.0), &numeric, 1e-9);
         let numeric = finite_difference(&far, 1e-6, |x| dot(&relu6(x), &dy));
         assert_close(&relu6_backward(&dy, &relu6(&far)), &numeric, 1e-7);
     }

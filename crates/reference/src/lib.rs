@@ -10,6 +10,7 @@
 //! Geometry that makes no sense panics with a sentence: the callers are tests.
 
 pub mod activation;
+pub mod arithmetic;
 pub mod batch_norm;
 pub mod check;
 pub mod conv2d;
@@ -19,6 +20,8 @@ pub mod local_response_norm;
 pub mod loss;
 pub mod optimizer;
 pub mod pool2d;
+pub mod radial_basis;
+pub mod resize;
 
 pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2d;
@@ -27,3 +30,4 @@ pub use golden::Golden;
 pub use local_response_norm::LocalResponseNorm;
 pub use optimizer::Sgd;
 pub use pool2d::{AvgPool2d, MaxPool2d, Pool2d, Pooling};
+pub use resize::{AdaptiveAvgPool2d, Upsample};

@@ -27,9 +27,10 @@ mod passes;
 #[cfg(test)]
 mod tests;
 
+use crate::channelwise::{self, Sums};
 use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
-use passes::{Affine, BackwardInput, BackwardSums, Normalize, Open, Output, Recompute, Squares, Sums};
+use passes::{Affine, BackwardInput, BackwardSums, Normalize, Open, Output, Recompute, Squares};
 
 /// Statistics for inference, which follow those of the batches.
 #[derive(Debug)]
@@ -170,12 +171,12 @@ pub fn normalize(
     let (affine, y) = (Affine::new(affine), &y);
     match residual {
         None => {
-            let stream = passes::streams(y, &[x]);
-            passes::run(context, x, Normalize::<false> { x, affine, residual: x, lowest, y, stream });
+            let stream = channelwise::streams(y, &[x]);
+            channelwise::run(context, x, Normalize::<false> { x, affine, residual: x, lowest, y, stream });
         }
         Some(residual) => {
-            let stream = passes::streams(y, &[x, residual]);
-            passes::run(context, x, Normalize::<true> { x, affine, residual, lowest, y, stream });
+            let stream = channelwise::streams(y, &[x, residual]);
+            channelwise::run(context, x, Normalize::<true> { x, affine, residual, lowest, y, stream });
         }
     }
 }
@@ -278,19 +279,19 @@ pub fn backward_input(
     assert_eq!(dx.shape(), x.shape(), "shape of dx");
     assert_eq!([dweight.len(), dbias.len()], [channels; 2], "length of dweight or dbias");
     let ((mean, deviation), affine, dx) = (saved.split_at(channels), Affine::new(affine), &dx);
-    let stream = passes::streams(dx, &[x, dy]);
+    let stream = channelwise::streams(dx, &[x, dy]);
     match mask {
-        Mask::None => passes::run(
+        Mask::None => channelwise::run(
             context,
             x,
             BackwardInput { x, dy, gate: Open, mean, deviation, affine, dweight, dbias, dx, stream },
         ),
-        Mask::Recompute => passes::run(
+        Mask::Recompute => channelwise::run(
             context,
             x,
             BackwardInput { x, dy, gate: Recompute, mean, deviation, affine, dweight, dbias, dx, stream },
         ),
-        Mask::Output(y) => passes::run(
+        Mask::Output(y) => channelwise::run(
             context,
             x,
             BackwardInput { x, dy, gate: Output(y), mean, deviation, affine, dweight, dbias, dx, stream },

@@ -374,7 +374,8 @@ fn what_is_written_past_the_caches_is_what_is_written_into_them() {
         ];
         for write in passes {
             let [mut streamed, mut cached] = [0, 1].map(|offset| Large::new(shape, ld, offset));
-            let chosen = [&mut streamed, &mut cached].map(|y| passes::streams(&y.view_mut(), &[x.view()]));
+            let chosen =
+                [&mut streamed, &mut cached].map(|y| channelwise::streams(&y.view_mut(), &[x.view()]));
             assert_eq!(chosen, [true, false]);
             write(streamed.view_mut());
             write(cached.view_mut());

@@ -1,7 +1,8 @@
 //! Average pooling.
 //!
 //! The divisor is PyTorch's: the window's pixels inside image and padding (`count_include_pad`), or inside the image
-//! alone. What `ceil_mode` reaches beyond the padding never counts.
+//! alone. What `ceil_mode` reaches beyond the padding never counts. Sums, without divisor, go the same way: their gradient
+//! gives each pixel of a window the same value, which is how a map is enlarged.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 
@@ -14,16 +15,47 @@ use crate::{Context, View4, ViewMut4};
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool2d {
     geometry: Geometry,
-    count_include_pad: bool,
+    divisor: Divisor,
+}
+
+/// What the sum over a window is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Divisor {
+    /// The window's pixels inside image and padding.
+    WithPadding,
+    /// The window's pixels inside the image.
+    Inside,
+    /// Nothing.
+    One,
+}
+
+impl Divisor {
+    /// 1 / divisor of each of the windows.
+    #[inline(always)]
+    fn share(self, windows: &Windows) -> f32 {
+        let pixels = match self {
+            Self::WithPadding => windows.with_padding,
+            Self::Inside => windows.rows.len() * windows.columns.len(),
+            Self::One => 1,
+        };
+        1.0 / pixels as f32
+    }
 }
 
 impl AvgPool2d {
     /// Checks the geometry.
     pub fn new(shape: Pool2dShape, count_include_pad: bool) -> Result<Self, Pool2dError> {
-        Ok(Self { geometry: Geometry::new(shape)?, count_include_pad })
+        let divisor = if count_include_pad { Divisor::WithPadding } else { Divisor::Inside };
+        Ok(Self { geometry: Geometry::new(shape)?, divisor })
     }
 
-    /// y = mean of each window.
+    /// Checks the geometry of a pooling that divides by nothing: y is the sum of each window, and the gradient of a window
+    /// goes undivided to each of its pixels.
+    pub fn sums(shape: Pool2dShape) -> Result<Self, Pool2dError> {
+        Ok(Self { geometry: Geometry::new(shape)?, divisor: Divisor::One })
+    }
+
+    /// y = mean of each window, or its sum.
     ///
     /// # Panics
     /// If a view's shape is not that of this pooling.
@@ -32,7 +64,7 @@ impl AvgPool2d {
         assert_eq!(x.shape(), self.geometry.input(n), "shape of x");
         assert_eq!(y.shape(), self.geometry.output(n), "shape of y");
         let parts = self.geometry.parts(n, 1);
-        let mean = Mean { x, y: &y, count_include_pad: self.count_include_pad };
+        let mean = Mean { x, y: &y, divisor: self.divisor };
         context.pool.run(parts.count(), |_, part| {
             self.geometry.walk(context.isa, parts.range(part), mean);
         });
@@ -46,11 +78,11 @@ impl AvgPool2d {
         let n = dx.n();
         assert_eq!(dx.shape(), self.geometry.input(n), "shape of dx");
         assert_eq!(dy.shape(), self.geometry.output(n), "shape of dy");
-        let count_include_pad = self.count_include_pad;
+        let divisor = self.divisor;
         if self.geometry.tiles() {
-            self.spread(context, Spread::<true> { dy, dx: &dx, count_include_pad });
+            self.spread(context, Spread::<true> { dy, dx: &dx, divisor });
         } else {
-            self.spread(context, Spread::<false> { dy, dx: &dx, count_include_pad });
+            self.spread(context, Spread::<false> { dy, dx: &dx, divisor });
         }
     }
 
@@ -68,19 +100,12 @@ impl AvgPool2d {
     }
 }
 
-/// 1 / divisor of each of the windows.
-#[inline(always)]
-fn share(windows: &Windows, count_include_pad: bool) -> f32 {
-    let inside = windows.rows.len() * windows.columns.len();
-    1.0 / if count_include_pad { windows.with_padding } else { inside } as f32
-}
-
 /// The forward pass at some windows.
 #[derive(Clone, Copy)]
-struct Mean<'a> {
-    x: View4<'a>,
-    y: &'a ViewMut4<'a>,
-    count_include_pad: bool,
+pub(super) struct Mean<'a> {
+    pub(super) x: View4<'a>,
+    pub(super) y: &'a ViewMut4<'a>,
+    pub(super) divisor: Divisor,
 }
 
 impl Visitor for Mean<'_> {
@@ -96,7 +121,7 @@ impl Visitor for Mean<'_> {
         let (pixel, line) = (self.x.ld(), self.x.w() * self.x.ld());
         let mut x = self.x.pixel(windows.x).wrapping_add(channel);
         let mut y = self.y.pixel(windows.y).wrapping_add(channel);
-        let share = simd.splat(share(windows, self.count_include_pad));
+        let share = simd.splat(self.divisor.share(windows));
         for _ in 0..windows.count {
             let mut sum = [simd.zero(); B];
             // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in bounds of x,
@@ -123,10 +148,10 @@ impl Visitor for Mean<'_> {
 /// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once, otherwise it
 /// adds to what is there.
 #[derive(Clone, Copy)]
-struct Spread<'a, const TILES: bool> {
-    dy: View4<'a>,
-    dx: &'a ViewMut4<'a>,
-    count_include_pad: bool,
+pub(super) struct Spread<'a, const TILES: bool> {
+    pub(super) dy: View4<'a>,
+    pub(super) dx: &'a ViewMut4<'a>,
+    pub(super) divisor: Divisor,
 }
 
 impl<const TILES: bool> Visitor for Spread<'_, TILES> {
@@ -142,7 +167,7 @@ impl<const TILES: bool> Visitor for Spread<'_, TILES> {
         let (pixel, line) = (self.dx.ld(), self.dx.w() * self.dx.ld());
         let mut dx = self.dx.pixel(windows.x).wrapping_add(channel);
         let mut dy = self.dy.pixel(windows.y).wrapping_add(channel);
-        let share = simd.splat(share(windows, self.count_include_pad));
+        let share = simd.splat(self.divisor.share(windows));
         for _ in 0..windows.count {
             let mut gradient = [simd.zero(); B];
             // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, and their taps inside the image

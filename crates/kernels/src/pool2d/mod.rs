@@ -4,19 +4,25 @@
 //! |---|---|---|
 //! | maximum | `max` | keeps, beside each maximum, the position of the winner in its window; backward scatters by it |
 //! | average | `average` | sums each window; backward spreads over it |
+//! | average to a given size | `adaptive` | the same, with windows of several sizes |
+//! | maximum of the whole image | `global_max` | backward looks for the winner again |
 //!
-//! Both walk over the output rows in order and look at a run of windows at a time: all that lie inside the image, or one
+//! The first two walk over the output rows in order and look at a run of windows at a time: all that lie inside the image, or one
 //! that its border cuts. Channels stand side by side in vectors. Whole windows of 2 x 2 and 3 x 3 taps, nearly all in
 //! practice, have their loops unrolled; other sizes, and cut windows, go through the same code with loops.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 
+mod adaptive;
 mod average;
+mod global_max;
 mod max;
 #[cfg(test)]
 mod tests;
 
+pub use adaptive::AdaptiveAvgPool2d;
 pub use average::AvgPool2d;
+pub use global_max::{global_max_pool, global_max_pool_backward};
 pub use max::MaxPool2d;
 
 use crate::Isa;
@@ -303,6 +309,13 @@ impl<V: Visitor, const H: usize, const W: usize> Kernel for Walk<'_, V, H, W> {
 }
 
 impl<V: Visitor, const H: usize, const W: usize> Walk<'_, V, H, W> {
+    /// All channels of some windows.
+    #[inline(always)]
+    fn channels<S: Simd>(&self, simd: S, windows: &Windows) {
+        // SAFETY: the windows come from the walk over the geometry.
+        unsafe { visit_channels(simd, &self.visitor, windows, self.geometry.shape.input[2]) };
+    }
+
     /// `count` windows from a column of an output row on, the row counted over all images.
     #[inline(always)]
     fn windows(&self, row: usize, column: usize, count: usize) -> Windows {
@@ -320,25 +333,28 @@ impl<V: Visitor, const H: usize, const W: usize> Walk<'_, V, H, W> {
             with_padding: vertical.taps_with_padding(row_in_image) * horizontal.taps_with_padding(column),
         }
     }
+}
 
-    /// All channels of some windows: four vectors at a time, whose chains of dependent operations overlap, then one.
-    #[inline(always)]
-    fn channels<S: Simd>(&self, simd: S, windows: &Windows) {
-        let channels = self.geometry.shape.input[2];
-        let mut channel = 0;
-        // SAFETY: the windows come from the walk over the geometry, and no channel at or beyond `channels` is visited.
-        unsafe {
-            while channel + 4 * S::LANES <= channels {
-                self.visitor.visit::<S, 4>(simd, windows, channel, S::LANES);
-                channel += 4 * S::LANES;
-            }
-            while channel + S::LANES <= channels {
-                self.visitor.visit::<S, 1>(simd, windows, channel, S::LANES);
-                channel += S::LANES;
-            }
-            if channel < channels {
-                self.visitor.visit::<S, 1>(simd, windows, channel, channels - channel);
-            }
+/// Shows `visitor` all channels of some windows: four vectors at a time, whose chains of dependent operations overlap, then
+/// one.
+///
+/// # Safety
+/// The windows are some of the geometry that the visitor's views were checked against, and `channels` are theirs.
+#[inline(always)]
+unsafe fn visit_channels<S: Simd>(simd: S, visitor: &impl Visitor, windows: &Windows, channels: usize) {
+    let mut channel = 0;
+    // SAFETY: the caller vouches for the windows, and no channel at or beyond `channels` is visited.
+    unsafe {
+        while channel + 4 * S::LANES <= channels {
+            visitor.visit::<S, 4>(simd, windows, channel, S::LANES);
+            channel += 4 * S::LANES;
+        }
+        while channel + S::LANES <= channels {
+            visitor.visit::<S, 1>(simd, windows, channel, S::LANES);
+            channel += S::LANES;
+        }
+        if channel < channels {
+            visitor.visit::<S, 1>(simd, windows, channel, channels - channel);
         }
     }
 }

@@ -193,6 +193,29 @@ fn average_pooling_and_its_gradient_equal_the_reference() {
 }
 
 #[test]
+fn sums_and_their_gradient_enlarge_a_map_as_the_reference_does() {
+    for (factor, channels) in
+        [[1, 1], [2, 2], [3, 2], [1, 4]].into_iter().flat_map(|f| CHANNELS.map(|c| (f, c)))
+    {
+        let small = [2, 3, 4, channels];
+        let large = [2, 3 * factor[0], 4 * factor[1], channels];
+        let (x, dy) = (Tensor::uniform(1, small, 2), Tensor::uniform(2, large, 1));
+        let naive = fovea_reference::Upsample { batch: 2, input: [3, 4, channels], factor };
+        let (expected, gradient) = (naive.forward(&x.wide()), naive.backward(&dy.wide()));
+        let input = [large[1], large[2], channels];
+        let shape = Pool2dShape { input, size: factor, stride: factor, padding: [0; 4], ceil_mode: false };
+        on_every_isa(|context| {
+            let sums = AvgPool2d::sums(shape).unwrap();
+            let (mut y, mut dx) = (Tensor::unwritten(large, 0), Tensor::unwritten(small, 3));
+            sums.backward(context, x.view(), y.view_mut());
+            assert_matches(&y.values(), &expected, 0.0);
+            sums.forward(context, dy.view(), dx.view_mut());
+            assert_matches(&dx.values(), &gradient, 1e-6);
+        });
+    }
+}
+
+#[test]
 fn gradients_equal_finite_differences_of_the_forward_pass() {
     let shape = Pool2dShape {
         input: [5, 4, 3],
