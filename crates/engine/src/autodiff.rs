@@ -12,8 +12,8 @@
 
 use crate::error::{GraphError, Result};
 use crate::instruction::{Access, Algorithm, Instruction, Mask};
-use crate::network::ConvolutionLayer;
-use crate::op::Function;
+use crate::network::ChannelFunction;
+use crate::op::{Affine, Arithmetic, Derivative, Function};
 use crate::program::{Extent, Kind, Program, ValueId};
 use fovea_kernels::Activation;
 use std::ops::Range;
@@ -47,7 +47,13 @@ pub(crate) fn differentiate(mut program: Program, name: &str) -> Result<Program>
 fn depends_on_parameters(program: &Program) -> Vec<bool> {
     let mut depends = vec![false; program.values.len()];
     for instruction in &program.instructions {
-        let mut any = matches!(instruction, Instruction::Convolution { .. } | Instruction::BatchNorm { .. });
+        let mut any = matches!(
+            instruction,
+            Instruction::Convolution { .. }
+                | Instruction::ConvolutionBackwardInput { .. }
+                | Instruction::BatchNorm { .. }
+                | Instruction::Channel { .. }
+        );
         instruction.operands(|access, value| match access {
             Access::Read => any |= depends[program.root(value).index()],
             Access::Write => depends[program.root(value).index()] |= any,
@@ -90,12 +96,14 @@ impl Backward {
                     winograd: None,
                 });
                 self.contribute(x, |backward, dx| {
-                    let packed = backward.pack_gradient_weight(&layer);
+                    let packed = backward.program.pack_gradient_weight(&layer);
                     let algorithm = Algorithm::Direct;
                     backward.emit(Instruction::ConvolutionBackwardInput { layer, dy, packed, dx, algorithm });
                 });
             }
+            Instruction::ConvolutionBackwardInput { .. } => self.visit_transposed(instruction),
             Instruction::BatchNorm { .. } => self.visit_batch_norm(instruction),
+            Instruction::Channel { .. } => self.visit_channel(instruction),
             Instruction::MaxPool { layer, x, y, argmax, activation } => {
                 let Some(dy) = self.gradient(*y).filter(|_| self.learns(*x)) else { return };
                 let taps = Extent::PerImage(self.program.shape(*y));
@@ -105,6 +113,12 @@ impl Backward {
                 let mask = (*activation == Activation::Relu).then_some(*y);
                 self.contribute(*x, |backward, dx| {
                     backward.emit(Instruction::MaxPoolBackward { layer, dy, argmax: positions, y: mask, dx });
+                });
+            }
+            &mut Instruction::GlobalMaxPool { x, y } => {
+                let Some(dy) = self.gradient(y) else { return };
+                self.contribute(x, |backward, dx| {
+                    backward.emit(Instruction::GlobalMaxPoolBackward { x, y, dy, dx });
                 });
             }
             Instruction::AvgPool { layer, x, y } => {
@@ -131,6 +145,10 @@ impl Backward {
                 self.hand_on(a, dy);
                 self.hand_on(b, dy);
             }
+            &mut Instruction::Arithmetic { operation, a, b, y } => {
+                self.visit_arithmetic(operation, [a, b], y)
+            }
+            Instruction::MultiplyChannels { .. } => self.visit_multiply_channels(instruction),
             &mut Instruction::Copy { x, y } => {
                 let Some(dy) = self.gradient(y) else { return };
                 self.hand_on(x, dy);
@@ -149,20 +167,27 @@ impl Backward {
             }
             &mut Instruction::Function { function, x, y } => {
                 let Some(dy) = self.gradient(y) else { return };
+                let of = match function.derivative() {
+                    Derivative::Operand => Some(x),
+                    Derivative::Result => Some(y),
+                    Derivative::Nothing => None,
+                };
                 self.contribute(x, |backward, dx| {
-                    backward.emit(Instruction::FunctionBackward { function, dy, y, dx });
+                    backward.emit(Instruction::FunctionBackward { function, dy, of, dx });
                 });
             }
             // `lower` refuses to train a softmax, and the others only stand in backward programs.
             Instruction::Softmax { .. }
             | Instruction::ConvolutionBackwardWeight { .. }
             | Instruction::PackGradientWeight { .. }
-            | Instruction::ConvolutionBackwardInput { .. }
             | Instruction::TransformWeight { .. }
             | Instruction::BatchNormBackwardWeight { .. }
             | Instruction::BatchNormBackwardInput { .. }
             | Instruction::MaxPoolBackward { .. }
+            | Instruction::GlobalMaxPoolBackward { .. }
             | Instruction::AvgPoolBackward { .. }
+            | Instruction::ChannelBackwardWeight { .. }
+            | Instruction::ChannelBackwardInput { .. }
             | Instruction::LocalResponseNormBackward { .. }
             | Instruction::DropoutBackward { .. }
             | Instruction::PadBackward { .. }
@@ -170,6 +195,85 @@ impl Backward {
             | Instruction::CheckGradients
             | Instruction::Update => {}
         }
+    }
+
+    /// A transposed convolution: its gradients are those of the convolution whose input gradient it is, with the roles of
+    /// what is read and written exchanged.
+    fn visit_transposed(&mut self, instruction: &Instruction) {
+        let &Instruction::ConvolutionBackwardInput { ref layer, dy: x, dx: y, .. } = instruction else {
+            return;
+        };
+        let Some(dy) = self.gradient(y) else { return };
+        let (weights, layer) = (Arc::clone(layer), Arc::clone(layer));
+        self.emit(Instruction::ConvolutionBackwardWeight { layer: weights, x: dy, dy: x, winograd: None });
+        self.contribute(x, |backward, dx| {
+            backward.emit(Instruction::Convolution {
+                layer,
+                folded: None,
+                x: dy,
+                residual: None,
+                y: dx,
+                activation: Activation::None,
+                algorithm: Algorithm::Direct,
+            });
+        });
+    }
+
+    fn visit_channel(&mut self, instruction: &Instruction) {
+        let &Instruction::Channel { ref layer, x, y } = instruction else { return };
+        let Some(dy) = self.gradient(y) else { return };
+        let (weights, layer) = (Arc::clone(layer), Arc::clone(layer));
+        let read = layer.weight.is_some().then_some(x);
+        self.emit(Instruction::ChannelBackwardWeight { layer: weights, x: read, dy });
+        if layer.weight.is_none() {
+            return self.hand_on(x, dy);
+        }
+        let read = (layer.function == ChannelFunction::Prelu).then_some(x);
+        self.contribute(x, |backward, dx| {
+            backward.emit(Instruction::ChannelBackwardInput { layer, x: read, dy, dx });
+        });
+    }
+
+    fn visit_arithmetic(&mut self, operation: Arithmetic, [a, b]: [ValueId; 2], y: ValueId) {
+        use Arithmetic::{Divide, Multiply, NegativeProduct, Subtract};
+        let Some(dy) = self.gradient(y) else { return };
+        let joined = |operation, a, b| move |y| Instruction::Arithmetic { operation, a, b, y };
+        match operation {
+            Subtract => {
+                self.hand_on(a, dy);
+                let function = Function::Affine(Affine { scale: -1.0, shift: 0.0 });
+                self.contribute(b, |backward, db| {
+                    backward.emit(Instruction::Function { function, x: dy, y: db });
+                });
+            }
+            Multiply => {
+                self.contribute(a, |backward, da| backward.emit(joined(Multiply, dy, b)(da)));
+                self.contribute(b, |backward, db| backward.emit(joined(Multiply, dy, a)(db)));
+            }
+            Divide => {
+                // The gradient of the divisor is that of the dividend times the negative quotient.
+                let da = self.new_gradient(a);
+                self.emit(joined(Divide, dy, b)(da));
+                self.contribute(b, |backward, db| backward.emit(joined(NegativeProduct, da, y)(db)));
+                self.hand_on(a, da);
+            }
+            NegativeProduct => {} // only stands in backward programs
+        }
+    }
+
+    /// The gradient of the factors is the sum, over the pixels of each image, of the products of dy and a.
+    fn visit_multiply_channels(&mut self, instruction: &Instruction) {
+        let &Instruction::MultiplyChannels { ref sums, a, b, y } = instruction else { return };
+        let Some(dy) = self.gradient(y) else { return };
+        self.contribute(a, |backward, da| {
+            backward.emit(Instruction::MultiplyChannels { sums: Arc::clone(sums), a: dy, b, y: da });
+        });
+        self.contribute(b, |backward, db| {
+            let products = backward.new_gradient(a);
+            let operation = Arithmetic::Multiply;
+            backward.emit(Instruction::Arithmetic { operation, a: dy, b: a, y: products });
+            backward.emit(Instruction::AvgPool { layer: Arc::clone(sums), x: products, y: db });
+        });
     }
 
     fn visit_batch_norm(&mut self, instruction: &Instruction) {
@@ -209,16 +313,6 @@ impl Backward {
         });
     }
 
-    /// Packs a layer's weight for its input gradient, if that reads it so.
-    fn pack_gradient_weight(&mut self, layer: &Arc<ConvolutionLayer>) -> Option<ValueId> {
-        layer.kernel.packs_gradient_weight().then(|| {
-            let extent = Extent::Fixed(layer.kernel.gradient_weight_len());
-            let packed = self.program.value(&layer.name, Kind::GradientWeight, extent);
-            self.emit(Instruction::PackGradientWeight { layer: Arc::clone(layer), packed });
-            packed
-        })
-    }
-
     fn emit(&mut self, instruction: Instruction) {
         self.program.instructions.push(instruction);
     }
@@ -251,7 +345,7 @@ impl Backward {
             return Some(dy);
         }
         let dx = self.new_gradient(value);
-        self.emit(Instruction::FunctionBackward { function: Function::Relu, dy, y: value, dx });
+        self.emit(Instruction::FunctionBackward { function: Function::Relu, dy, of: Some(value), dx });
         Some(dx)
     }
 

@@ -6,8 +6,8 @@
 
 use crate::instruction::{Algorithm, Instruction, Mask};
 use crate::kept::KeptWeights;
-use crate::network::{BatchNormLayer, ConvolutionLayer};
-use crate::op::Function;
+use crate::network::{BatchNormLayer, ChannelFunction, ConvolutionLayer};
+use crate::op::{Affine, Arithmetic, Function, HardSigmoid};
 use crate::plan::{Place, Plan};
 use crate::program::ValueId;
 use fovea_kernels::batch_norm::{self, Running};
@@ -15,7 +15,9 @@ use fovea_kernels::dropout::dropout;
 use fovea_kernels::loss::{Loss, SoftmaxCrossEntropy};
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::random::{Philox, Purpose};
-use fovea_kernels::{Activation, Context, View4, ViewMut4, activation, elementwise, softmax};
+use fovea_kernels::{
+    Activation, Context, View4, ViewMut4, activation, arithmetic, elementwise, pool2d, prelu, scale, softmax,
+};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,19 +62,34 @@ impl Function {
         match self {
             Self::Relu => activation::relu(context, x, y),
             Self::Relu6 => activation::relu6(context, x, y),
+            Self::Clip([least, most]) => activation::clip(context, x, least, most, y),
             Self::LeakyRelu(slope) => activation::leaky_relu(context, x, slope, y),
+            Self::HardSigmoid(HardSigmoid { alpha, beta }) => {
+                activation::hard_sigmoid(context, x, alpha, beta, y);
+            }
+            Self::HardSwish => activation::hard_swish(context, x, y),
             Self::Sigmoid => activation::sigmoid(context, x, y),
             Self::Tanh => activation::tanh(context, x, y),
+            Self::Affine(Affine { scale, shift }) => activation::affine(context, x, scale, shift, y),
+            Self::LogSoftmax => softmax::log_softmax(context, x, y),
         }
     }
 
-    fn backward(self, context: Context, dy: View4, y: View4, dx: ViewMut4) {
+    /// `of` is what [`Function::derivative`] says.
+    fn backward(self, context: Context, dy: View4, of: View4, dx: ViewMut4) {
         match self {
-            Self::Relu => activation::relu_backward(context, dy, y, dx),
-            Self::Relu6 => activation::relu6_backward(context, dy, y, dx),
-            Self::LeakyRelu(slope) => activation::leaky_relu_backward(context, dy, y, slope, dx),
-            Self::Sigmoid => activation::sigmoid_backward(context, dy, y, dx),
-            Self::Tanh => activation::tanh_backward(context, dy, y, dx),
+            Self::Relu => activation::relu_backward(context, dy, of, dx),
+            Self::Relu6 => activation::relu6_backward(context, dy, of, dx),
+            Self::Clip([least, most]) => activation::clip_backward(context, dy, of, least, most, dx),
+            Self::LeakyRelu(slope) => activation::leaky_relu_backward(context, dy, of, slope, dx),
+            Self::HardSigmoid(HardSigmoid { alpha, .. }) => {
+                activation::hard_sigmoid_backward(context, dy, of, alpha, dx);
+            }
+            Self::HardSwish => activation::hard_swish_backward(context, dy, of, dx),
+            Self::Sigmoid => activation::sigmoid_backward(context, dy, of, dx),
+            Self::Tanh => activation::tanh_backward(context, dy, of, dx),
+            Self::Affine(Affine { scale, .. }) => activation::affine_backward(context, dy, scale, dx),
+            Self::LogSoftmax => softmax::log_softmax_backward(context, dy, of, dx),
         }
     }
 }
@@ -172,6 +189,16 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
             let (y, argmax) = (y.map(|y| memory.view(y)), memory.bytes(argmax));
             layer.backward(context, memory.view(dy), argmax, y, memory.view_mut(dx));
         }
+        Instruction::GlobalMaxPool { x, y } => {
+            pool2d::global_max_pool(context, memory.view(x), memory.view_mut(y));
+        }
+        Instruction::GlobalMaxPoolBackward { x, y, dy, dx } => {
+            let [x, y, dy] = [x, y, dy].map(|value| memory.view(value));
+            pool2d::global_max_pool_backward(context, x, y, dy, memory.view_mut(dx));
+        }
+        Instruction::Channel { .. }
+        | Instruction::ChannelBackwardWeight { .. }
+        | Instruction::ChannelBackwardInput { .. } => run_channel(memory, index, step),
         Instruction::AvgPool { ref layer, x, y } => {
             layer.forward(context, memory.view(x), memory.view_mut(y));
         }
@@ -194,6 +221,18 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
         Instruction::Add { a, b, y, activation } => {
             elementwise::add(context, memory.view(a), memory.view(b), activation, memory.view_mut(y));
         }
+        Instruction::Arithmetic { operation, a, b, y } => {
+            let run = match operation {
+                Arithmetic::Subtract => arithmetic::subtract,
+                Arithmetic::Multiply => arithmetic::multiply,
+                Arithmetic::Divide => arithmetic::divide,
+                Arithmetic::NegativeProduct => arithmetic::negative_product,
+            };
+            run(context, memory.view(a), memory.view(b), memory.view_mut(y));
+        }
+        Instruction::MultiplyChannels { a, b, y, .. } => {
+            arithmetic::multiply_channels(context, memory.view(a), memory.view(b), memory.view_mut(y));
+        }
         Instruction::Copy { x, y } => elementwise::copy(context, memory.view(x), memory.view_mut(y)),
         Instruction::Pad { padding, channels, x, y } => {
             elementwise::pad(context, memory.view(x), padding, channels, memory.view_mut(y));
@@ -204,8 +243,9 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
         Instruction::Function { function, x, y } => {
             function.forward(context, memory.view(x), memory.view_mut(y));
         }
-        Instruction::FunctionBackward { function, dy, y, dx } => {
-            function.backward(context, memory.view(dy), memory.view(y), memory.view_mut(dx));
+        Instruction::FunctionBackward { function, dy, of, dx } => {
+            let dy = memory.view(dy);
+            function.backward(context, dy, of.map_or(dy, |of| memory.view(of)), memory.view_mut(dx));
         }
         Instruction::Softmax { x, y } => softmax::softmax(context, memory.view(x), memory.view_mut(y)),
         Instruction::Loss { output, logits, dlogits, weight } => {
@@ -260,6 +300,54 @@ fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
             let [saved, affine] = statistics.map(|statistics| memory.floats(statistics));
             let dx = memory.view_mut(dx);
             batch_norm::backward_input(context, x, dy, mask, saved, affine, dweight, dbias, dx);
+        }
+        _ => {}
+    }
+}
+
+fn run_channel(memory: &Memory, index: usize, step: &mut Step) {
+    let context = step.context;
+    match memory.plan.program.instructions[index] {
+        Instruction::Channel { ref layer, x, y } => {
+            let [weight, bias] =
+                [&layer.weight, &layer.bias].map(|place| place.clone().map(|place| &step.parameters[place]));
+            let (x, y) = (memory.view(x), memory.view_mut(y));
+            match (layer.function, weight) {
+                (ChannelFunction::Prelu, Some(weight)) => prelu::prelu(context, x, weight, y),
+                _ => scale::scale(context, x, weight, bias, y),
+            }
+        }
+        Instruction::ChannelBackwardWeight { ref layer, x, dy } => {
+            let (dy, scratch) = (memory.view(dy), memory.scratch(index));
+            let x = x.map_or(dy, |x| memory.view(x));
+            match (layer.function, &layer.weight, &layer.bias) {
+                (ChannelFunction::Prelu, Some(weight), _) => {
+                    let dweight = &mut step.gradients[weight.clone()];
+                    prelu::prelu_backward_weight(context, x, dy, dweight, scratch);
+                }
+                (_, Some(weight), Some(bias)) => {
+                    let [dweight, dbias] = both_mut(step.gradients, weight, bias);
+                    scale::backward_weight(context, x, dy, dweight, Some(dbias), scratch);
+                }
+                (_, Some(weight), None) => {
+                    let dweight = &mut step.gradients[weight.clone()];
+                    scale::backward_weight(context, x, dy, dweight, None, scratch);
+                }
+                (_, None, Some(bias)) => {
+                    scale::backward_bias(context, dy, &mut step.gradients[bias.clone()], scratch);
+                }
+                (_, None, None) => {} // nothing to learn
+            }
+        }
+        Instruction::ChannelBackwardInput { ref layer, x, dy, dx } => {
+            let (dy, dx) = (memory.view(dy), memory.view_mut(dx));
+            let weight = layer.weight.clone().map(|place| &step.parameters[place]);
+            match (x, weight) {
+                (Some(x), Some(weight)) => {
+                    prelu::prelu_backward_input(context, memory.view(x), dy, weight, dx);
+                }
+                _ => scale::scale(context, dy, weight, None, dx),
+            }
         }
         _ => {}
     }

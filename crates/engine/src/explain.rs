@@ -2,7 +2,7 @@
 
 use crate::error::{EngineError, Result};
 use crate::instruction::{Access, Algorithm, Instruction, Mask};
-use crate::network::{BatchNormLayer, ConvolutionLayer, LINE};
+use crate::network::{ConvolutionLayer, LINE};
 use crate::plan::Plan;
 use crate::program::Mode;
 use crate::session::{Session, SgdOptions};
@@ -282,8 +282,8 @@ impl Session {
                 }
                 layer.name.clone()
             }
-            None => match (batch_norm(instruction), written.or(read)) {
-                (Some(layer), _) => layer.name.clone(),
+            None => match (layer_name(instruction), written.or(read)) {
+                (Some(name), _) => name.to_owned(),
                 (None, Some(value)) => plan.program[value].name.clone(),
                 (None, None) => "parameters".to_owned(),
             },
@@ -320,12 +320,15 @@ fn convolution(instruction: &Instruction) -> Option<(&ConvolutionLayer, Option<P
     }
 }
 
-/// The batch normalization of an instruction that is for one alone.
-fn batch_norm(instruction: &Instruction) -> Option<&BatchNormLayer> {
+/// The name of the layer that an instruction belongs to, if it is a batch normalization or has numbers for each channel.
+fn layer_name(instruction: &Instruction) -> Option<&str> {
     match instruction {
         Instruction::BatchNorm { layer, .. }
         | Instruction::BatchNormBackwardWeight { layer, .. }
-        | Instruction::BatchNormBackwardInput { layer, .. } => Some(layer),
+        | Instruction::BatchNormBackwardInput { layer, .. } => Some(&layer.name),
+        Instruction::Channel { layer, .. }
+        | Instruction::ChannelBackwardWeight { layer, .. }
+        | Instruction::ChannelBackwardInput { layer, .. } => Some(&layer.name),
         _ => None,
     }
 }

@@ -209,7 +209,7 @@ mod tests {
     use crate::session::{Session, SessionOptions, SgdOptions};
     use crate::testing::{
         batch_norm, chain, conv, dense, graph, join, lenet5, max_pool, mixed, node, op, random_graph,
-        residual_block,
+        residual_block, varied,
     };
     use fovea_kernels::Isa;
     use fovea_reference::check::{relative_error, uniform, widen};
@@ -320,7 +320,7 @@ mod tests {
             op("relu"),
             dense(4),
         ];
-        let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed()];
+        let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed(), varied()];
         let graphs = graphs.into_iter().chain((0..40).map(random_graph));
         for (definition, isa) in
             graphs.flat_map(|graph| Isa::available().into_iter().map(move |isa| (graph.clone(), isa)))

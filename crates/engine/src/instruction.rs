@@ -3,13 +3,13 @@
 //! What a new instruction needs stands in this file: the variant, its name, its operands, and which of them may share
 //! memory; then an arm in [`execute`](crate::execute).
 
-use crate::network::{BatchNormLayer, ConvolutionLayer};
-use crate::op::Function;
+use crate::network::{Averages, BatchNormLayer, ChannelLayer, ConvolutionLayer, ConvolutionRole};
+use crate::op::{Arithmetic, Function};
 use crate::program::ValueId;
 use fovea_kernels::Activation;
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
-use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d};
+use fovea_kernels::pool2d::MaxPool2d;
 use std::sync::Arc;
 
 /// How a convolution is computed.
@@ -81,14 +81,25 @@ pub(crate) enum Instruction {
         y: Option<ValueId>,
         dx: ValueId,
     },
-    /// y = mean of each window of x.
+    /// y = largest value of each channel of x.
+    GlobalMaxPool {
+        x: ValueId,
+        y: ValueId,
+    },
+    GlobalMaxPoolBackward {
+        x: ValueId,
+        y: ValueId,
+        dy: ValueId,
+        dx: ValueId,
+    },
+    /// y = mean of each window of x, or as the layer says.
     AvgPool {
-        layer: Arc<AvgPool2d>,
+        layer: Arc<Averages>,
         x: ValueId,
         y: ValueId,
     },
     AvgPoolBackward {
-        layer: Arc<AvgPool2d>,
+        layer: Arc<Averages>,
         dy: ValueId,
         dx: ValueId,
     },
@@ -119,6 +130,25 @@ pub(crate) enum Instruction {
         dy: ValueId,
         mask: Mask,
         statistics: [ValueId; 2],
+        dx: ValueId,
+    },
+    /// y = x scaled, or bent, by numbers of each channel.
+    Channel {
+        layer: Arc<ChannelLayer>,
+        x: ValueId,
+        y: ValueId,
+    },
+    /// The gradients of these numbers; a bias alone needs no x.
+    ChannelBackwardWeight {
+        layer: Arc<ChannelLayer>,
+        x: Option<ValueId>,
+        dy: ValueId,
+    },
+    /// The gradient of x, which a factor alone does not need.
+    ChannelBackwardInput {
+        layer: Arc<ChannelLayer>,
+        x: Option<ValueId>,
+        dy: ValueId,
         dx: ValueId,
     },
     /// y = x over a power of its neighbours in the channels.
@@ -154,6 +184,20 @@ pub(crate) enum Instruction {
         y: ValueId,
         activation: Activation,
     },
+    /// y = a and b joined, value by value.
+    Arithmetic {
+        operation: Arithmetic,
+        a: ValueId,
+        b: ValueId,
+        y: ValueId,
+    },
+    /// y = a times the factors b of each image's channels; `sums` are for the gradient of b.
+    MultiplyChannels {
+        sums: Arc<Averages>,
+        a: ValueId,
+        b: ValueId,
+        y: ValueId,
+    },
     /// y = x: channels of a concatenation that their layer could not write there itself, and gradients from there.
     Copy {
         x: ValueId,
@@ -178,11 +222,11 @@ pub(crate) enum Instruction {
         x: ValueId,
         y: ValueId,
     },
-    /// dx = dy times the derivative, which follows from y.
+    /// dx = dy times the derivative, which follows from the result or the operand, or is the same everywhere.
     FunctionBackward {
         function: Function,
         dy: ValueId,
-        y: ValueId,
+        of: Option<ValueId>,
         dx: ValueId,
     },
     /// y = softmax of each pixel's channels.
@@ -254,18 +298,32 @@ impl Instruction {
     /// Its name in `explain`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Convolution { layer, .. } if layer.is_dense() => "dense",
-            Self::ConvolutionBackwardWeight { layer, .. } if layer.is_dense() => "denseBackwardWeight",
-            Self::ConvolutionBackwardInput { layer, .. } if layer.is_dense() => "denseBackwardInput",
-            Self::Convolution { .. } => "conv",
-            Self::ConvolutionBackwardWeight { .. } => "convBackwardWeight",
+            Self::Convolution { layer, .. } => match layer.role {
+                ConvolutionRole::Convolution => "conv",
+                ConvolutionRole::Dense => "dense",
+                ConvolutionRole::Transposed => "convTransposeBackwardInput",
+            },
+            Self::ConvolutionBackwardWeight { layer, .. } => match layer.role {
+                ConvolutionRole::Convolution => "convBackwardWeight",
+                ConvolutionRole::Dense => "denseBackwardWeight",
+                ConvolutionRole::Transposed => "convTransposeBackwardWeight",
+            },
+            Self::ConvolutionBackwardInput { layer, .. } => match layer.role {
+                ConvolutionRole::Convolution => "convBackwardInput",
+                ConvolutionRole::Dense => "denseBackwardInput",
+                ConvolutionRole::Transposed => "convTranspose",
+            },
             Self::PackGradientWeight { .. } => "packGradientWeight",
-            Self::ConvolutionBackwardInput { .. } => "convBackwardInput",
             Self::TransformWeight { .. } => "transformWeight",
             Self::MaxPool { .. } => "maxPool",
             Self::MaxPoolBackward { .. } => "maxPoolBackward",
-            Self::AvgPool { .. } => "avgPool",
-            Self::AvgPoolBackward { .. } => "avgPoolBackward",
+            Self::GlobalMaxPool { .. } => "globalMaxPool",
+            Self::GlobalMaxPoolBackward { .. } => "globalMaxPoolBackward",
+            Self::AvgPool { layer, .. } => layer.names()[0],
+            Self::AvgPoolBackward { layer, .. } => layer.names()[1],
+            Self::Channel { layer, .. } => layer.names()[0],
+            Self::ChannelBackwardWeight { layer, .. } => layer.names()[1],
+            Self::ChannelBackwardInput { layer, .. } => layer.names()[2],
             Self::BatchNorm { .. } => "batchNorm",
             Self::BatchNormBackwardWeight { .. } => "batchNormBackwardWeight",
             Self::BatchNormBackwardInput { .. } => "batchNormBackwardInput",
@@ -274,23 +332,18 @@ impl Instruction {
             Self::Dropout { .. } => "dropout",
             Self::DropoutBackward { .. } => "dropoutBackward",
             Self::Add { .. } => "add",
+            Self::Arithmetic { operation, .. } => match operation {
+                Arithmetic::Subtract => "subtract",
+                Arithmetic::Multiply => "multiply",
+                Arithmetic::Divide => "divide",
+                Arithmetic::NegativeProduct => "negativeProduct",
+            },
+            Self::MultiplyChannels { .. } => "multiplyChannels",
             Self::Copy { .. } => "copy",
             Self::Pad { .. } => "pad",
             Self::PadBackward { .. } => "padBackward",
-            Self::Function { function, .. } => match function {
-                Function::Relu => "relu",
-                Function::Relu6 => "relu6",
-                Function::LeakyRelu(_) => "leakyRelu",
-                Function::Sigmoid => "sigmoid",
-                Function::Tanh => "tanh",
-            },
-            Self::FunctionBackward { function, .. } => match function {
-                Function::Relu => "reluBackward",
-                Function::Relu6 => "relu6Backward",
-                Function::LeakyRelu(_) => "leakyReluBackward",
-                Function::Sigmoid => "sigmoidBackward",
-                Function::Tanh => "tanhBackward",
-            },
+            Self::Function { function, .. } => function.names()[0],
+            Self::FunctionBackward { function, .. } => function.names()[1],
             Self::Softmax { .. } => "softmax",
             Self::Loss { .. } => "softmaxCrossEntropy",
             Self::CheckGradients => "checkGradients",
@@ -319,6 +372,8 @@ impl Instruction {
                 (operands([x], [residual, algorithm.weight()]), operands([y], []))
             }
             Self::AvgPool { x, y, .. }
+            | Self::GlobalMaxPool { x, y }
+            | Self::Channel { x, y, .. }
             | Self::LocalResponseNorm { x, y, .. }
             | Self::Dropout { x, y, .. }
             | Self::Copy { x, y }
@@ -350,8 +405,13 @@ impl Instruction {
             Self::AvgPoolBackward { dy, dx, .. }
             | Self::DropoutBackward { dy, dx, .. }
             | Self::PadBackward { dy, dx, .. } => (operands([dy], []), operands([dx], [])),
-            Self::FunctionBackward { dy, y, dx, .. } => (operands([dy, y], []), operands([dx], [])),
-            Self::Add { a, b, y, .. } => (operands([a, b], []), operands([y], [])),
+            Self::FunctionBackward { dy, of, dx, .. } => (operands([dy], [of]), operands([dx], [])),
+            Self::GlobalMaxPoolBackward { x, y, dy, dx } => (operands([dy, x, y], []), operands([dx], [])),
+            Self::ChannelBackwardWeight { x, dy, .. } => (operands([dy], [x]), operands([], [])),
+            Self::ChannelBackwardInput { x, dy, dx, .. } => (operands([dy], [x]), operands([dx], [])),
+            Self::Add { a, b, y, .. }
+            | Self::Arithmetic { a, b, y, .. }
+            | Self::MultiplyChannels { a, b, y, .. } => (operands([a, b], []), operands([y], [])),
             Self::Loss { logits, dlogits, .. } => (operands([logits], []), operands([], [dlogits])),
             Self::CheckGradients | Self::Update => (operands([], []), operands([], [])),
         };
@@ -363,18 +423,21 @@ impl Instruction {
     /// the better one first.
     pub fn in_place(&self) -> impl Iterator<Item = (ValueId, ValueId)> {
         let pairs = match *self {
-            Self::Function { x, y, .. } | Self::Dropout { x, y, .. } | Self::Softmax { x, y } => {
-                [Some((x, y)), None]
-            }
+            Self::Function { x, y, .. }
+            | Self::Channel { x, y, .. }
+            | Self::Dropout { x, y, .. }
+            | Self::Softmax { x, y } => [Some((x, y)), None],
+            Self::MultiplyChannels { a, y, .. } => [Some((a, y)), None],
             Self::Convolution { residual, y, .. } => [residual.map(|residual| (residual, y)), None],
             Self::BatchNorm { x, residual, y, .. } => [Some((x, y)), residual.map(|residual| (residual, y))],
             Self::BatchNormBackwardWeight { dy, dresidual, .. } => {
                 [dresidual.map(|dresidual| (dy, dresidual)), None]
             }
-            Self::Add { a, b, y, .. } => [Some((a, y)), Some((b, y))],
+            Self::Add { a, b, y, .. } | Self::Arithmetic { a, b, y, .. } => [Some((a, y)), Some((b, y))],
             Self::Loss { logits, dlogits, .. } => [dlogits.map(|dlogits| (logits, dlogits)), None],
             Self::FunctionBackward { dy, dx, .. }
             | Self::BatchNormBackwardInput { dy, dx, .. }
+            | Self::ChannelBackwardInput { dy, dx, .. }
             | Self::LocalResponseNormBackward { dy, dx, .. }
             | Self::DropoutBackward { dy, dx, .. } => [Some((dy, dx)), None],
             _ => [None, None],

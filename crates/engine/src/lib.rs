@@ -53,7 +53,8 @@ pub use explain::{Benchmark, PlanDescription, PlanRow};
 pub use fovea_formats::safetensors::Tensor;
 pub use graph::{Graph, Node, Output};
 pub use op::{
-    AvgPool, BatchNorm, Conv, Dense, Dropout, Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding,
+    AdaptiveAvgPool, Affine, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout, HardSigmoid,
+    Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding, Prelu, Scale, Upsample,
 };
 pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;

@@ -5,7 +5,7 @@
 use crate::error::{GraphError, Result};
 use crate::graph::{Source, needed};
 use crate::instruction::{Algorithm, Instruction};
-use crate::network::{Layer, Network};
+use crate::network::{ChannelLayer, ConvolutionLayer, Layer, Network};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use fovea_kernels::Activation;
 use std::sync::Arc;
@@ -65,6 +65,9 @@ impl Lowering<'_> {
             }
             _ => {}
         }
+        if let Layer::ConvTranspose(layer, bias) = layer {
+            return Ok(self.transposed_convolution(layer, bias.as_ref(), x, shape.output));
+        }
         let y = self.program.value(name, Kind::Activation, Extent::PerImage(shape.output));
         let activation = Activation::None;
         let instruction = match *layer {
@@ -80,6 +83,8 @@ impl Lowering<'_> {
                 let (layer, residual) = (Arc::clone(layer), None);
                 Instruction::BatchNorm { layer, x, residual, y, saved, affine, activation }
             }
+            Layer::Channel(ref layer) => Instruction::Channel { layer: Arc::clone(layer), x, y },
+            Layer::GlobalMaxPool => Instruction::GlobalMaxPool { x, y },
             Layer::MaxPool(ref layer) => {
                 Instruction::MaxPool { layer: Arc::clone(layer), x, y, argmax: None, activation }
             }
@@ -87,6 +92,10 @@ impl Lowering<'_> {
             Layer::LocalResponseNorm(norm) => Instruction::LocalResponseNorm { norm, x, y },
             Layer::Dropout { rate } => Instruction::Dropout { rate, node, x, y },
             Layer::Add => Instruction::Add { a: x, b: inputs[1], y, activation },
+            Layer::Arithmetic(operation) => Instruction::Arithmetic { operation, a: x, b: inputs[1], y },
+            Layer::MultiplyChannels(ref sums) => {
+                Instruction::MultiplyChannels { sums: Arc::clone(sums), a: x, b: inputs[1], y }
+            }
             Layer::Pad { padding, channels } => Instruction::Pad { padding, channels, x, y },
             Layer::Function(function) => Instruction::Function { function, x, y },
             Layer::Softmax => Instruction::Softmax { x, y },
@@ -94,10 +103,34 @@ impl Lowering<'_> {
                 self.concatenate(inputs, y, name);
                 return Ok(y);
             }
-            Layer::Flatten => return Ok(x), // a view, above
+            Layer::Flatten | Layer::ConvTranspose(..) => return Ok(x), // above
         };
         self.program.instructions.push(instruction);
         Ok(y)
+    }
+
+    /// The input gradient of its convolution, and then its bias.
+    fn transposed_convolution(
+        &mut self,
+        layer: &Arc<ConvolutionLayer>,
+        bias: Option<&Arc<ChannelLayer>>,
+        x: ValueId,
+        output: [usize; 3],
+    ) -> ValueId {
+        let mut value = || self.program.value(&layer.name, Kind::Activation, Extent::PerImage(output));
+        let y = value();
+        let biased = bias.map(|bias| (Arc::clone(bias), value()));
+        let packed = self.program.pack_gradient_weight(layer);
+        let (layer, algorithm) = (Arc::clone(layer), Algorithm::Direct);
+        let instructions = &mut self.program.instructions;
+        instructions.push(Instruction::ConvolutionBackwardInput { layer, dy: x, packed, dx: y, algorithm });
+        match biased {
+            None => y,
+            Some((layer, biased)) => {
+                instructions.push(Instruction::Channel { layer, x: y, y: biased });
+                biased
+            }
+        }
     }
 
     /// Copies every input to its channels of `y`.

@@ -6,12 +6,12 @@
 
 use crate::error::{GraphError, Result};
 use crate::graph::{Graph, Source};
-use crate::op::{Function, Init};
+use crate::op::{Arithmetic, Function, Init};
 use crate::shapes::{Geometry, NodeShape, Shapes, refused, weight_shape};
-use fovea_kernels::Isa;
 use fovea_kernels::conv2d::Conv2d;
 use fovea_kernels::local_response_norm::LocalResponseNorm;
-use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d};
+use fovea_kernels::pool2d::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+use fovea_kernels::{Context, Isa, View4, ViewMut4};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,17 +46,69 @@ pub(crate) struct Tensors {
 #[derive(Clone)]
 pub(crate) enum Layer {
     Convolution(Arc<ConvolutionLayer>),
+    /// The convolution that it is the input gradient of, and its bias.
+    ConvTranspose(Arc<ConvolutionLayer>, Option<Arc<ChannelLayer>>),
     BatchNorm(Arc<BatchNormLayer>),
+    /// A factor for each channel, or a learned slope.
+    Channel(Arc<ChannelLayer>),
     MaxPool(Arc<MaxPool2d>),
-    AvgPool(Arc<AvgPool2d>),
+    GlobalMaxPool,
+    AvgPool(Arc<Averages>),
     LocalResponseNorm(LocalResponseNorm),
-    Dropout { rate: f32 },
+    Dropout {
+        rate: f32,
+    },
     Add,
+    Arithmetic(Arithmetic),
+    /// With what sums each channel of the first operand, for the gradient of the second.
+    MultiplyChannels(Arc<Averages>),
     Concat,
-    Pad { padding: [usize; 4], channels: [usize; 2] },
+    Pad {
+        padding: [usize; 4],
+        channels: [usize; 2],
+    },
     Function(Function),
     Flatten,
     Softmax,
+}
+
+/// Windows whose values are averaged or summed, or that get the same value.
+pub(crate) enum Averages {
+    Windows(AvgPool2d),
+    /// Of several sizes.
+    Adaptive(AdaptiveAvgPool2d),
+    /// Sums.
+    Sums(AvgPool2d),
+    /// Gives each pixel of a window the same value: what is the gradient of these sums.
+    Upsample(AvgPool2d),
+}
+
+impl Averages {
+    /// Its name in `explain`, and that of its backward pass.
+    pub fn names(&self) -> [&'static str; 2] {
+        match self {
+            Self::Windows(_) => ["avgPool", "avgPoolBackward"],
+            Self::Adaptive(_) => ["adaptiveAvgPool", "adaptiveAvgPoolBackward"],
+            Self::Sums(_) => ["sum", "sumBackward"],
+            Self::Upsample(_) => ["upsample", "upsampleBackward"],
+        }
+    }
+
+    pub fn forward(&self, context: Context, x: View4, y: ViewMut4) {
+        match self {
+            Self::Windows(kernel) | Self::Sums(kernel) => kernel.forward(context, x, y),
+            Self::Adaptive(kernel) => kernel.forward(context, x, y),
+            Self::Upsample(kernel) => kernel.backward(context, x, y),
+        }
+    }
+
+    pub fn backward(&self, context: Context, dy: View4, dx: ViewMut4) {
+        match self {
+            Self::Windows(kernel) | Self::Sums(kernel) => kernel.backward(context, dy, dx),
+            Self::Adaptive(kernel) => kernel.backward(context, dy, dx),
+            Self::Upsample(kernel) => kernel.forward(context, dy, dx),
+        }
+    }
 }
 
 /// A convolution or dense layer: kernel and places of its parameters.
@@ -70,14 +122,49 @@ pub(crate) struct ConvolutionLayer {
     pub weight: Range<usize>,
     /// Place of the bias, after the weight.
     pub bias: Option<Range<usize>>,
-    dense: bool,
+    pub role: ConvolutionRole,
 }
 
-impl ConvolutionLayer {
-    /// Whether it is a fully connected layer.
-    pub fn is_dense(&self) -> bool {
-        self.dense
+/// What a convolution's kernel is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConvolutionRole {
+    Convolution,
+    /// A fully connected layer.
+    Dense,
+    /// Its input gradient is the forward pass of a transposed convolution, and its forward pass that one's gradient.
+    Transposed,
+}
+
+/// A layer that treats all pixels alike, with learned numbers for each channel.
+pub(crate) struct ChannelLayer {
+    pub name: String,
+    pub function: ChannelFunction,
+    /// Place of the weight.
+    pub weight: Option<Range<usize>>,
+    /// Place of the bias, behind the weight.
+    pub bias: Option<Range<usize>>,
+}
+
+impl ChannelLayer {
+    /// Its name in `explain`, and those of the gradients of its numbers and of x.
+    pub fn names(&self) -> [&'static str; 3] {
+        match self.function {
+            ChannelFunction::Scale if self.weight.is_none() => {
+                ["bias", "biasBackwardWeight", "biasBackwardInput"]
+            }
+            ChannelFunction::Scale => ["scale", "scaleBackwardWeight", "scaleBackwardInput"],
+            ChannelFunction::Prelu => ["prelu", "preluBackwardWeight", "preluBackwardInput"],
+        }
     }
+}
+
+/// What such a layer computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelFunction {
+    /// x weight + bias, of which it has one or both.
+    Scale,
+    /// x where it is positive, otherwise weight x.
+    Prelu,
 }
 
 /// Batch normalization: hyperparameters and places of its vectors, each with an element a channel.
@@ -178,6 +265,34 @@ impl Network {
                 let kernel = Conv2d::new(shape, isa).map_err(|error| refused(&error))?;
                 Layer::Convolution(self.convolution(index, kernel, bias, init, order))
             }
+            Geometry::ConvTranspose { shape, bias, init } => {
+                let kernel = Conv2d::new(shape, isa).map_err(|error| refused(&error))?;
+                let filters = shape.input[2];
+                let layer = self.convolution(index, kernel, false, init, None);
+                let bias = bias.then(|| self.parameters.vector(format!("{name}.bias"), filters, 0.0, None));
+                let function = ChannelFunction::Scale;
+                let bias = bias.map(|bias| ChannelLayer { name, function, weight: None, bias: Some(bias) });
+                Layer::ConvTranspose(layer, bias.map(Arc::new))
+            }
+            Geometry::Scale { channels, bias } => {
+                let mut vector = |suffix, initial| {
+                    self.parameters.vector(format!("{name}.{suffix}"), channels, initial, order.clone())
+                };
+                let weight = Some(vector("weight", 1.0));
+                let bias = bias.then(|| vector("bias", 0.0));
+                Layer::Channel(Arc::new(ChannelLayer {
+                    name,
+                    function: ChannelFunction::Scale,
+                    weight,
+                    bias,
+                }))
+            }
+            Geometry::Prelu { weights } => {
+                let order = order.filter(|_| weights > 1);
+                let weight = self.parameters.vector(format!("{name}.weight"), weights, 0.25, order);
+                let (function, weight) = (ChannelFunction::Prelu, Some(weight));
+                Layer::Channel(Arc::new(ChannelLayer { name, function, weight, bias: None }))
+            }
             Geometry::BatchNorm { channels, epsilon, momentum } => {
                 let mut vector = |tensors: fn(&mut Self) -> &mut Tensors, suffix, initial| {
                     tensors(self).vector(format!("{name}.{suffix}"), channels, initial, order.clone())
@@ -195,11 +310,25 @@ impl Network {
             }
             Geometry::AvgPool { shape, count_include_pad } => {
                 let kernel = AvgPool2d::new(shape, count_include_pad).map_err(|error| refused(&error))?;
-                Layer::AvgPool(Arc::new(kernel))
+                Layer::AvgPool(Arc::new(Averages::Windows(kernel)))
             }
+            Geometry::AdaptiveAvgPool { input, size } => {
+                let kernel = AdaptiveAvgPool2d::new(input, size).map_err(|error| refused(&error))?;
+                Layer::AvgPool(Arc::new(Averages::Adaptive(kernel)))
+            }
+            Geometry::Upsample(shape) => {
+                let kernel = AvgPool2d::sums(shape).map_err(|error| refused(&error))?;
+                Layer::AvgPool(Arc::new(Averages::Upsample(kernel)))
+            }
+            Geometry::GlobalMaxPool => Layer::GlobalMaxPool,
             Geometry::LocalResponseNorm(norm) => Layer::LocalResponseNorm(norm),
             Geometry::Dropout { rate } => Layer::Dropout { rate },
             Geometry::Add => Layer::Add,
+            Geometry::Arithmetic(operation) => Layer::Arithmetic(operation),
+            Geometry::MultiplyChannels(shape) => {
+                let kernel = AvgPool2d::sums(shape).map_err(|error| refused(&error))?;
+                Layer::MultiplyChannels(Arc::new(Averages::Sums(kernel)))
+            }
             Geometry::Concat => Layer::Concat,
             Geometry::Pad { padding, channels } => Layer::Pad { padding, channels },
             Geometry::Function(function) => Layer::Function(function),
@@ -208,7 +337,7 @@ impl Network {
         })
     }
 
-    /// Places the parameters of a convolution or dense layer; only the latter's inputs may come in another order.
+    /// Places the parameters of a convolution, transposed convolution or dense layer; only the last one's inputs may come in another order.
     fn convolution(
         &mut self,
         index: usize,
@@ -219,11 +348,16 @@ impl Network {
     ) -> Arc<ConvolutionLayer> {
         let NodeShape { name, op, mult_adds, .. } = self.shapes.nodes[index].clone();
         let [out, inputs, height, width] = weight_shape(kernel.shape());
-        let dense = op == "dense";
+        let role = match op {
+            "dense" => ConvolutionRole::Dense,
+            "convTranspose" => ConvolutionRole::Transposed,
+            _ => ConvolutionRole::Convolution,
+        };
+        let dense = role == ConvolutionRole::Dense;
         let shape = if dense { vec![out, inputs] } else { vec![out, inputs, height, width] };
         let weight = self.parameters.place(kernel.weight_len());
         let bias = bias.then(|| self.parameters.place(out));
-        let layer = Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, dense });
+        let layer = Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, role });
         self.parameters.tensors.push(Parameter {
             name: format!("{}.weight", layer.name),
             shape,
@@ -242,7 +376,7 @@ impl Network {
 /// For each node, the order of the vector that it reads, if that is one made of flattened maps and if the order of its
 /// elements matters: what a flatten leaves passes through layers that treat every channel alike.
 ///
-/// Errors: the sum of vectors of different orders, which files could not describe.
+/// Errors: the sum, or the like, of vectors of different orders, which files could not describe.
 fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Vec<Option<Order>>> {
     let mut written: Vec<Option<Order>> = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
@@ -256,8 +390,10 @@ fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Vec<Option<Order>>
         read.push(orders[0].clone());
         written.push(match node.geometry {
             Geometry::Flatten if height * width > 1 && channels > 1 => Some(vec![node.inputs[0]]),
-            Geometry::Convolution { .. } => None,
-            Geometry::Add if orders[0] != orders[1] => {
+            Geometry::Convolution { .. } | Geometry::ConvTranspose { .. } => None,
+            Geometry::Add | Geometry::Arithmetic(_) | Geometry::MultiplyChannels(_)
+                if orders[0] != orders[1] =>
+            {
                 return Err(GraphError::Order(node.name.clone()).into());
             }
             Geometry::Concat => joined(&node.inputs, orders),

@@ -18,25 +18,39 @@ pub(crate) const MAX_WINDOW: usize = 1 << 10;
 const _: () = assert!(MAX_WINDOW <= fovea_kernels::local_response_norm::LocalResponseNorm::LARGEST_SIZE);
 
 /// Names of the operations.
-pub(crate) const OPS: [&str; 18] = [
+pub(crate) const OPS: [&str; 32] = [
     "conv",
+    "convTranspose",
     "dense",
     "batchNorm",
+    "scale",
     "maxPool",
     "avgPool",
     "globalAvgPool",
+    "globalMaxPool",
+    "adaptiveAvgPool",
+    "upsample",
     "localResponseNorm",
     "dropout",
     "add",
+    "subtract",
+    "multiply",
+    "divide",
     "concat",
     "pad",
     "relu",
     "relu6",
+    "clip",
     "leakyRelu",
+    "prelu",
+    "hardSigmoid",
+    "hardSwish",
     "sigmoid",
     "tanh",
+    "affine",
     "flatten",
     "softmax",
+    "logSoftmax",
 ];
 
 /// What a node computes, and its hyperparameters.
@@ -45,23 +59,39 @@ pub(crate) const OPS: [&str; 18] = [
 pub enum Op {
     /// Convolution.
     Conv(Conv),
+    /// Transposed convolution: what a convolution's input gradient computes, which enlarges where that one has a stride.
+    ConvTranspose(ConvTranspose),
     /// Fully connected layer: every unit sees the whole flat input.
     Dense(Dense),
     /// Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167): every channel with mean 0 and variance 1 over the
     /// batch, then scaled and shifted.
     BatchNorm(BatchNorm),
+    /// A learned factor for each channel, and perhaps a learned summand.
+    Scale(Scale),
     /// Largest value of each window.
     MaxPool(MaxPool),
     /// Mean of each window.
     AvgPool(AvgPool),
     /// Mean of each channel over the whole map.
     GlobalAvgPool {},
+    /// Largest value of each channel over the whole map.
+    GlobalMaxPool {},
+    /// Means of windows of such sizes that the result has a given one.
+    AdaptiveAvgPool(AdaptiveAvgPool),
+    /// Each pixel many times.
+    Upsample(Upsample),
     /// Each value over a power of its neighbours in the channels (Krizhevsky et al. 2012, section 3.3).
     LocalResponseNorm(LocalResponseNorm),
     /// In training, zeros at random and the other values larger, so that the mean stays.
     Dropout(Dropout),
     /// Sum of two maps of the same shape.
     Add {},
+    /// Difference of two maps of the same shape.
+    Subtract {},
+    /// Product of two maps of the same shape, or of a map and `[1, 1, channels]`, a factor for each channel of an image.
+    Multiply {},
+    /// Quotient of two maps of the same shape.
+    Divide {},
     /// Channels of two or more maps, one map after the other.
     Concat {},
     /// Zeros around a map.
@@ -70,27 +100,91 @@ pub enum Op {
     Relu {},
     /// min(max(0, x), 6).
     Relu6 {},
+    /// min(max(min, x), max).
+    Clip(Clip),
     /// x where it is positive, else a fraction of it.
     LeakyRelu(LeakyRelu),
+    /// x where it is positive, else a learned multiple of it (He et al. 2015, arXiv:1502.01852).
+    Prelu(Prelu),
+    /// min(max(0, alpha x + beta), 1).
+    HardSigmoid(HardSigmoid),
+    /// x min(max(0, x / 6 + 1 / 2), 1) (Howard et al. 2019, arXiv:1905.02244).
+    HardSwish {},
     /// 1 / (1 + exp(-x)).
     Sigmoid {},
     /// Hyperbolic tangent.
     Tanh {},
+    /// scale x + shift.
+    Affine(Affine),
     /// A feature map as one row `[1, 1, height * width * channels]`.
     Flatten {},
     /// Probabilities over the channels of each pixel.
     Softmax {},
+    /// Their logarithms.
+    LogSoftmax {},
 }
 
-/// A function of single values whose derivative follows from its result.
+/// A function that keeps the shape and has nothing to learn: of single values, or of the channels of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Function {
     Relu,
     Relu6,
+    /// To at least and at most.
+    Clip([f32; 2]),
     /// With the slope for negative values.
     LeakyRelu(f32),
+    HardSigmoid(HardSigmoid),
+    HardSwish,
     Sigmoid,
     Tanh,
+    Affine(Affine),
+    LogSoftmax,
+}
+
+/// What the derivative of a function follows from, besides the gradient of its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Derivative {
+    Operand,
+    Result,
+    /// The derivative is the same everywhere.
+    Nothing,
+}
+
+impl Function {
+    /// Its name in `explain`, and that of its backward pass.
+    pub fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Relu => ["relu", "reluBackward"],
+            Self::Relu6 => ["relu6", "relu6Backward"],
+            Self::Clip(_) => ["clip", "clipBackward"],
+            Self::LeakyRelu(_) => ["leakyRelu", "leakyReluBackward"],
+            Self::HardSigmoid(_) => ["hardSigmoid", "hardSigmoidBackward"],
+            Self::HardSwish => ["hardSwish", "hardSwishBackward"],
+            Self::Sigmoid => ["sigmoid", "sigmoidBackward"],
+            Self::Tanh => ["tanh", "tanhBackward"],
+            Self::Affine(_) => ["affine", "affineBackward"],
+            Self::LogSoftmax => ["logSoftmax", "logSoftmaxBackward"],
+        }
+    }
+
+    /// What its backward pass reads.
+    pub fn derivative(self) -> Derivative {
+        match self {
+            Self::HardSwish => Derivative::Operand,
+            Self::Affine(_) => Derivative::Nothing,
+            _ => Derivative::Result,
+        }
+    }
+}
+
+/// What two maps of the same shape are joined by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    Subtract,
+    Multiply,
+    Divide,
+    /// -a b, which only gradients need.
+    NegativeProduct,
 }
 
 /// Hyperparameters of a convolution.
@@ -105,6 +199,30 @@ pub struct Conv {
     pub stride: [usize; 2],
     /// Zeros around the input.
     pub padding: Padding,
+    /// Vertical and horizontal distance between taps; 1 is a dense kernel.
+    pub dilation: [usize; 2],
+    /// Channel groups that do not see each other.
+    pub groups: usize,
+    /// Whether a constant is added to each filter's result.
+    pub bias: bool,
+    /// How the weight begins.
+    pub init: Init,
+}
+
+/// Hyperparameters of a transposed convolution: those of the convolution whose input has the size of its output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConvTranspose {
+    /// Output channels.
+    pub filters: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Output pixels from one input pixel to the next.
+    pub stride: [usize; 2],
+    /// Pixels taken away from the output's sides; `"same"` as many as leave `input * stride`.
+    pub padding: Padding,
+    /// Pixels added to the output at the bottom and right, fewer than the stride.
+    pub output_padding: [usize; 2],
     /// Vertical and horizontal distance between taps; 1 is a dense kernel.
     pub dilation: [usize; 2],
     /// Channel groups that do not see each other.
@@ -167,6 +285,31 @@ pub struct BatchNorm {
     pub momentum: f32,
 }
 
+/// Hyperparameters of a factor for each channel, which begins as 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Scale {
+    /// Whether a constant, which begins as 0, is added to each channel.
+    pub bias: bool,
+}
+
+/// Hyperparameters of average pooling to a given size, in PyTorch's meaning: windows of several sizes that overlap where
+/// the size does not divide the input's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AdaptiveAvgPool {
+    /// Output height and width.
+    pub size: [usize; 2],
+}
+
+/// Hyperparameters of enlarging by repeating pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Upsample {
+    /// How many times as high and as wide.
+    pub factor: [usize; 2],
+}
+
 /// Hyperparameters of local response normalization, in PyTorch's meaning: `x / (k + alpha / size * sum)^beta`, the sum
 /// being that of x^2 over `size` neighbouring channels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,6 +339,44 @@ pub struct Dropout {
 pub struct LeakyRelu {
     /// Slope for negative values; at least 0.
     pub slope: f32,
+}
+
+/// Hyperparameters of a leaky ReLU whose slope is learned; it begins as 0.25.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Prelu {
+    /// Whether all channels have one slope.
+    pub shared: bool,
+}
+
+/// Hyperparameters of a clipping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Clip {
+    /// The smallest result.
+    pub min: f32,
+    /// The largest result, at least the smallest.
+    pub max: f32,
+}
+
+/// Hyperparameters of a sigmoid of straight lines.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HardSigmoid {
+    /// Slope.
+    pub alpha: f32,
+    /// Value at zero.
+    pub beta: f32,
+}
+
+/// Hyperparameters of a constant affine function.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Affine {
+    /// Factor.
+    pub scale: f32,
+    /// What is added to the product.
+    pub shift: f32,
 }
 
 /// How many zeros a padding puts where.
@@ -259,30 +440,44 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Conv(_) => "conv",
+            Self::ConvTranspose(_) => "convTranspose",
             Self::Dense(_) => "dense",
             Self::BatchNorm(_) => "batchNorm",
+            Self::Scale(_) => "scale",
             Self::MaxPool(_) => "maxPool",
             Self::AvgPool(_) => "avgPool",
             Self::GlobalAvgPool {} => "globalAvgPool",
+            Self::GlobalMaxPool {} => "globalMaxPool",
+            Self::AdaptiveAvgPool(_) => "adaptiveAvgPool",
+            Self::Upsample(_) => "upsample",
             Self::LocalResponseNorm(_) => "localResponseNorm",
             Self::Dropout(_) => "dropout",
             Self::Add {} => "add",
+            Self::Subtract {} => "subtract",
+            Self::Multiply {} => "multiply",
+            Self::Divide {} => "divide",
             Self::Concat {} => "concat",
             Self::Pad(_) => "pad",
             Self::Relu {} => "relu",
             Self::Relu6 {} => "relu6",
+            Self::Clip(_) => "clip",
             Self::LeakyRelu(_) => "leakyRelu",
+            Self::Prelu(_) => "prelu",
+            Self::HardSigmoid(_) => "hardSigmoid",
+            Self::HardSwish {} => "hardSwish",
             Self::Sigmoid {} => "sigmoid",
             Self::Tanh {} => "tanh",
+            Self::Affine(_) => "affine",
             Self::Flatten {} => "flatten",
             Self::Softmax {} => "softmax",
+            Self::LogSoftmax {} => "logSoftmax",
         }
     }
 
     /// How many nodes it reads; no more than `usize::MAX`.
     pub(crate) fn input_count(&self) -> RangeInclusive<usize> {
         match self {
-            Self::Add {} => 2..=2,
+            Self::Add {} | Self::Subtract {} | Self::Multiply {} | Self::Divide {} => 2..=2,
             Self::Concat {} => 2..=usize::MAX,
             _ => 1..=1,
         }
@@ -308,6 +503,17 @@ impl Op {
                 check("a stride", &conv.stride, MAX_WINDOW)?;
                 check("a dilation", &conv.dilation, MAX_WINDOW)?;
                 padding(&conv.padding)
+            }
+            Self::ConvTranspose(conv) => {
+                check("filters", &[conv.filters], MAX_SIZE)?;
+                check("groups", &[conv.groups], MAX_SIZE)?;
+                check("a kernel", &conv.kernel, MAX_WINDOW)?;
+                check("a stride", &conv.stride, MAX_WINDOW)?;
+                check("a dilation", &conv.dilation, MAX_WINDOW)?;
+                padding(&conv.padding)?;
+                conv.output_padding.iter().zip(conv.stride).try_for_each(|(&size, stride)| {
+                    check_size(node, "an output padding below the stride,", size, 0..=stride - 1)
+                })
             }
             Self::Dense(dense) => check("units", &[dense.units], MAX_SIZE),
             Self::BatchNorm(BatchNorm { epsilon, momentum }) => {
@@ -336,8 +542,30 @@ impl Op {
             Self::LeakyRelu(LeakyRelu { slope }) => {
                 check_number(node, "a slope of at least 0", *slope, *slope >= 0.0)
             }
-            Self::GlobalAvgPool {}
+            Self::AdaptiveAvgPool(AdaptiveAvgPool { size }) => check("a size", size, MAX_SIZE),
+            Self::Upsample(Upsample { factor }) => check("a factor", factor, MAX_WINDOW),
+            Self::Clip(Clip { min, max }) => {
+                check_number(node, "a finite min", *min, true)?;
+                check_number(node, "a finite max of at least min", *max, max >= min)
+            }
+            Self::HardSigmoid(HardSigmoid { alpha, beta }) => {
+                check_number(node, "a finite alpha", *alpha, true)?;
+                check_number(node, "a finite beta", *beta, true)
+            }
+            Self::Affine(Affine { scale, shift }) => {
+                check_number(node, "a finite scale", *scale, true)?;
+                check_number(node, "a finite shift", *shift, true)
+            }
+            Self::Scale(_)
+            | Self::Prelu(_)
+            | Self::GlobalAvgPool {}
+            | Self::GlobalMaxPool {}
             | Self::Add {}
+            | Self::Subtract {}
+            | Self::Multiply {}
+            | Self::Divide {}
+            | Self::HardSwish {}
+            | Self::LogSoftmax {}
             | Self::Concat {}
             | Self::Relu {}
             | Self::Relu6 {}

@@ -11,13 +11,13 @@ use crate::error::Result;
 use crate::fuse::fuse;
 use crate::instruction::{Algorithm, Instruction};
 use crate::lower::lower;
-use crate::network::{LINE, Network};
+use crate::network::{ChannelFunction, LINE, Network};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use crate::replay::Replay;
 use crate::select::select;
 use crate::session::Precision;
-use fovea_kernels::batch_norm;
 use fovea_kernels::conv2d::Pass;
+use fovea_kernels::{batch_norm, prelu, scale};
 use std::ops::Range;
 
 /// What [`execute`](crate::execute) runs.
@@ -160,6 +160,13 @@ fn scratch_len(program: &Program, instruction: &Instruction, batch: usize, threa
         Instruction::BatchNorm { x, saved: Some(_), .. } | Instruction::BatchNormBackwardWeight { x, .. } => {
             let [h, w, c] = program.shape(x);
             return batch_norm::scratch_len([batch, h, w, c]);
+        }
+        Instruction::ChannelBackwardWeight { ref layer, dy, .. } => {
+            let [h, w, c] = program.shape(dy);
+            return match layer.function {
+                ChannelFunction::Scale => scale::scratch_len([batch, h, w, c]),
+                ChannelFunction::Prelu => prelu::scratch_len([batch, h, w, c]),
+            };
         }
         Instruction::ConvolutionBackwardWeight { winograd: Some(ref winograd), .. } => {
             return winograd.scratch_len(batch, threads);

@@ -9,7 +9,9 @@
 //! Every value is written once, or every channel of it once; what may share memory is decided by the plan.
 
 use crate::instruction::Instruction;
+use crate::network::ConvolutionLayer;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a session runs a network for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +154,16 @@ impl Program {
             extent: Extent::PerImage([height, width, channels.len()]),
             view_of: Some(self.root(value)),
             slice: Some(Slice { first: first + channels.start, of }),
+        })
+    }
+
+    /// Appends what packs a layer's weight for its input gradient, if that reads it so; returns the packed weight.
+    pub fn pack_gradient_weight(&mut self, layer: &Arc<ConvolutionLayer>) -> Option<ValueId> {
+        layer.kernel.packs_gradient_weight().then(|| {
+            let extent = Extent::Fixed(layer.kernel.gradient_weight_len());
+            let packed = self.value(&layer.name, Kind::GradientWeight, extent);
+            self.instructions.push(Instruction::PackGradientWeight { layer: Arc::clone(layer), packed });
+            packed
         })
     }
 

@@ -5,7 +5,8 @@
 use crate::error::{EngineError, GraphError, Result};
 use crate::graph::{Graph, INPUT, MAX_ELEMENTS, Node, Source};
 use crate::op::{
-    self, AvgPool, BatchNorm, Conv, Dense, Dropout, Function, Init, LeakyRelu, MaxPool, Op, Pad, Padding,
+    self, AdaptiveAvgPool, Arithmetic, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout,
+    Function, Init, LeakyRelu, MaxPool, Op, Pad, Padding, Prelu, Scale, Upsample,
 };
 use fovea_kernels::conv2d::Conv2dShape;
 use fovea_kernels::local_response_norm::LocalResponseNorm;
@@ -53,21 +54,44 @@ pub(crate) enum Geometry {
         bias: bool,
         init: Init,
     },
+    /// Transposed convolution, by the convolution that it is the input gradient of.
+    ConvTranspose {
+        shape: Conv2dShape,
+        bias: bool,
+        init: Init,
+    },
     BatchNorm {
         channels: usize,
         epsilon: f32,
         momentum: f32,
     },
+    Scale {
+        channels: usize,
+        bias: bool,
+    },
+    Prelu {
+        weights: usize,
+    },
     MaxPool(Pool2dShape),
+    GlobalMaxPool,
     AvgPool {
         shape: Pool2dShape,
         count_include_pad: bool,
     },
+    AdaptiveAvgPool {
+        input: [usize; 3],
+        size: [usize; 2],
+    },
+    /// By the pooling that it is the gradient of.
+    Upsample(Pool2dShape),
     LocalResponseNorm(LocalResponseNorm),
     Dropout {
         rate: f32,
     },
     Add,
+    Arithmetic(Arithmetic),
+    /// With the pooling that sums each channel of the first operand.
+    MultiplyChannels(Pool2dShape),
     Concat,
     Pad {
         padding: [usize; 4],
@@ -104,9 +128,14 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
     let input = inputs[0]; // `validate` counted the inputs
     let (geometry, output) = match &node.op {
         Op::Conv(conv) => convolution(node, conv, input)?,
+        Op::ConvTranspose(conv) => transposed_convolution(node, conv, input)?,
         Op::Dense(dense) => fully_connected(node, dense, input)?,
         Op::BatchNorm(BatchNorm { epsilon, momentum }) => {
             (Geometry::BatchNorm { channels: input[2], epsilon: *epsilon, momentum: *momentum }, input)
+        }
+        Op::Scale(Scale { bias }) => (Geometry::Scale { channels: input[2], bias: *bias }, input),
+        Op::Prelu(Prelu { shared }) => {
+            (Geometry::Prelu { weights: if *shared { 1 } else { input[2] } }, input)
         }
         Op::MaxPool(MaxPool { size, stride, padding, ceil_mode }) => {
             let (shape, output) = pool(node, *size, *stride, *padding, *ceil_mode, input)?;
@@ -121,12 +150,32 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
             let (shape, output) = pool(node, size, size, Padding::Valid, false, input)?;
             (Geometry::AvgPool { shape, count_include_pad: true }, output)
         }
+        Op::GlobalMaxPool {} => (Geometry::GlobalMaxPool, [1, 1, input[2]]),
+        Op::AdaptiveAvgPool(AdaptiveAvgPool { size }) => adaptive_pool(node, *size, input)?,
+        Op::Upsample(Upsample { factor: [down, right] }) => {
+            let output = [input[0] * down, input[1] * right, input[2]];
+            check_elements(&node.name, "output", &output)?;
+            let (size, padding) = ([*down, *right], [0; 4]);
+            let shape = Pool2dShape { input: output, size, stride: size, padding, ceil_mode: false };
+            (Geometry::Upsample(shape), output)
+        }
         Op::LocalResponseNorm(norm) => {
             let op::LocalResponseNorm { size, alpha, beta, k } = *norm;
             (Geometry::LocalResponseNorm(LocalResponseNorm { size, alpha, beta, k }), input)
         }
         Op::Dropout(Dropout { rate }) => (Geometry::Dropout { rate: *rate }, input),
         Op::Add {} => (Geometry::Add, sum(node, &inputs)?),
+        Op::Subtract {} => (Geometry::Arithmetic(Arithmetic::Subtract), sum(node, &inputs)?),
+        Op::Divide {} => (Geometry::Arithmetic(Arithmetic::Divide), sum(node, &inputs)?),
+        Op::Multiply {} if inputs[0] != inputs[1] && inputs[1] == [1, 1, input[2]] => {
+            let size = [input[0], input[1]];
+            let (whole, _) = pool(node, size, size, Padding::Valid, false, input)?;
+            (Geometry::MultiplyChannels(whole), input)
+        }
+        Op::Multiply {} => {
+            common(node, "equal shapes, or a second one of [1, 1, channels],", &inputs, |shape| shape)?;
+            (Geometry::Arithmetic(Arithmetic::Multiply), input)
+        }
         Op::Concat {} => (Geometry::Concat, concatenation(node, &inputs)?),
         Op::Pad(Pad { padding, channels }) => {
             let [top, right, bottom, left] = *padding;
@@ -137,6 +186,11 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
         Op::Relu {} => (Geometry::Function(Function::Relu), input),
         Op::Relu6 {} => (Geometry::Function(Function::Relu6), input),
         Op::LeakyRelu(LeakyRelu { slope }) => (Geometry::Function(Function::LeakyRelu(*slope)), input),
+        Op::Clip(Clip { min, max }) => (Geometry::Function(Function::Clip([*min, *max])), input),
+        Op::HardSigmoid(line) => (Geometry::Function(Function::HardSigmoid(*line)), input),
+        Op::HardSwish {} => (Geometry::Function(Function::HardSwish), input),
+        Op::Affine(affine) => (Geometry::Function(Function::Affine(*affine)), input),
+        Op::LogSoftmax {} => (Geometry::Function(Function::LogSoftmax), input),
         Op::Sigmoid {} => (Geometry::Function(Function::Sigmoid), input),
         Op::Tanh {} => (Geometry::Function(Function::Tanh), input),
         Op::Softmax {} => (Geometry::Softmax, input),
@@ -144,6 +198,12 @@ fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
     };
     check_elements(&node.name, "output", &output)?;
     let (parameters, mult_adds) = match &geometry {
+        Geometry::ConvTranspose { shape, bias, .. } => {
+            let biases = if *bias { shape.input[2] } else { 0 };
+            ((shape.parameters() + biases) as u64, shape.mult_adds())
+        }
+        Geometry::Scale { channels, bias } => (*channels as u64 * if *bias { 2 } else { 1 }, 0),
+        Geometry::Prelu { weights } => (*weights as u64, 0),
         Geometry::Convolution { shape, bias, .. } => {
             let biases = if *bias { shape.filters } else { 0 };
             ((shape.parameters() + biases) as u64, shape.mult_adds())
@@ -181,6 +241,65 @@ fn convolution(node: &Node, conv: &Conv, input: [usize; 3]) -> Result<(Geometry,
     check_elements(&node.name, "weight", &weight_shape(&shape))?;
     let output = shape.output().map_err(|error| refused(&node.name, error, input))?;
     Ok((Geometry::Convolution { shape, bias: conv.bias, init: conv.init }, output))
+}
+
+/// The convolution that reads a map of the output's size and writes one of the input's.
+fn transposed_convolution(
+    node: &Node,
+    conv: &ConvTranspose,
+    input: [usize; 3],
+) -> Result<(Geometry, [usize; 3])> {
+    let ConvTranspose { filters, kernel, stride, output_padding, dilation, groups, .. } = *conv;
+    let channels = input[2];
+    if !channels.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
+        let expected = format!("groups that divide {channels} channels and {filters} filters");
+        return Err(misfit(node, expected, groups, input));
+    }
+    // Where every kernel's last tap falls, and what is added behind it.
+    let whole = [0, 1].map(|axis| {
+        (input[axis] - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 + output_padding[axis]
+    });
+    let padding = match conv.padding {
+        Padding::Explicit(sides) => sides,
+        Padding::Valid => [0; 4],
+        Padding::Same => {
+            let surplus = [0, 1].map(|axis| whole[axis].checked_sub(input[axis] * stride[axis]));
+            let [Some(vertical), Some(horizontal)] = surplus else {
+                let expected = "a kernel that reaches as far as the stride, for padding \"same\"".to_owned();
+                return Err(misfit(node, expected, format!("{}x{}", kernel[0], kernel[1]), input));
+            };
+            [vertical / 2, horizontal.div_ceil(2), vertical.div_ceil(2), horizontal / 2]
+        }
+    };
+    let [top, right, bottom, left] = padding;
+    let sides = [whole[0].checked_sub(top + bottom), whole[1].checked_sub(left + right)];
+    let [Some(height @ 1..), Some(width @ 1..)] = sides else {
+        let expected = format!("padding that leaves some of {}x{} pixels", whole[0], whole[1]);
+        return Err(misfit(node, expected, format!("{padding:?}"), input));
+    };
+    let output = [height, width, filters];
+    check_elements(&node.name, "output", &output)?;
+    let shape = Conv2dShape { input: output, filters: channels, kernel, stride, padding, dilation, groups };
+    check_elements(&node.name, "weight", &weight_shape(&shape))?;
+    match shape.output().map_err(|error| refused(&node.name, error, input))? {
+        reached if reached == input => {
+            Ok((Geometry::ConvTranspose { shape, bias: conv.bias, init: conv.init }, output))
+        }
+        // Unreachable: the output padding is smaller than the stride.
+        reached => {
+            Err(misfit(node, format!("an output that reaches {input:?}"), format!("{reached:?}"), input))
+        }
+    }
+}
+
+/// Windows of one size where the size divides the input's, otherwise of several.
+fn adaptive_pool(node: &Node, size: [usize; 2], input: [usize; 3]) -> Result<(Geometry, [usize; 3])> {
+    if input[0].is_multiple_of(size[0]) && input[1].is_multiple_of(size[1]) {
+        let window = [input[0] / size[0], input[1] / size[1]];
+        let (shape, output) = pool(node, window, window, Padding::Valid, false, input)?;
+        return Ok((Geometry::AvgPool { shape, count_include_pad: true }, output));
+    }
+    Ok((Geometry::AdaptiveAvgPool { input, size }, [size[0], size[1], input[2]]))
 }
 
 fn pool(

@@ -5,8 +5,8 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, local_response_norm, max_pool, mixed,
-    node, op, pad, random_graph, residual_block,
+    batch_norm, chain, conv, conv_transpose, dense, dropout, graph, join, leaky_relu, local_response_norm,
+    max_pool, mixed, node, op, pad, random_graph, residual_block, varied,
 };
 use common::oracle::{Oracle, Purposes};
 use common::{batch, oracle, randomize_vectors, session};
@@ -149,6 +149,29 @@ fn a_value_read_by_several_nodes_and_outputs_has_the_sum_of_their_gradients() {
 }
 
 #[test]
+fn stride_padding_dilation_and_groups_of_transposed_convolutions() {
+    let ops = [
+        with(
+            conv_transpose(6, [3, 2], [2, 3]),
+            json!({"padding": [1, 0, 2, 1], "dilation": [1, 2], "outputPadding": [1, 2]}),
+        ),
+        op("relu"),
+        with(conv_transpose(4, [3, 3], [1, 1]), json!({"padding": "same", "groups": 2, "bias": false})),
+        op("tanh"),
+        // Depthwise, and with gaps that no tap reaches.
+        with(conv_transpose(4, [2, 2], [3, 2]), json!({"groups": 4, "outputPadding": [2, 0]})),
+        with(conv_transpose(5, [4, 3], [2, 2]), json!({"padding": "same", "dilation": [2, 1]})),
+        max_pool(2),
+        op("flatten"),
+        dense(CLASSES as usize),
+    ];
+    check(&chain([3, 2, 4], &ops), 0.0);
+    // One pixel to many, as generators begin.
+    let ops = [op("flatten"), conv_transpose(8, [3, 4], [1, 1]), op("relu"), op("flatten"), dense(4)];
+    check(&chain([1, 1, 6], &ops), 0.0);
+}
+
+#[test]
 fn layers_before_the_first_parameter_need_no_gradient() {
     let nodes = vec![
         node("relu", "input", op("relu")),
@@ -164,7 +187,9 @@ fn layers_before_the_first_parameter_need_no_gradient() {
 
 #[test]
 fn one_layer_of_every_kind() {
-    check(&mixed(), 0.1);
+    for definition in [mixed(), varied()] {
+        check(&definition, 0.1);
+    }
 }
 
 #[test]
@@ -247,7 +272,7 @@ fn random_graphs() {
 
 #[test]
 fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
-    let definitions = [mixed()].into_iter().chain((0..40).map(random_graph));
+    let definitions = [mixed(), varied()].into_iter().chain((0..40).map(random_graph));
     for (definition, isa) in definitions
         .flat_map(|definition| Isa::available().into_iter().map(move |isa| (definition.clone(), isa)))
     {

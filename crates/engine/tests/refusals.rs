@@ -5,8 +5,9 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, conv, dense, dropout, graph, join, leaky_relu, lenet5, local_response_norm, max_pool,
-    mixed, node, op, pad,
+    adaptive_avg_pool, affine, batch_norm, chain, clip, conv, conv_transpose, dense, dropout, graph,
+    hard_sigmoid, join, leaky_relu, lenet5, local_response_norm, max_pool, mixed, node, op, pad, prelu,
+    scale, upsample,
 };
 use common::{batch, bits, fastest};
 use fovea_engine::{EngineError, Graph, NamedTensor, Result, Session, SessionOptions, SgdOptions, Tensor};
@@ -33,8 +34,10 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
     let from = |nodes: Vec<Value>, outputs: &[(&str, f32)]| graph([4, 4, 1], nodes, outputs);
     assert_refused(
         &one(op("batchNorm9")),
-        "Expected an op among conv, dense, batchNorm, maxPool, avgPool, globalAvgPool, localResponseNorm, dropout, add, \
-         concat, pad, relu, relu6, leakyRelu, sigmoid, tanh, flatten, softmax for \"node0\" but received \
+        "Expected an op among conv, convTranspose, dense, batchNorm, scale, maxPool, avgPool, globalAvgPool, \
+         globalMaxPool, adaptiveAvgPool, upsample, localResponseNorm, dropout, add, subtract, multiply, divide, concat, \
+         pad, relu, relu6, clip, leakyRelu, prelu, hardSigmoid, hardSwish, sigmoid, tanh, affine, flatten, softmax, \
+         logSoftmax for \"node0\" but received \
          \"batchNorm9\".",
     );
     assert_refused(
@@ -115,6 +118,29 @@ fn hyperparameters_out_of_range_are_refused() {
     refused(norm("k", 0.0), "a k above 0 for \"node0\" but received 0");
     refused(pad([0, 2000, 0, 0], [0, 0]), "padding of 0 to 1024 for \"node0\" but received 2000");
     refused(pad([0; 4], [0, 1 << 21]), "channels of 0 to 1048576 for \"node0\" but received 2097152");
+    refused(clip(1.0, 0.5), "a finite max of at least min for \"node0\" but received 0.5");
+    refused(with(clip(0.0, 1.0), "min", json!(-1e300)), "a finite min for \"node0\" but received -inf");
+    refused(with(affine(1.0, 0.0), "shift", json!(1e300)), "a finite shift for \"node0\" but received inf");
+    refused(upsample([2, 0]), "a factor of 1 to 1024 for \"node0\" but received 0");
+    refused(adaptive_avg_pool([0, 2]), "a size of 1 to 1048576 for \"node0\" but received 0");
+    let transposed = |key, value: Value| with(conv_transpose(3, [3, 3], [2, 2]), key, value);
+    refused(
+        transposed("outputPadding", json!([0, 2])),
+        "an output padding below the stride, of 0 to 1 for \"node0\" but received 2",
+    );
+    refused(
+        transposed("padding", json!([5, 0, 4, 0])),
+        "padding that leaves some of 9x9 pixels for \"node0\" but received [5, 0, 4, 0] (input [4, 4, 1])",
+    );
+    refused(
+        transposed("groups", json!(3)),
+        "groups that divide 1 channels and 3 filters for \"node0\" but received 3 (input [4, 4, 1])",
+    );
+    refused(
+        with(with(conv_transpose(3, [2, 2], [3, 3]), "padding", json!("same")), "bias", json!(false)),
+        "a kernel that reaches as far as the stride, for padding \"same\" for \"node0\" but received 2x2 (input [4, 4, \
+         1])",
+    );
     // A number beyond f32 is infinite.
     refused(
         with(leaky_relu(0.0), "slope", json!(1e300)),
@@ -141,6 +167,17 @@ fn inputs_that_do_not_fit_each_other_are_refused_with_both_sizes() {
     assert_refused(
         &joined("add", &["input", "wide"]),
         "Expected inputs of equal shapes for \"joined\" but received [4, 4, 2] and [4, 4, 3].",
+    );
+    for op_name in ["subtract", "divide"] {
+        assert_refused(
+            &joined(op_name, &["input", "wide"]),
+            "Expected inputs of equal shapes for \"joined\" but received [4, 4, 2] and [4, 4, 3].",
+        );
+    }
+    assert_refused(
+        &joined("multiply", &["input", "small"]),
+        "Expected inputs of equal shapes, or a second one of [1, 1, channels], for \"joined\" but received [4, 4, 2] and \
+         [2, 2, 2].",
     );
     assert_refused(
         &joined("concat", &["wide", "same", "small"]),
@@ -186,12 +223,25 @@ fn a_definition_survives_its_way_through_json() {
         node("drop", "lrn", dropout(0.7)),
         node("leaky", "drop", leaky_relu(0.01)),
         node("pad", "leaky", pad([0, 1, 2, 3], [4, 5])),
+        node("scale", "pad", scale(true)),
+        node("prelu", "scale", prelu(true)),
+        node("affine", "prelu", affine(1.5, -2.0)),
+        node("clip", "affine", clip(-1.0, 2.5)),
+        node("hard", "clip", hard_sigmoid(0.2, 0.5)),
+        node("swish", "hard", op("hardSwish")),
+        node("log", "swish", op("logSoftmax")),
+        join("product", &["pad", "log"], "multiply"),
+        node("back", "product", conv_transpose(6, [1, 2], [2, 2])),
+        node("adapted", "back", adaptive_avg_pool([3, 2])),
+        node("upsampled", "adapted", upsample([1, 2])),
+        node("largest", "upsampled", op("globalMaxPool")),
+        node("fc", "largest", dense(3)),
         join("sum", &["pad", "pad"], "add"),
         join("joined", &["sum", "pad", "sum"], "concat"),
         node("c", "joined", op("globalAvgPool")),
         node("d", "c", dense(3)),
     ];
-    let graph = Graph::from_json(&graph([4, 4, 1], nodes, &[("d", 0.3)])).unwrap();
+    let graph = Graph::from_json(&graph([4, 4, 1], nodes, &[("d", 0.3), ("fc", 1.0)])).unwrap();
     assert_eq!(Graph::from_json(&graph.to_json()).unwrap(), graph);
 }
 

@@ -88,6 +88,41 @@ pub fn leaky_relu(slope: f32) -> Value {
     json!({"op": "leakyRelu", "slope": slope})
 }
 
+/// A factor for each channel, and perhaps a summand.
+pub fn scale(bias: bool) -> Value {
+    json!({"op": "scale", "bias": bias})
+}
+
+pub fn prelu(shared: bool) -> Value {
+    json!({"op": "prelu", "shared": shared})
+}
+
+pub fn affine(scale: f32, shift: f32) -> Value {
+    json!({"op": "affine", "scale": scale, "shift": shift})
+}
+
+pub fn clip(min: f32, max: f32) -> Value {
+    json!({"op": "clip", "min": min, "max": max})
+}
+
+pub fn hard_sigmoid(alpha: f32, beta: f32) -> Value {
+    json!({"op": "hardSigmoid", "alpha": alpha, "beta": beta})
+}
+
+pub fn upsample(factor: [usize; 2]) -> Value {
+    json!({"op": "upsample", "factor": factor})
+}
+
+pub fn adaptive_avg_pool(size: [usize; 2]) -> Value {
+    json!({"op": "adaptiveAvgPool", "size": size})
+}
+
+/// A transposed convolution without padding, with bias.
+pub fn conv_transpose(filters: usize, kernel: [usize; 2], stride: [usize; 2]) -> Value {
+    json!({"op": "convTranspose", "filters": filters, "kernel": kernel, "stride": stride, "padding": "valid",
+           "outputPadding": [0, 0], "dilation": [1, 1], "groups": 1, "bias": true, "init": "kaiming"})
+}
+
 /// Zeros on the four sides, and channels before and after.
 pub fn pad(padding: [usize; 4], channels: [usize; 2]) -> Value {
     json!({"op": "pad", "padding": padding, "channels": channels})
@@ -163,6 +198,56 @@ pub fn mixed() -> String {
         node("aux.logits", "aux.mean", dense(4)),
     ]);
     graph([13, 11, 3], nodes, &[("logits", 1.0), ("aux.logits", 0.3)])
+}
+
+/// What [`mixed`] has not: an inverted residual with squeeze and excitation, a map made smaller and larger again, and the
+/// arithmetic of two maps; images of 7 x 9 x 2, four classes.
+pub fn varied() -> String {
+    let mut same = conv(6, [3, 3]);
+    same["padding"] = json!("same");
+    let mut apart = conv_transpose(9, [3, 4], [2, 3]);
+    (apart["groups"], apart["padding"], apart["outputPadding"]) =
+        (json!(3), json!([1, 0, 0, 2]), json!([1, 2]));
+    let mut enlarged = conv_transpose(6, [2, 3], [1, 3]);
+    (enlarged["padding"], enlarged["bias"]) = (json!("same"), json!(false));
+    let nodes = vec![
+        node("stem", "input", same.clone()),
+        node("swish", "stem", op("hardSwish")),
+        node("squeeze", "swish", op("globalAvgPool")),
+        node("flat", "squeeze", op("flatten")),
+        node("reduce", "flat", dense(4)),
+        node("slope", "reduce", prelu(true)),
+        node("expand", "slope", dense(6)),
+        node("gate", "expand", hard_sigmoid(0.2, 0.4)),
+        join("excited", &["swish", "gate"], "multiply"),
+        node("bent", "excited", prelu(false)),
+        node("scaled", "bent", scale(true)),
+        node("windows", "scaled", adaptive_avg_pool([3, 4])),
+        node("apart", "windows", apart),
+        node("clipped", "apart", clip(-0.75, 0.5)),
+        node("thin", "clipped", conv(6, [2, 2])),
+        node("enlarged", "thin", enlarged),
+        node("even", "enlarged", adaptive_avg_pool([1, 3])),
+        node("again", "even", upsample([2, 2])),
+        node("right", "again", scale(false)),
+        node("sigmoid", "again", op("sigmoid")),
+        node("divisor", "sigmoid", affine(1.5, 0.5)),
+        join("difference", &["right", "again"], "subtract"),
+        join("square", &["right", "right"], "multiply"),
+        join("product", &["square", "difference"], "multiply"),
+        join("quotient", &["product", "divisor"], "divide"),
+        join("both", &["quotient", "difference"], "concat"),
+        node("largest", "both", op("globalMaxPool")),
+        node("vector", "both", op("flatten")),
+        node("vector.scaled", "vector", scale(true)),
+        node("vector.bent", "vector.scaled", prelu(false)),
+        node("hidden", "vector.bent", dense(12)),
+        join("row", &["largest", "hidden"], "concat"),
+        node("logits", "row", dense(4)),
+        node("log", "logits", op("logSoftmax")),
+        node("aux", "largest", dense(4)),
+    ];
+    graph([7, 9, 2], nodes, &[("log", 1.0), ("aux", 0.5)])
 }
 
 /// Random choices, the same for the same seed.
@@ -242,12 +327,22 @@ fn random_layer(draws: &mut Draws, open: &[Open], from: &Open) -> (Value, Vec<St
         5..=7 => (batch_norm(), one, from.shape),
         8..=9 => (op("relu"), one, from.shape),
         10 => {
-            let functions = ["relu6", "sigmoid", "tanh"];
-            (op(functions[draws.below(3)]), one, from.shape)
+            let functions = ["relu6", "sigmoid", "tanh", "hardSwish", "logSoftmax"];
+            (op(functions[draws.below(5)]), one, from.shape)
         }
         11 => {
-            let layers = [local_response_norm(3), dropout(0.4), leaky_relu(0.1)];
-            (layers[draws.below(3)].clone(), one, from.shape)
+            let layers = [
+                local_response_norm(3),
+                dropout(0.4),
+                leaky_relu(0.1),
+                scale(true),
+                prelu(false),
+                prelu(true),
+                affine(-1.5, 0.2),
+                clip(-0.3, 0.6),
+                hard_sigmoid(0.3, 0.5),
+            ];
+            (layers[draws.below(9)].clone(), one, from.shape)
         }
         12 => {
             let (sides, more) = ([0, draws.below(2), draws.below(2), 0], [draws.below(3), 1]);
@@ -257,7 +352,8 @@ fn random_layer(draws: &mut Draws, open: &[Open], from: &Open) -> (Value, Vec<St
         13..=15 => {
             let same = others(&|shape| shape == from.shape);
             let other = &same[draws.below(same.len())];
-            (op("add"), vec![from.name.clone(), other.name.clone()], from.shape)
+            let joins = ["add", "add", "subtract", "multiply"];
+            (op(joins[draws.below(4)]), vec![from.name.clone(), other.name.clone()], from.shape)
         }
         _ => {
             let same = others(&|shape| shape[..2] == [height, width]);

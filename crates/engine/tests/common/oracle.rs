@@ -7,7 +7,9 @@ use fovea_reference::batch_norm::BatchNorm;
 use fovea_reference::check::widen;
 use fovea_reference::local_response_norm::LocalResponseNorm;
 use fovea_reference::loss::softmax_cross_entropy;
-use fovea_reference::{AvgPool2d, Conv2d, Dense, MaxPool2d, Pool2d, activation};
+use fovea_reference::{
+    AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dense, MaxPool2d, Pool2d, Upsample, activation, arithmetic,
+};
 use std::collections::HashMap;
 
 /// What the network is run for.
@@ -47,6 +49,14 @@ impl Oracle<'_> {
                 Op::Add {} => {
                     let sums = x.values.iter().zip(&inputs[1].values).map(|(a, b)| a + b);
                     Map { values: sums.collect(), shape: x.shape }
+                }
+                Op::Subtract {} => with_values(x, arithmetic::subtract(&x.values, &inputs[1].values)),
+                Op::Divide {} => with_values(x, arithmetic::divide(&x.values, &inputs[1].values)),
+                Op::Multiply {} => {
+                    let [height, width, channels] = x.shape;
+                    let pixels = if inputs[1].shape == x.shape { 1 } else { height * width };
+                    let factors = arithmetic::spread(&inputs[1].values, pixels, channels);
+                    with_values(x, arithmetic::multiply(&x.values, &factors))
                 }
                 Op::Concat {} => concat(&inputs, batch),
                 op => {
@@ -94,6 +104,11 @@ impl Oracle<'_> {
         let scaled = |(index, value)| value * kept(index) / (1.0 - f64::from(rate));
         Map { values: x.values.iter().enumerate().map(scaled).collect(), shape: x.shape }
     }
+}
+
+/// A map of the same shape.
+fn with_values(x: &Map, values: Vec<f64>) -> Map {
+    Map { values, shape: x.shape }
 }
 
 fn concat(inputs: &[Map], batch: usize) -> Map {
@@ -165,7 +180,49 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             }
             Map { values, shape }
         }
-        Op::BatchNorm(_) | Op::Dropout(_) | Op::Add {} | Op::Concat {} => unreachable!("above"),
+        Op::BatchNorm(_)
+        | Op::Dropout(_)
+        | Op::Add {}
+        | Op::Subtract {}
+        | Op::Multiply {}
+        | Op::Divide {} => {
+            unreachable!("above")
+        }
+        Op::Concat {} => unreachable!("above"),
+        Op::ConvTranspose(conv) => transposed_convolution(conv, x, weight, bias, batch),
+        Op::Scale(_) => {
+            let value = |(at, x): (usize, &f64)| {
+                x * weight[at % input[2]] + bias.map_or(0.0, |bias| bias[at % input[2]])
+            };
+            with_values(x, x.values.iter().enumerate().map(value).collect())
+        }
+        Op::Prelu(_) => with_values(x, activation::prelu(&x.values, weight, input[2])),
+        Op::Clip(clip) => {
+            with_values(x, activation::clip(&x.values, f64::from(clip.min), f64::from(clip.max)))
+        }
+        Op::HardSigmoid(line) => {
+            let [alpha, beta] = [line.alpha, line.beta].map(f64::from);
+            with_values(x, activation::hard_sigmoid(&x.values, alpha, beta))
+        }
+        Op::HardSwish {} => with_values(x, activation::hard_swish(&x.values)),
+        Op::Affine(affine) => {
+            with_values(x, activation::affine(&x.values, f64::from(affine.scale), f64::from(affine.shift)))
+        }
+        Op::LogSoftmax {} => with_values(x, activation::log_softmax(&x.values, input[2])),
+        Op::GlobalMaxPool {} => {
+            let size = [input[0], input[1]];
+            let pool = Pool2d { batch, input, size, stride: size, padding: [0; 4], ceil_mode: false };
+            Map { values: MaxPool2d(pool).forward(&x.values).0, shape: [1, 1, input[2]] }
+        }
+        Op::AdaptiveAvgPool(pool) => {
+            let values = AdaptiveAvgPool2d { batch, input, size: pool.size }.forward(&x.values);
+            Map { values, shape: [pool.size[0], pool.size[1], input[2]] }
+        }
+        Op::Upsample(upsample) => {
+            let [down, right] = upsample.factor;
+            let values = Upsample { batch, input, factor: upsample.factor }.forward(&x.values);
+            Map { values, shape: [input[0] * down, input[1] * right, input[2]] }
+        }
         Op::Relu6 {} => Map { values: activation::relu6(&x.values), shape: input },
         Op::LeakyRelu(leaky) => {
             Map { values: activation::leaky_relu(&x.values, f64::from(leaky.slope)), shape: input }
@@ -186,6 +243,43 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             Map { values, shape: [1, 1, pixels * channels] }
         }
     }
+}
+
+/// What PyTorch computes: every input pixel adds its products to a map without padding, of which the sides are cut off.
+fn transposed_convolution(
+    conv: &fovea_engine::ConvTranspose,
+    x: &Map,
+    weight: &[f64],
+    bias: Option<&[f64]>,
+    batch: usize,
+) -> Map {
+    let whole = [0, 1].map(|axis| {
+        let reach = conv.dilation[axis] * (conv.kernel[axis] - 1) + 1 + conv.output_padding[axis];
+        (x.shape[axis] - 1) * conv.stride[axis] + reach
+    });
+    let [top, right, bottom, left] = match conv.padding {
+        Padding::Valid => [0; 4],
+        Padding::Explicit(sides) => sides,
+        Padding::Same => {
+            let surplus = [0, 1].map(|axis| whole[axis] - x.shape[axis] * conv.stride[axis]);
+            let before = surplus.map(|surplus| surplus / 2);
+            [before[0], surplus[1] - before[1], surplus[0] - before[0], before[1]]
+        }
+    };
+    let input = [whole[0], whole[1], conv.filters];
+    let (kernel, stride, dilation, groups) = (conv.kernel, conv.stride, conv.dilation, conv.groups);
+    let filters = x.shape[2];
+    let convolution = Conv2d { batch, input, filters, kernel, stride, padding: [0; 4], dilation, groups };
+    let values = convolution.backward_input(&x.values, weight);
+    let shape = [whole[0] - top - bottom, whole[1] - left - right, conv.filters];
+    let mut cut = Vec::new();
+    for (pixel, values) in values.chunks_exact(conv.filters).enumerate() {
+        let (row, column) = (pixel / whole[1] % whole[0], pixel % whole[1]);
+        if (top..top + shape[0]).contains(&row) && (left..left + shape[1]).contains(&column) {
+            cut.extend(values.iter().enumerate().map(|(at, y)| y + bias.map_or(0.0, |bias| bias[at])));
+        }
+    }
+    Map { values: cut, shape }
 }
 
 /// Padding in pixels by TensorFlow's definition of "same".
