@@ -7,6 +7,7 @@ export {
   type GraphDefinition,
   type Initializer,
   type LayerDescription,
+  type LossDefinition,
   type NodeDefinition,
 } from "./model/definition.js";
 export { FeatureMap, input } from "./model/feature-map.js";

@@ -13,6 +13,7 @@
  * | one dense neuron | 64 x 64 x 3 | 12,288 |
  * | five filters of 5 x 5 x 3 | any height and width, 3 channels | 375 |
  */
+import { invalidArgument } from "../errors.js";
 import { invalidGraph, invalidShape, notNegative, positive, text } from "./checks.js";
 import { describeNode } from "./operations.js";
 import type { MapShape, Shape } from "./shape.js";
@@ -130,11 +131,27 @@ export type NodeDefinition =
   | ConcatDefinition
   | PlainDefinition;
 
+/**
+ * How an output is judged, by the class of an image or by values in the output's shape.
+ *
+ * | kind | loss of an image with outputs x and targets t (1 for the class, 0 for the others) |
+ * |---|---|
+ * | `crossEntropy` | -sum of t log softmax(x); PyTorch's `cross_entropy` |
+ * | `binaryCrossEntropy` | mean of log(1 + e^x) - t x; PyTorch's `binary_cross_entropy_with_logits` |
+ * | `meanSquaredError` | mean of (x - t)^2; PyTorch's `mse_loss` |
+ * | `maximumAPosteriori` | -x of the class + log(e^-rejection + sum of e^x); LeCun et al. 1998, equation 9 |
+ */
+export type LossDefinition =
+  | { readonly kind: "crossEntropy" | "binaryCrossEntropy" | "meanSquaredError" }
+  | { readonly kind: "maximumAPosteriori"; readonly rejection: number };
+
 /** A layer that a network ends in. */
 export interface OutputDefinition {
   readonly node: string;
   /** Factor of its loss in training. */
   readonly lossWeight: number;
+  /** How it is judged. Default cross-entropy, as in files that are older than the choice; the builder always says. */
+  readonly loss?: LossDefinition;
 }
 
 /**
@@ -201,7 +218,7 @@ function checkOutputs({ outputs }: GraphDefinition, shapes: ReadonlyMap<string, 
   const [prediction] = outputs;
   if (prediction === undefined) throw invalidGraph("at least one output", "none");
   const expected = shapes.get(prediction.node);
-  for (const { node, lossWeight } of outputs) {
+  for (const { node, lossWeight, loss } of outputs) {
     const shape = shapes.get(node);
     if (node === "input" || shape === undefined || expected === undefined) {
       throw invalidGraph("a layer as output", `"${node}"`);
@@ -210,6 +227,21 @@ function checkOutputs({ outputs }: GraphDefinition, shapes: ReadonlyMap<string, 
       throw invalidShape(`an output of ${text(expected)} from "${node}"`, text(shape));
     }
     notNegative(`${node}.lossWeight`, lossWeight);
+    if (loss !== undefined) checkLoss(node, loss);
+  }
+}
+
+const losses: readonly string[] = [
+  "crossEntropy",
+  "binaryCrossEntropy",
+  "meanSquaredError",
+  "maximumAPosteriori",
+] satisfies LossDefinition["kind"][];
+
+function checkLoss(node: string, loss: LossDefinition): void {
+  if (!losses.includes(loss.kind)) throw invalidArgument(`${node}.loss`, `one of ${losses.join(", ")}`, loss.kind);
+  if (loss.kind === "maximumAPosteriori" && !Number.isFinite(loss.rejection)) {
+    throw invalidArgument(`${node}.loss.rejection`, "a finite number", loss.rejection);
   }
 }
 

@@ -1,6 +1,6 @@
 import { invalidArgument } from "../errors.js";
 import { invalidGraph, positive } from "./checks.js";
-import { ancestors, type GraphDefinition, type NodeDefinition } from "./definition.js";
+import { ancestors, type GraphDefinition, type LossDefinition, type NodeDefinition } from "./definition.js";
 import { describeNode } from "./operations.js";
 import type { MapShape, Shape } from "./shape.js";
 
@@ -52,7 +52,10 @@ export class GraphBuilder {
   }
 
   /** The finished network, its prediction first; layers that no output needs are left out. */
-  finish(name: string, outputs: readonly { readonly at: Place; readonly lossWeight: number }[]): GraphDefinition {
+  finish(
+    name: string,
+    outputs: readonly { readonly at: Place; readonly lossWeight: number; readonly loss: LossDefinition }[],
+  ): GraphDefinition {
     const needed = ancestors(
       this.#nodes,
       outputs.map(({ at }) => at.name),
@@ -61,7 +64,7 @@ export class GraphBuilder {
       name,
       input: this.input.shape,
       nodes: this.#nodes.filter((node) => needed.has(node.name)),
-      outputs: outputs.map(({ at, lossWeight }) => ({ node: at.name, lossWeight })),
+      outputs: outputs.map(({ at, lossWeight, loss }) => ({ node: at.name, lossWeight, loss })),
     };
   }
 

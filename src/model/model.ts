@@ -3,7 +3,7 @@ import { type Dataset, type Evaluation, Session } from "../native.js";
 import { formatSummary, summarize } from "../report/summary.js";
 import { fit } from "../training/fit.js";
 import { type FitOptions, type FitResult, type FitState, parseState } from "../training/fit-options.js";
-import { describe, type GraphDefinition } from "./definition.js";
+import { describe, type GraphDefinition, type LossDefinition } from "./definition.js";
 import { FeatureMap } from "./feature-map.js";
 import { GraphBuilder, type Place } from "./graph-builder.js";
 import { volume } from "./operations.js";
@@ -35,8 +35,10 @@ export type Output = OfShape<Shape>;
 export interface Outputs<O extends Output> {
   /** What the network predicts. */
   readonly output: O;
-  /** Further outputs of the same shape; their losses, each times its weight, are added to the first one's. */
-  readonly auxiliary: readonly AuxiliaryOutput<O["shape"]>[];
+  /** How it is judged in training. Default `{ kind: "crossEntropy" }`. */
+  readonly loss?: LossDefinition | undefined;
+  /** Further outputs of the same shape; their losses, each times its weight, are added to the first one's. Default none. */
+  readonly auxiliary?: readonly AuxiliaryOutput<O["shape"]>[] | undefined;
 }
 
 /** One of {@link Outputs}' auxiliary heads. */
@@ -44,6 +46,8 @@ export interface AuxiliaryOutput<S extends Shape> {
   readonly output: OfShape<S>;
   /** At least 0. */
   readonly lossWeight: number;
+  /** Default: as the first output is judged. */
+  readonly loss?: LossDefinition | undefined;
 }
 
 /**
@@ -107,7 +111,7 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
   }
 
   /**
-   * Trains on a data set: stochastic gradient descent on the softmax cross-entropy of the output.
+   * Trains on a data set: gradient descent on the losses of the outputs.
    *
    * @param train images of the input's shape, with labels below the output's size
    * @param options `epochs` (10) or `steps`, `batchSize` (64), `optimizer`, `validation`, `signal` and others
@@ -205,7 +209,7 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
  *
  * @param image what it reads: `input(height, width, channels)`
  * @param build from the input's feature map to the last layer's; blocks are functions of the same kind. With auxiliary
- * heads, an object: `{ output, auxiliary: [{ output: head, lossWeight: 0.3 }] }`
+ * heads or another loss, an object: `{ output, loss, auxiliary: [{ output: head, lossWeight: 0.3 }] }`
  * @param options `name` (`"model"`), `seed` (0), `threads` (all), `precision` (`"fast"`)
  * @returns a model whose input and output sizes are types too
  * @throws FoveaError `INVALID_SHAPE` where a layer does not fit, which the compiler finds first if it knows the sizes;
@@ -228,6 +232,12 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
  *   return { output: late.flatten().dense(10), auxiliary: [{ output: head, lossWeight: 0.3 }] };
  * });
  * console.log(supervised.outputSize); // 10
+ *
+ * const copying = model(input(8, 8, 1), (x) => ({
+ *   output: x.conv(4, 3, { padding: "same" }).relu().conv(1, 3, { padding: "same" }),
+ *   loss: { kind: "meanSquaredError" },
+ * }));
+ * console.log(copying.definition.outputs[0]?.loss); // { kind: 'meanSquaredError' }
  * ```
  */
 export function model<H extends number, W extends number, C extends number, O extends Output>(
@@ -238,12 +248,18 @@ export function model<H extends number, W extends number, C extends number, O ex
   const { name = "model", ...rest } = options;
   const graph = new GraphBuilder(image.shape);
   const built: Output | Outputs<Output> = build(new FeatureMap(graph.input));
-  const { output, auxiliary } = "output" in built ? built : { output: built, auxiliary: [] };
-  const outputs = [{ output, lossWeight: 1 }, ...auxiliary].map(({ output, lossWeight }) => {
-    return { at: placeIn(graph, output, name), lossWeight };
+  const {
+    output,
+    loss: first = crossEntropy,
+    auxiliary = [],
+  }: Outputs<Output> = "output" in built ? built : { output: built };
+  const outputs = [{ output, lossWeight: 1 }, ...auxiliary].map(({ output, lossWeight, loss = first }) => {
+    return { at: placeIn(graph, output, name), lossWeight, loss };
   });
   return new Model(graph.finish(name, outputs), rest);
 }
+
+const crossEntropy: LossDefinition = { kind: "crossEntropy" };
 
 /** Where an output stands in a network. */
 function placeIn(graph: GraphBuilder, output: Symbolic, name: string): Place {

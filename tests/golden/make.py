@@ -257,6 +257,46 @@ def make_softmax_cross_entropy():
     save("softmax_cross_entropy", tensors, cases)
 
 
+def maximum_a_posteriori(scores, shares, rejection):
+    """Equation 9 of LeCun et al. 1998 on scores, from what PyTorch has."""
+    all_classes = torch.cat([scores, torch.full_like(scores[:, :1], -rejection)], 1)
+    return ((shares.sum(1) * all_classes.logsumexp(1)) - (shares * scores).sum(1)).mean()
+
+
+def make_losses(images=6, classes=11):
+    """CASE.x, CASE.labels, or CASE.values; CASE.weights where classes have some; CASE.mean, and CASE.gradient by x."""
+    labels = ((uniform(200, images) + 1) / 2 * classes).to(torch.int32)
+    values, weights = uniform(201, images, classes).abs(), uniform(202, classes).abs() + 0.1
+    one_hot = F.one_hot(labels.long(), classes).double()
+    tensors, cases = {}, {}
+
+    def add(name, function, targets, with_weights=False, **case):
+        x = with_gradient(4 * uniform(203 + len(cases), images, classes))
+        mean = function(x)
+        mean.backward()
+        tensors.update({f"{name}.x": x, f"{name}.mean": mean.reshape(1), f"{name}.gradient": x.grad})
+        tensors.update({f"{name}.{'labels' if targets is labels else 'values'}": targets.clone()})
+        if with_weights:
+            tensors[f"{name}.weights"] = weights.clone()
+        cases[name] = dict(label_smoothing=0.0) | case
+
+    for label_smoothing in (0.0, 0.1):
+        for weight in (None, weights.double()):
+            options = dict(weight=weight, label_smoothing=label_smoothing)
+            name = f"{label_smoothing}{'' if weight is None else '-weights'}"
+            case = dict(kind="crossEntropy", label_smoothing=label_smoothing, with_weights=weight is not None)
+            add(f"entropy-labels-{name}", lambda x: F.cross_entropy(x, labels.long(), **options), labels, **case)
+            add(f"entropy-values-{name}", lambda x: F.cross_entropy(x, values.double(), **options), values, **case)
+    for kind, function in {
+        "binaryCrossEntropy": F.binary_cross_entropy_with_logits,
+        "meanSquaredError": F.mse_loss,
+        "maximumAPosteriori": lambda x, targets: maximum_a_posteriori(x, targets, 0.5),
+    }.items():
+        add(f"{kind}-labels", lambda x: function(x, one_hot), labels, kind=kind)
+        add(f"{kind}-values", lambda x: function(x, values.double()), values, kind=kind)
+    save("losses", tensors, cases)
+
+
 OPTIMIZERS = {
     "plain": dict(learning_rate=0.1, momentum=0.0, weight_decay=0.0, nesterov=False),
     "momentum": dict(learning_rate=0.05, momentum=0.9, weight_decay=0.0, nesterov=False),
@@ -621,6 +661,7 @@ if __name__ == "__main__":
     make_batch_norm()
     make_local_response_norm()
     make_softmax_cross_entropy()
+    make_losses()
     make_sgd()
     make_lenet5_losses()
     make_network_losses()

@@ -288,6 +288,17 @@ test("outputs have one shape, and loss weights from 0", () => {
   expect(() => describe({ ...pooled, outputs: [] })).toThrow("Expected at least one output but received none.");
 });
 
+test("outputs say how they are judged, and those of older files are judged by cross-entropy", () => {
+  const judged = (loss: object): GraphDefinition =>
+    JSON.parse(JSON.stringify({ ...graph([conv]), outputs: [{ node: "conv1", lossWeight: 1, loss }] }));
+  for (const kind of ["crossEntropy", "binaryCrossEntropy", "meanSquaredError"]) {
+    expect(describe(judged({ kind }))).toHaveLength(1);
+  }
+  expect(describe(judged({ kind: "maximumAPosteriori", rejection: 0.1 }))).toHaveLength(1);
+  expect(() => describe(judged({ kind: "hinge" }))).toThrow('for "conv1.loss" but received hinge');
+  expect(() => describe(judged({ kind: "maximumAPosteriori" }))).toThrow('"conv1.loss.rejection"');
+});
+
 test("a definition from a file may lack or misname anything, and the message says where", () => {
   const read = (change: object): GraphDefinition => JSON.parse(JSON.stringify(graph([{ ...conv, ...change }])));
   expect(() => describe(read({ op: "convolve" }))).toThrow(

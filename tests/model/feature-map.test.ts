@@ -82,7 +82,7 @@ test("a model's definition holds every option of every layer, in order", () => {
       { name: "scores", op: "dense", inputs: ["flatten1"], units: 10, bias: true, init: "kaiming" },
       { name: "softmax1", op: "softmax", inputs: ["scores"] },
     ],
-    outputs: [{ node: "softmax1", lossWeight: 1 }],
+    outputs: [{ node: "softmax1", lossWeight: 1, loss: { kind: "crossEntropy" } }],
   });
 });
 
@@ -186,8 +186,8 @@ test("auxiliary heads follow the prediction among the outputs, and must be built
     return { output: early.conv(2, 1, { name: "late" }), auxiliary: [{ output: early, lossWeight: 0.5 }] };
   }).definition;
   expect(outputs).toEqual([
-    { node: "late", lossWeight: 1 },
-    { node: "early", lossWeight: 0.5 },
+    { node: "late", lossWeight: 1, loss: { kind: "crossEntropy" } },
+    { node: "early", lossWeight: 0.5, loss: { kind: "crossEntropy" } },
   ]);
   expect(nodes.map(({ name }) => name)).toEqual(["early", "late"]);
   expect(() => heads(image.conv(2, 1))).toThrow(expect.objectContaining({ code: "INVALID_GRAPH" }));

@@ -55,9 +55,9 @@ test("GoogLeNet's heads read modules 4a and 4d, as 4x4, and train with weight 0.
   for (const name of ["googlenet", "googlenet-torchvision"]) {
     const { definition } = architecture(name).create();
     expect(definition.outputs).toEqual([
-      { node: "fc", lossWeight: 1 },
-      { node: "aux1.fc2", lossWeight: 0.3 },
-      { node: "aux2.fc2", lossWeight: 0.3 },
+      { node: "fc", lossWeight: 1, loss: { kind: "crossEntropy" } },
+      { node: "aux1.fc2", lossWeight: 0.3, loss: { kind: "crossEntropy" } },
+      { node: "aux2.fc2", lossWeight: 0.3, loss: { kind: "crossEntropy" } },
     ]);
     expect(node(name, "aux1.avgpool")).toMatchObject({ inputs: ["inception4a"], size: [5, 5], stride: [3, 3] });
     expect(node(name, "aux2.avgpool")).toMatchObject({ inputs: ["inception4d"] });

@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stderr)] // a program for the terminal
 
-use fovea_engine::{EngineError, Graph, Precision, Session, SessionOptions, SgdOptions};
+use fovea_engine::{EngineError, Graph, Precision, Session, SessionOptions, StepOptions};
 use std::error::Error;
 use std::io::read_to_string;
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let labels: Vec<u32> = (0..batch as u32).map(|image| image % session.output_len() as u32).collect();
     let mut output = vec![0.0; batch * session.output_len()];
     let mut step: Box<dyn FnMut() -> Result<(), EngineError>> = match mode.as_str() {
-        "train" => Box::new(|| session.train_step(&images, &labels, &SgdOptions::default()).map(drop)),
+        "train" => Box::new(|| session.train_step(&images, &labels, &StepOptions::default()).map(drop)),
         "infer" => Box::new(|| session.predict(&images, batch, &mut output)),
         _ => return Err(usage.into()),
     };

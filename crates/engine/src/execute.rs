@@ -4,6 +4,7 @@
 //! place becomes a view. This is the only file of the engine with unsafe code; all of it turns offsets into views.
 //! That the offsets are right is proven by [`Plan::conflict`], which debug builds ask for every plan.
 
+use crate::graph::OutputLoss;
 use crate::instruction::{Algorithm, Instruction, Mask};
 use crate::kept::KeptWeights;
 use crate::network::{BatchNormLayer, ChannelFunction, ConvolutionLayer};
@@ -12,7 +13,7 @@ use crate::plan::{Place, Plan};
 use crate::program::ValueId;
 use fovea_kernels::batch_norm::{self, Running};
 use fovea_kernels::dropout::dropout;
-use fovea_kernels::loss::{Loss, SoftmaxCrossEntropy};
+use fovea_kernels::loss::{Criterion, Loss, Targets};
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_kernels::{
@@ -28,8 +29,8 @@ pub(crate) struct Step<'a> {
     pub context: Context<'a>,
     /// The batch, `[n, h, w, c]`.
     pub images: &'a [f32],
-    /// A class for each image; empty when there is no loss.
-    pub labels: &'a [u32],
+    /// What the outputs should be; empty when there is no loss.
+    pub targets: Targets<'a>,
     /// The layers' weights that stay from step to step.
     pub kept: &'a KeptWeights,
     /// Running statistics: those that a training step changes, those to be used otherwise.
@@ -44,6 +45,7 @@ pub(crate) struct Step<'a> {
     pub velocities: &'a mut [f32],
     pub optimizer: Sgd,
     pub label_smoothing: f32,
+    pub class_weights: Option<&'a [f32]>,
     /// The loss of each output, once its instruction has run.
     pub losses: &'a mut [Loss],
     /// Whether all gradients are finite, once they have been checked.
@@ -51,6 +53,17 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// How an output is judged in this step.
+    fn criterion(&self, loss: OutputLoss) -> Criterion<'_> {
+        let (label_smoothing, class_weights) = (self.label_smoothing, self.class_weights);
+        match loss {
+            OutputLoss::CrossEntropy {} => Criterion::CrossEntropy { label_smoothing, class_weights },
+            OutputLoss::MaximumAPosteriori { rejection } => Criterion::MaximumAPosteriori { rejection },
+            OutputLoss::BinaryCrossEntropy {} => Criterion::BinaryCrossEntropy,
+            OutputLoss::MeanSquaredError {} => Criterion::MeanSquaredError,
+        }
+    }
+
     /// The random numbers of a dropout in this step.
     fn dropout(&self, node: usize) -> Philox {
         Philox::new(self.seed, Purpose::Dropout, self.number.wrapping_mul(self.nodes as u64) + node as u64)
@@ -248,10 +261,10 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
             function.backward(context, dy, of.map_or(dy, |of| memory.view(of)), memory.view_mut(dx));
         }
         Instruction::Softmax { x, y } => softmax::softmax(context, memory.view(x), memory.view_mut(y)),
-        Instruction::Loss { output, logits, dlogits, weight } => {
-            let loss = SoftmaxCrossEntropy { label_smoothing: step.label_smoothing, weight };
+        Instruction::Loss { output, loss, logits, dlogits, weight } => {
+            let (criterion, logits) = (step.criterion(loss), memory.view(logits));
             let dlogits = dlogits.map(|dlogits| memory.view_mut(dlogits));
-            step.losses[output] = loss.forward(context, memory.view(logits), step.labels, dlogits);
+            step.losses[output] = criterion.forward(context, logits, step.targets, weight, dlogits);
         }
         Instruction::CheckGradients => step.finite = is_finite(context, step.gradients),
         Instruction::Update => {

@@ -5,8 +5,9 @@ use crate::instruction::{Access, Algorithm, Instruction, Mask};
 use crate::network::{ConvolutionLayer, LINE};
 use crate::plan::Plan;
 use crate::program::Mode;
-use crate::session::{Session, SgdOptions};
+use crate::session::Session;
 use crate::shapes::weight_shape;
+use crate::train::StepOptions;
 use fovea_kernels::conv2d::Pass;
 use fovea_kernels::random::Philox;
 use fovea_kernels::{Activation, Context, peak};
@@ -168,7 +169,7 @@ impl Session {
         let (images, labels) = self.synthetic(mode, batch);
         let mut output = vec![0.0; batch * self.output_len()];
         let mut predictions = vec![0; batch];
-        let options = SgdOptions { learning_rate: 0.0, ..SgdOptions::default() };
+        let options = StepOptions { learning_rate: 0.0, ..StepOptions::default() };
         let mut step = |session: &mut Self| match mode {
             Mode::Infer => session.infer_batch(&images, batch, &mut output),
             Mode::Evaluate => session.evaluate_batch(&images, &labels, &mut predictions).map(drop),

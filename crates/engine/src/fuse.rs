@@ -206,11 +206,12 @@ mod tests {
     use crate::plan::{Plan, PlanOptions};
     use crate::program::Mode;
     use crate::session::Precision;
-    use crate::session::{Session, SessionOptions, SgdOptions};
+    use crate::session::{Session, SessionOptions};
     use crate::testing::{
         batch_norm, chain, conv, dense, graph, join, lenet5, max_pool, mixed, node, op, random_graph,
         residual_block, varied,
     };
+    use crate::train::StepOptions;
     use fovea_kernels::Isa;
     use fovea_reference::check::{relative_error, uniform, widen};
 
@@ -332,7 +333,7 @@ mod tests {
                 session.fuse = fuse;
                 for step in 0..3 {
                     let images = uniform(step, 5 * session.image_len());
-                    session.train_step(&images, &[0, 3, 1, 2, 2], &SgdOptions::default()).unwrap();
+                    session.train_step(&images, &[0, 3, 1, 2, 2], &StepOptions::default()).unwrap();
                 }
                 let mut output = vec![0.0; 5 * session.output_len()];
                 session.predict(&uniform(9, 5 * session.image_len()), 5, &mut output).unwrap();

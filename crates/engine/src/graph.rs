@@ -45,7 +45,7 @@ pub struct Node {
     pub op: Op,
 }
 
-/// What training minimises: the sum of the outputs' softmax cross-entropies, each times its weight.
+/// What training minimises: the sum of the outputs' losses, each times its weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Output {
@@ -53,6 +53,49 @@ pub struct Output {
     pub node: String,
     /// Factor of its loss.
     pub loss_weight: f32,
+    /// How it is judged; cross-entropy in files that are older than the choice.
+    #[serde(default)]
+    pub loss: OutputLoss,
+}
+
+/// How an output is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", deny_unknown_fields, rename_all = "camelCase")]
+pub enum OutputLoss {
+    /// Softmax cross-entropy with a class, or with a probability for each.
+    CrossEntropy {},
+    /// Cross-entropy of each output's sigmoid by itself, with 1 for the class and 0 for the others, or with given values.
+    BinaryCrossEntropy {},
+    /// Mean of the squared differences from 1 for the class and 0 for the others, or from given values.
+    MeanSquaredError {},
+    /// Equation 9 of LeCun et al. 1998 on the negative distances of a radial basis output.
+    MaximumAPosteriori {
+        /// Minus the score of the class of everything that is none.
+        rejection: f32,
+    },
+}
+
+impl Default for OutputLoss {
+    fn default() -> Self {
+        Self::CrossEntropy {}
+    }
+}
+
+impl OutputLoss {
+    /// Its name in definitions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CrossEntropy {} => "crossEntropy",
+            Self::BinaryCrossEntropy {} => "binaryCrossEntropy",
+            Self::MeanSquaredError {} => "meanSquaredError",
+            Self::MaximumAPosteriori { .. } => "maximumAPosteriori",
+        }
+    }
+
+    /// Whether it compares classes: it then wants one row of scores an image.
+    pub(crate) fn is_of_classes(self) -> bool {
+        matches!(self, Self::CrossEntropy {} | Self::MaximumAPosteriori { .. })
+    }
 }
 
 /// A graph whose nodes have not been read yet, so that a mistake in one can be told by its name.
@@ -103,6 +146,12 @@ impl Graph {
             if !(output.loss_weight.is_finite() && output.loss_weight >= 0.0) {
                 let (node, received) = (output.node.clone(), output.loss_weight);
                 return Err(GraphError::LossWeight { node, received }.into());
+            }
+            if let OutputLoss::MaximumAPosteriori { rejection } = output.loss
+                && !rejection.is_finite()
+            {
+                let (node, expected) = (output.node.clone(), "a finite rejection");
+                return Err(GraphError::Number { node, expected, received: rejection }.into());
             }
         }
         let needed = needed(&sources, &outputs);

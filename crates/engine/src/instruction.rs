@@ -3,6 +3,7 @@
 //! What a new instruction needs stands in this file: the variant, its name, its operands, and which of them may share
 //! memory; then an arm in [`execute`](crate::execute).
 
+use crate::graph::OutputLoss;
 use crate::network::{Averages, BatchNormLayer, ChannelLayer, ConvolutionLayer, ConvolutionRole};
 use crate::op::{Arithmetic, Function};
 use crate::program::ValueId;
@@ -234,9 +235,10 @@ pub(crate) enum Instruction {
         x: ValueId,
         y: ValueId,
     },
-    /// Softmax cross-entropy of an output, its gradient times `weight` where one is wanted.
+    /// The loss of an output, its gradient times `weight` where one is wanted.
     Loss {
         output: usize,
+        loss: OutputLoss,
         logits: ValueId,
         dlogits: Option<ValueId>,
         weight: f32,
@@ -345,7 +347,8 @@ impl Instruction {
             Self::Function { function, .. } => function.names()[0],
             Self::FunctionBackward { function, .. } => function.names()[1],
             Self::Softmax { .. } => "softmax",
-            Self::Loss { .. } => "softmaxCrossEntropy",
+            Self::Loss { loss: OutputLoss::CrossEntropy {}, .. } => "softmaxCrossEntropy",
+            Self::Loss { loss, .. } => loss.name(),
             Self::CheckGradients => "checkGradients",
             Self::Update => "update",
         }

@@ -14,7 +14,8 @@
 //! | `select` | chooses the algorithms of convolutions |
 //! | `plan`, `replay` | give every value its place in the arena; prove that no two collide |
 //! | `execute` | runs the instructions; the only unsafe code |
-//! | `session` | trains, evaluates and predicts with a plan for each mode and batch size |
+//! | `session` | holds a network with its parameters, and a plan for each mode and batch size |
+//! | `train`, `evaluate` | a session's steps: training; losses, accuracies and predictions |
 //! | `buffer`, `kept`, `parameters`, `checkpoint` | aligned memory; weights made from weights; first values, PyTorch's layout, files |
 //! | `explain` | shows a plan and times it |
 //!
@@ -28,6 +29,7 @@ mod buffer;
 mod checkpoint;
 mod concatenate;
 mod error;
+mod evaluate;
 mod execute;
 mod explain;
 mod fuse;
@@ -47,16 +49,20 @@ mod shapes;
 #[cfg(test)]
 #[path = "../tests/common/graphs.rs"]
 mod testing;
+mod train;
 
 pub use error::{EngineError, GraphError, Misshapen, Result, WeightsError};
+pub use evaluate::BatchEvaluation;
 pub use explain::{Benchmark, PlanDescription, PlanRow};
 pub use fovea_formats::safetensors::Tensor;
-pub use graph::{Graph, Node, Output};
+pub use fovea_kernels::loss::Targets;
+pub use graph::{Graph, Node, Output, OutputLoss};
 pub use op::{
     AdaptiveAvgPool, Affine, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout, HardSigmoid,
     Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding, Prelu, Scale, Upsample,
 };
 pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;
-pub use session::{BatchEvaluation, Precision, Session, SessionOptions, SgdOptions, StepResult};
+pub use session::{Precision, Session, SessionOptions};
 pub use shapes::{NodeShape, Shapes};
+pub use train::{Optimizer, StepOptions, StepResult};

@@ -3,7 +3,7 @@
 //! A layer is added by an arm in `Lowering::node` and its derivative by one in [`autodiff`](crate::autodiff).
 
 use crate::error::{GraphError, Result};
-use crate::graph::{Source, needed};
+use crate::graph::{Output, OutputLoss, Source, needed};
 use crate::instruction::{Algorithm, Instruction};
 use crate::network::{ChannelLayer, ConvolutionLayer, Layer, Network};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
@@ -34,9 +34,10 @@ pub(crate) fn lower(network: &Network, mode: Mode) -> Result<Program> {
     }
     if mode != Mode::Infer {
         for (output, &(node, logits)) in results.iter().enumerate() {
-            check_logits(network, node)?;
-            let weight = if mode == Mode::Train { network.graph.outputs[output].loss_weight } else { 1.0 };
-            program.instructions.push(Instruction::Loss { output, logits, dlogits: None, weight });
+            let Output { loss, loss_weight, .. } = network.graph.outputs[output];
+            check_outputs(network, node, loss)?;
+            let weight = if mode == Mode::Train { loss_weight } else { 1.0 };
+            program.instructions.push(Instruction::Loss { output, loss, logits, dlogits: None, weight });
         }
     }
     program.backward = program.instructions.len();
@@ -145,9 +146,12 @@ impl Lowering<'_> {
     }
 }
 
-/// A loss wants one row of logits an image.
-fn check_logits(network: &Network, node: usize) -> Result<()> {
+/// A loss of classes wants one row of logits an image.
+fn check_outputs(network: &Network, node: usize, loss: OutputLoss) -> Result<()> {
     let shape = &network.shapes.nodes[node];
+    if !loss.is_of_classes() {
+        return Ok(());
+    }
     if let Layer::Softmax = network.layers[node] {
         return Err(GraphError::Softmax(shape.name.clone()).into());
     }

@@ -5,7 +5,6 @@
 
 use crate::buffer::Buffer;
 use crate::error::{EngineError, Result};
-use crate::execute::{Step, execute, result};
 use crate::graph::Graph;
 use crate::kept::KeptWeights;
 use crate::network::Network;
@@ -13,10 +12,7 @@ use crate::parameters::{self, NamedTensor, ParameterInfo};
 use crate::plan::{Plan, PlanOptions};
 use crate::program::Mode;
 use fovea_kernels::loss::Loss;
-use fovea_kernels::optimizer::Sgd;
-use fovea_kernels::{Context, Isa, Pool};
-use std::ops::Range;
-use std::time::Duration;
+use fovea_kernels::{Isa, Pool};
 
 /// Most images that one step takes: sizes multiplied with it stay far from overflow.
 const MAX_BATCH: usize = 1 << 20;
@@ -26,12 +22,6 @@ const MAX_THREADS: usize = 1024;
 
 /// Plans kept; the oldest goes when another is compiled.
 const MAX_PLANS: usize = 64;
-
-/// Floats of the largest feature map that a batch of [`Session::predict`] should have (32 MB: about what caches hold).
-const PREDICT_FLOATS: usize = 1 << 23;
-
-/// Most images that [`Session::predict`] runs at once.
-const PREDICT_IMAGES: usize = 256;
 
 /// How exactly convolutions are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,48 +47,6 @@ pub struct SessionOptions {
     pub precision: Precision,
 }
 
-/// Hyperparameters of a step of stochastic gradient descent, as `torch.optim.SGD` and
-/// `torch.nn.CrossEntropyLoss`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SgdOptions {
-    /// Step size, at least 0.
-    pub learning_rate: f32,
-    /// Share of the velocity kept from step to step, from 0 to below 1.
-    pub momentum: f32,
-    /// This times the parameter is added to the gradient; at least 0.
-    pub weight_decay: f32,
-    /// Looks ahead along the velocity; needs momentum.
-    pub nesterov: bool,
-    /// Share of the target probability that all classes have in common, from 0 to below 1.
-    pub label_smoothing: f32,
-}
-
-impl Default for SgdOptions {
-    fn default() -> Self {
-        Self { learning_rate: 0.01, momentum: 0.9, weight_decay: 0.0, nesterov: false, label_smoothing: 0.0 }
-    }
-}
-
-/// What a training step tells.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepResult {
-    /// Mean loss over the batch; with several outputs, their weighted sum.
-    pub loss: f32,
-    /// Images whose most probable class, by the first output, was the label.
-    pub correct: u32,
-}
-
-/// What an evaluation of a batch tells about the first output.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BatchEvaluation {
-    /// Sum of the images' cross-entropies.
-    pub loss_sum: f64,
-    /// Images whose most probable class was the label.
-    pub correct: u32,
-    /// Images whose label was among the five most probable classes.
-    pub top5: u32,
-}
-
 /// A network with its parameters.
 pub struct Session {
     pub(crate) network: Network,
@@ -111,25 +59,18 @@ pub struct Session {
     pub(crate) parameters: Buffer,
     /// Running statistics, and those of the step that is being made: they count once it has succeeded.
     pub(crate) state: Buffer,
-    next_state: Buffer,
+    pub(crate) next_state: Buffer,
     /// Empty until the first training step.
     pub(crate) gradients: Buffer,
     pub(crate) velocities: Buffer,
-    arena: Buffer,
-    kept: KeptWeights,
+    pub(crate) arena: Buffer,
+    pub(crate) kept: KeptWeights,
     /// Counts the changes of parameters and state.
-    version: u64,
-    plans: Vec<Plan>,
-    losses: Vec<Loss>,
+    pub(crate) version: u64,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) losses: Vec<Loss>,
     /// False keeps every node an instruction of its own, for tests.
     pub(crate) fuse: bool,
-}
-
-/// A batch and what is done with it.
-struct Batch<'a> {
-    images: &'a [f32],
-    labels: &'a [u32],
-    options: SgdOptions,
 }
 
 impl Session {
@@ -168,92 +109,6 @@ impl Session {
             losses,
             fuse: true,
         })
-    }
-
-    /// One step of training: forward, loss, backward, update.
-    ///
-    /// - `images`: `[n, height, width, channels]`.
-    /// - `labels`: `[n]`, classes of the outputs.
-    ///
-    /// Errors: wrong lengths, labels or options; [`EngineError::NotFinite`] when the loss or a gradient is infinite or NaN.
-    /// After an error parameters and running statistics are those of before.
-    pub fn train_step(&mut self, images: &[f32], labels: &[u32], options: &SgdOptions) -> Result<StepResult> {
-        options.check()?;
-        self.check_batch(images, labels, self.network.outputs.len())?;
-        let index = self.plan(Mode::Train, labels.len())?;
-        let batch = Batch { images, labels, options: *options };
-        self.next_state.as_mut_slice().copy_from_slice(self.state.as_slice());
-        let program = &self.plans[index].program;
-        let [forward, backward, update] =
-            [program.forward_range(), program.backward_range(), program.update_range()];
-        self.run(index, forward, &batch, None);
-        let loss = self.mean_loss(labels.len());
-        if !loss.is_finite() {
-            return Err(self.not_finite("loss", loss));
-        }
-        if !self.run(index, backward, &batch, None) {
-            return Err(self.not_finite("gradient", f64::NAN));
-        }
-        self.run(index, update, &batch, None);
-        std::mem::swap(&mut self.state, &mut self.next_state);
-        self.version += 1;
-        self.step += 1;
-        Ok(StepResult { loss: loss as f32, correct: self.losses[0].correct })
-    }
-
-    /// Loss and accuracy of a batch by the first output; `predictions`, `[n]`, receives the most probable class of each
-    /// image, the lowest among equals.
-    ///
-    /// Errors: wrong lengths or labels, an output that is not a row of logits.
-    pub fn evaluate_batch(
-        &mut self,
-        images: &[f32],
-        labels: &[u32],
-        predictions: &mut [u32],
-    ) -> Result<BatchEvaluation> {
-        self.check_batch(images, labels, 1)?;
-        self.check_length("predictions", labels.len(), 1, predictions.len())?;
-        let index = self.plan(Mode::Evaluate, labels.len())?;
-        let program = &self.plans[index].program;
-        let range = program.forward_range();
-        self.run(index, range, &Batch { images, labels, options: SgdOptions::default() }, None);
-        let logits = result(&self.plans[index], self.arena.as_slice(), images);
-        let mut evaluation = BatchEvaluation { loss_sum: self.losses[0].sum, correct: 0, top5: 0 };
-        let rows = logits.chunks_exact(logits.len() / labels.len());
-        for ((row, &label), prediction) in rows.zip(labels).zip(predictions) {
-            *prediction = most_probable(row);
-            let rank = rank(row, label as usize);
-            evaluation.correct += u32::from(rank < 1);
-            evaluation.top5 += u32::from(rank < 5);
-        }
-        Ok(evaluation)
-    }
-
-    /// The first output for any number of images.
-    ///
-    /// Shapes: images `[count, height, width, channels]`, output `[count, ..]` with [`Session::output_len`] values an
-    /// image.
-    ///
-    /// Errors: wrong lengths.
-    pub fn predict(&mut self, images: &[f32], count: usize, output: &mut [f32]) -> Result<()> {
-        let (image_len, output_len) = (self.image_len(), self.output_len());
-        self.check_length("images", count, image_len, images.len())?;
-        self.check_length("output", count, output_len, output.len())?;
-        let at_once = self.predict_batch();
-        let parts = images.chunks(at_once * image_len).zip(output.chunks_mut(at_once * output_len));
-        for (images, output) in parts {
-            self.infer_batch(images, images.len() / image_len, output)?;
-        }
-        Ok(())
-    }
-
-    /// The first output for as many images, all at once; the lengths are right.
-    pub(crate) fn infer_batch(&mut self, images: &[f32], count: usize, output: &mut [f32]) -> Result<()> {
-        let index = self.plan(Mode::Infer, count)?;
-        let range = self.plans[index].program.forward_range();
-        self.run(index, range, &Batch { images, labels: &[], options: SgdOptions::default() }, None);
-        output.copy_from_slice(result(&self.plans[index], self.arena.as_slice(), images));
-        Ok(())
     }
 
     /// Values of an image.
@@ -325,14 +180,6 @@ impl Session {
         }
     }
 
-    /// Images that [`Session::predict`] runs at once: a power of two, so that few plans serve every count.
-    fn predict_batch(&self) -> usize {
-        let outputs = self.network.shapes.nodes.iter().map(|node| node.output);
-        let largest = outputs.chain([self.network.graph.input]).map(|shape| shape.iter().product()).max();
-        let images = PREDICT_FLOATS / largest.unwrap_or(1).max(1);
-        1 << images.clamp(1, PREDICT_IMAGES).ilog2()
-    }
-
     /// Position of the plan of a mode and batch size, compiled when it is not there yet.
     pub(crate) fn plan(&mut self, mode: Mode, batch: usize) -> Result<usize> {
         if let Some(index) = self.plans.iter().position(|plan| (plan.mode, plan.batch) == (mode, batch)) {
@@ -378,136 +225,13 @@ impl Session {
     pub(crate) fn plan_at(&self, index: usize) -> &Plan {
         &self.plans[index]
     }
-
-    /// Runs instructions of a plan; returns whether the gradients, if they were checked, are finite.
-    fn run(
-        &mut self,
-        plan: usize,
-        range: Range<usize>,
-        batch: &Batch,
-        durations: Option<&mut [Duration]>,
-    ) -> bool {
-        let SgdOptions { learning_rate, momentum, weight_decay, nesterov, label_smoothing } = batch.options;
-        let context = Context { isa: self.isa, pool: &self.pool };
-        let plan = &self.plans[plan];
-        let [parameters, state] = [&self.parameters, &self.state].map(Buffer::as_slice);
-        self.kept.refresh(context, plan, parameters, state, self.version);
-        let state = if plan.mode == Mode::Train { &mut self.next_state } else { &mut self.state };
-        let mut step = Step {
-            context,
-            images: batch.images,
-            labels: batch.labels,
-            kept: &self.kept,
-            state: state.as_mut_slice(),
-            seed: self.seed,
-            number: self.step,
-            nodes: self.network.layers.len(),
-            parameters: self.parameters.as_mut_slice(),
-            gradients: self.gradients.as_mut_slice(),
-            velocities: self.velocities.as_mut_slice(),
-            optimizer: Sgd { learning_rate, momentum, weight_decay, nesterov },
-            label_smoothing,
-            losses: &mut self.losses,
-            finite: true,
-        };
-        execute(plan, range, self.arena.as_mut_slice(), &mut step, durations);
-        step.finite
-    }
-
-    /// Runs a whole plan on a batch without changing the parameters, and notes how long each instruction took.
-    pub(crate) fn time(&mut self, plan: usize, images: &[f32], labels: &[u32], durations: &mut [Duration]) {
-        let options = SgdOptions { learning_rate: 0.0, ..SgdOptions::default() };
-        self.run(plan, 0..durations.len(), &Batch { images, labels, options }, Some(durations));
-    }
-
-    /// The weighted sum of the outputs' mean losses.
-    fn mean_loss(&self, images: usize) -> f64 {
-        let outputs = self.network.graph.outputs.iter().zip(&self.losses);
-        outputs.map(|(output, loss)| f64::from(output.loss_weight) * loss.sum / images as f64).sum()
-    }
-
-    fn not_finite(&self, quantity: &'static str, value: f64) -> EngineError {
-        EngineError::NotFinite { quantity, step: self.step + 1, value }
-    }
-
-    /// Checks the lengths of a batch, and that its labels are classes of the first `outputs` outputs.
-    fn check_batch(&self, images: &[f32], labels: &[u32], outputs: usize) -> Result<()> {
-        self.check_length("images", labels.len(), self.image_len(), images.len())?;
-        let classes = (0..outputs).map(|output| self.output_shape(output)[2]).min().unwrap_or(0);
-        match labels.iter().position(|&label| label as usize >= classes) {
-            Some(image) => Err(EngineError::Label { classes, label: labels[image], image }),
-            None => Ok(()),
-        }
-    }
-
-    fn check_length(&self, name: &'static str, images: usize, each: usize, received: usize) -> Result<()> {
-        match images.checked_mul(each) {
-            Some(expected) if expected == received => Ok(()),
-            expected => {
-                Err(EngineError::Length { name, images, expected: expected.unwrap_or(usize::MAX), received })
-            }
-        }
-    }
-}
-
-impl SgdOptions {
-    fn check(&self) -> Result<()> {
-        let share = 0.0..1.0;
-        let at_least_zero = |value: f32| value >= 0.0 && value.is_finite();
-        let checks = [
-            (
-                "learningRate",
-                at_least_zero(self.learning_rate),
-                "a finite number of at least 0",
-                self.learning_rate,
-            ),
-            ("momentum", share.contains(&self.momentum), "a number from 0 to below 1", self.momentum),
-            (
-                "weightDecay",
-                at_least_zero(self.weight_decay),
-                "a finite number of at least 0",
-                self.weight_decay,
-            ),
-            (
-                "labelSmoothing",
-                share.contains(&self.label_smoothing),
-                "a number from 0 to below 1",
-                self.label_smoothing,
-            ),
-            (
-                "momentum",
-                !self.nesterov || self.momentum > 0.0,
-                "a number above 0, as nesterov needs,",
-                self.momentum,
-            ),
-        ];
-        match checks.into_iter().find(|(_, valid, ..)| !valid) {
-            Some((name, _, expected, received)) => Err(EngineError::argument(name, expected, received)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The first of the largest values.
-fn most_probable(row: &[f32]) -> u32 {
-    let larger = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
-    (0..row.len()).reduce(larger).unwrap_or(0) as u32
-}
-
-/// How many classes come before `label`: those with a larger value, or an equal one earlier in the row. A NaN comes
-/// before everything as another class and after everything as the label.
-fn rank(row: &[f32], label: usize) -> usize {
-    if row[label].is_nan() {
-        return usize::MAX;
-    }
-    let behind = |at: usize, value: f32| value < row[label] || (value == row[label] && at >= label);
-    row.iter().enumerate().filter(|&(at, &value)| !behind(at, value)).count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{lenet5, random_graph};
+    use crate::train::StepOptions;
     use fovea_reference::check::uniform;
 
     #[test]
@@ -528,7 +252,7 @@ mod tests {
                 session.plan(Mode::Train, 3).unwrap();
                 session.arena.as_mut_slice().fill(garbage);
                 let images = uniform(seed, 3 * session.image_len());
-                session.train_step(&images, &[3, 0, 1], &SgdOptions::default()).unwrap();
+                session.train_step(&images, &[3, 0, 1], &StepOptions::default()).unwrap();
                 session.weights()
             };
             assert!(outcome(f32::NAN) == outcome(1e30), "seed {seed} {}", isa.name());
@@ -542,7 +266,7 @@ mod tests {
             let mut session = Session::new(Graph::from_json(&lenet5()).unwrap(), options).unwrap();
             let images = uniform(1, 3 * session.image_len());
             for _ in 0..3 {
-                session.train_step(&images, &[3, 0, 9], &SgdOptions::default()).unwrap();
+                session.train_step(&images, &[3, 0, 9], &StepOptions::default()).unwrap();
             }
             let unpadded = |buffer: &Buffer| {
                 let tensors = parameters::export(&session.network.parameters, buffer.as_slice(), "");
@@ -564,13 +288,5 @@ mod tests {
             session.plan(Mode::Infer, batch).unwrap();
         }
         assert_eq!((session.plans.len(), session.plans[0].batch), (MAX_PLANS, 10));
-    }
-
-    #[test]
-    fn equal_logits_rank_by_position_and_nan_never_counts_as_right() {
-        let row = [1.0, 3.0, 3.0, f32::NAN, -2.0];
-        assert_eq!(most_probable(&row[..3]), 1);
-        assert_eq!([0, 1, 2].map(|label| rank(&row[..3], label)), [2, 0, 1]);
-        assert_eq!((rank(&row, 1), rank(&row, 3), rank(&row, 4)), (1, usize::MAX, 4));
     }
 }

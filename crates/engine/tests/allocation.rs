@@ -8,7 +8,7 @@ mod common;
 
 use common::graphs::{lenet5, mixed, random_graph};
 use common::{batch, session};
-use fovea_engine::{Mode, Session, SgdOptions};
+use fovea_engine::{Mode, Session, StepOptions};
 use fovea_kernels::Isa;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ fn main() {
             let (images, labels) = batch(&session, 16, 4, 0);
             let (mut predictions, mut output) = (vec![0; 16], vec![0.0; 16 * session.output_len()]);
             let mut step = |session: &mut Session| {
-                session.train_step(&images, &labels, &SgdOptions::default()).unwrap();
+                session.train_step(&images, &labels, &StepOptions::default()).unwrap();
                 session.evaluate_batch(&images, &labels, &mut predictions).unwrap();
                 session.predict(&images, 16, &mut output).unwrap();
             };

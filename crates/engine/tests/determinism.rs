@@ -6,16 +6,16 @@ mod common;
 
 use common::graphs::{lenet5, mixed, random_graph};
 use common::{batch, bits, session};
-use fovea_engine::{Session, SgdOptions};
+use fovea_engine::{Optimizer, Session, StepOptions};
 use fovea_kernels::Isa;
 use std::path::Path;
 
-const OPTIONS: SgdOptions = SgdOptions {
+const OPTIONS: StepOptions = StepOptions {
     learning_rate: 0.02,
-    momentum: 0.9,
+    optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: true },
     weight_decay: 1e-3,
-    nesterov: true,
     label_smoothing: 0.1,
+    class_weights: None,
 };
 
 /// Trains the steps `first..last`, each on a batch of its own; returns the losses' bits.

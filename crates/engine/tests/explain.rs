@@ -6,7 +6,7 @@ mod common;
 
 use common::graphs::lenet5;
 use common::{batch, bits, fastest};
-use fovea_engine::{Mode, SgdOptions};
+use fovea_engine::{Mode, StepOptions};
 
 #[test]
 fn the_training_plan_of_lenet5_counts_its_work() {
@@ -32,7 +32,7 @@ fn running_and_benchmarking_leave_the_session_as_it_was() {
     let (images, labels) = batch(&trained, 8, 10, 4);
     for step in 0..3 {
         for session in [&mut trained, &mut disturbed] {
-            session.train_step(&images, &labels, &SgdOptions::default()).unwrap();
+            session.train_step(&images, &labels, &StepOptions::default()).unwrap();
         }
         let mode = [Mode::Train, Mode::Infer, Mode::Evaluate][step];
         let plan = disturbed.explain(mode, 4, true).unwrap();
@@ -55,7 +55,7 @@ fn a_benchmark_before_the_first_step_leaves_no_velocity_behind() {
     disturbed.benchmark(Mode::Train, 8, 3600.0, || true).unwrap();
     let (images, labels) = batch(&trained, 8, 10, 4);
     for session in [&mut trained, &mut disturbed] {
-        session.train_step(&images, &labels, &SgdOptions::default()).unwrap();
+        session.train_step(&images, &labels, &StepOptions::default()).unwrap();
     }
     assert_eq!(bits(&trained), bits(&disturbed));
 }

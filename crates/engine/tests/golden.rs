@@ -6,7 +6,7 @@ mod common;
 
 use common::graphs::lenet5;
 use common::{load, session};
-use fovea_engine::{NamedTensor, SgdOptions};
+use fovea_engine::{NamedTensor, Optimizer, StepOptions};
 use fovea_kernels::Isa;
 use fovea_reference::check::{relative_error, uniform, widen};
 use fovea_reference::golden::Golden;
@@ -21,10 +21,11 @@ struct Options {
     label_smoothing: f32,
 }
 
-impl From<Options> for SgdOptions {
+impl From<Options> for StepOptions<'_> {
     fn from(options: Options) -> Self {
         let Options { learning_rate, momentum, weight_decay, nesterov, label_smoothing } = options;
-        Self { learning_rate, momentum, weight_decay, nesterov, label_smoothing }
+        let optimizer = Optimizer::Sgd { momentum, nesterov };
+        Self { learning_rate, optimizer, weight_decay, label_smoothing, ..Self::default() }
     }
 }
 
@@ -55,7 +56,7 @@ fn ten_losses_and_the_parameters_after_them_equal_pytorch_on_every_instruction_s
     let labels = golden.integers("labels");
     for isa in Isa::available() {
         for (case, options) in golden.cases::<Options>() {
-            let options = SgdOptions::from(options);
+            let options = StepOptions::from(options);
             let mut session = session(&lenet5(), 2, isa);
             let weights = initial(session.weights());
             load(&mut session, &weights);

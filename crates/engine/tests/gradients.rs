@@ -5,14 +5,15 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, conv, conv_transpose, dense, dropout, graph, join, leaky_relu, local_response_norm,
-    max_pool, mixed, node, op, pad, random_graph, residual_block, varied,
+    batch_norm, chain, conv, conv_transpose, dense, dropout, graph, join, judged, leaky_relu,
+    local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block, varied,
 };
 use common::oracle::{Oracle, Purposes};
 use common::{batch, oracle, randomize_vectors, session};
-use fovea_engine::{Graph, SgdOptions};
+use fovea_engine::{Graph, StepOptions, Targets};
 use fovea_kernels::Isa;
 use fovea_reference::check::{dot, relative_error, uniform, widen};
+use fovea_reference::loss as reference;
 use serde_json::{Value, json};
 
 const IMAGES: usize = 3;
@@ -21,9 +22,24 @@ const CLASSES: u32 = 4;
 /// Random directions in which each tensor is moved: an error in a gradient shows in nearly every one.
 const DIRECTIONS: u64 = 3;
 
+/// How the outputs of a network are judged.
+#[derive(Clone, Default)]
+struct Judgement {
+    label_smoothing: f32,
+    /// Instead of labels.
+    values: Option<Vec<f32>>,
+    class_weights: Option<Vec<f32>>,
+}
+
 /// Compares the loss and the gradient of every tensor with the oracle's, on every instruction set.
 fn check(definition: &str, label_smoothing: f32) {
+    check_judged(definition, &Judgement { label_smoothing, ..Judgement::default() });
+}
+
+fn check_judged(definition: &str, judgement: &Judgement) {
     let graph = Graph::from_json(definition).unwrap();
+    let label_smoothing = judgement.label_smoothing;
+    let class_weights = judgement.class_weights.as_deref();
     let mut expected: Option<(f64, Vec<[f64; DIRECTIONS as usize]>)> = None;
     for isa in Isa::available() {
         let mut session = session(definition, 2, isa);
@@ -32,9 +48,15 @@ fn check(definition: &str, label_smoothing: f32) {
         let (expected_loss, slopes) = expected.get_or_insert_with(|| {
             let weights = oracle::wide(&session.weights());
             let purpose = Purposes::Training { seed: session.seed(), step: 0 };
+            let (values, wide_weights) = (judgement.values.as_deref().map(widen), class_weights.map(widen));
+            let targets = match &values {
+                Some(values) => reference::Targets::Values(values),
+                None => reference::Targets::Labels(&labels),
+            };
             let loss = |weights: &[(String, Vec<f64>)]| {
                 let oracle = Oracle { graph: &graph, weights, purpose };
-                oracle.loss(&widen(&images), &labels, f64::from(label_smoothing))
+                let smoothing = f64::from(label_smoothing);
+                oracle.loss_by(&widen(&images), targets, smoothing, wide_weights.as_deref())
             };
             let slope = |tensor: usize, number: u64| {
                 let direction = direction(weights[tensor].1.len(), number);
@@ -49,8 +71,10 @@ fn check(definition: &str, label_smoothing: f32) {
                 (0..session.parameters().len()).map(|tensor| [0, 1, 2].map(|number| slope(tensor, number)));
             (loss(&weights), slopes.collect())
         });
-        let options = SgdOptions { learning_rate: 0.0, label_smoothing, ..SgdOptions::default() };
-        let result = session.train_step(&images, &labels, &options).unwrap();
+        let options =
+            StepOptions { learning_rate: 0.0, label_smoothing, class_weights, ..StepOptions::default() };
+        let targets = judgement.values.as_deref().map_or(Targets::Labels(&labels), Targets::Values);
+        let result = session.train_step(&images, targets, &options).unwrap();
         let difference = (f64::from(result.loss) - *expected_loss).abs() / *expected_loss;
         assert!(difference < 2e-6, "{}: loss {} instead of {expected_loss}", isa.name(), result.loss);
         let gradients = session.gradients();
@@ -264,6 +288,47 @@ fn normalizations_and_activations_in_a_row() {
 }
 
 #[test]
+fn every_loss_with_labels_values_and_class_weights() {
+    let losses = [
+        json!({"kind": "crossEntropy"}),
+        json!({"kind": "maximumAPosteriori", "rejection": 0.1}),
+        json!({"kind": "binaryCrossEntropy"}),
+        json!({"kind": "meanSquaredError"}),
+    ];
+    let shares: Vec<f32> = uniform(3, IMAGES * CLASSES as usize).iter().map(|share| share.abs()).collect();
+    for loss in losses {
+        let nodes = vec![
+            node("conv", "input", conv(3, [2, 2])),
+            node("flat", "conv", op("flatten")),
+            node("a", "flat", dense(CLASSES as usize)),
+            node("b", "flat", dense(CLASSES as usize)),
+        ];
+        let entropy = json!({"kind": "crossEntropy"});
+        let definition = judged([4, 3, 2], nodes, &[("a", 1.0, loss), ("b", 0.3, entropy)]);
+        for values in [None, Some(shares.clone())] {
+            for class_weights in [None, Some(vec![0.5, 2.0, 0.0, 1.5])] {
+                let judgement = Judgement { label_smoothing: 0.1, values: values.clone(), class_weights };
+                check_judged(&definition, &judgement);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_feature_map_learns_values_of_its_own_shape() {
+    let nodes = vec![
+        node("conv", "input", with(conv(5, [3, 3]), json!({"padding": "same"}))),
+        node("tanh", "conv", op("tanh")),
+        node("map", "tanh", conv(2, [1, 1])),
+    ];
+    for kind in ["meanSquaredError", "binaryCrossEntropy"] {
+        let definition = judged([4, 3, 2], nodes.clone(), &[("map", 1.0, json!({"kind": kind}))]);
+        let values = uniform(4, IMAGES * 4 * 3 * 2);
+        check_judged(&definition, &Judgement { values: Some(values), ..Judgement::default() });
+    }
+}
+
+#[test]
 fn random_graphs() {
     for seed in 0..40 {
         check(&random_graph(seed), 0.05);
@@ -282,7 +347,7 @@ fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
             randomize_vectors(&mut session);
             // A step changes the statistics and the weights, so that nothing kept from the first round may be used.
             let (images, labels) = batch(&session, IMAGES, CLASSES, seed);
-            session.train_step(&images, &labels, &SgdOptions::default()).unwrap();
+            session.train_step(&images, &labels, &StepOptions::default()).unwrap();
             let weights = oracle::wide(&session.weights());
             let oracle = Oracle { graph: &graph, weights: &weights, purpose: Purposes::Inference };
             let expected = &oracle.forward(&widen(&images), IMAGES)[&graph.outputs[0].node];

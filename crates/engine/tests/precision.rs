@@ -5,7 +5,7 @@
 mod common;
 
 use common::{batch, bits};
-use fovea_engine::{Graph, Mode, Precision, Session, SessionOptions, SgdOptions};
+use fovea_engine::{Graph, Mode, Precision, Session, SessionOptions, StepOptions};
 use fovea_kernels::Isa;
 use fovea_reference::check::relative_error;
 
@@ -40,8 +40,8 @@ fn algorithms(session: &mut Session, mode: Mode) -> Vec<String> {
     plan.rows.into_iter().map(|row| row.algorithm).filter(|name| name.contains("Winograd")).collect()
 }
 
-fn step() -> SgdOptions {
-    SgdOptions { learning_rate: 0.002, ..SgdOptions::default() }
+fn step() -> StepOptions<'static> {
+    StepOptions { learning_rate: 0.002, ..StepOptions::default() }
 }
 
 #[test]

@@ -10,7 +10,10 @@ use common::graphs::{
     scale, upsample,
 };
 use common::{batch, bits, fastest};
-use fovea_engine::{EngineError, Graph, NamedTensor, Result, Session, SessionOptions, SgdOptions, Tensor};
+use fovea_engine::{
+    EngineError, Graph, NamedTensor, Optimizer, OutputLoss, Result, Session, SessionOptions, StepOptions,
+    Tensor,
+};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
@@ -251,7 +254,7 @@ fn networks_that_cannot_be_trained_say_why_and_still_predict() {
         let mut session = fastest(&chain([2, 2, 1], ops));
         let (images, labels) = (vec![0.5; 4], [0]);
         session.predict(&images, 1, &mut vec![0.0; session.output_len()]).unwrap();
-        message(session.train_step(&images, &labels, &SgdOptions::default()))
+        message(session.train_step(&images, &labels, &StepOptions::default()))
     };
     assert_eq!(
         trained(&[op("flatten"), dense(3), op("softmax")]),
@@ -268,18 +271,78 @@ fn networks_that_cannot_be_trained_say_why_and_still_predict() {
 }
 
 #[test]
+fn losses_are_read_and_those_that_are_none_refused() {
+    let outputs =
+        |loss: &str| chain([1, 1, 2], &[dense(3)]).replace(r#""loss":{"kind":"crossEntropy"},"#, loss);
+    let loss = |definition: &str| Graph::from_json(definition).unwrap().outputs[0].loss;
+    assert_eq!(loss(&outputs("")), OutputLoss::CrossEntropy {}); // as files had it before there was a choice
+    let rejecting = outputs(r#""loss":{"kind":"maximumAPosteriori","rejection":0.5},"#);
+    assert_eq!(loss(&rejecting), OutputLoss::MaximumAPosteriori { rejection: 0.5 });
+    let written = Graph::from_json(&rejecting).unwrap().to_json();
+    assert!(written.contains(r#""loss":{"kind":"maximumAPosteriori","rejection":0.5}"#), "{written}");
+    for wrong in [r#"{"kind":"hinge"}"#, r#"{"kind":"crossEntropy","rejection":1}"#, "{}"] {
+        let definition = outputs(&format!(r#""loss":{wrong},"#));
+        assert!(message(Graph::from_json(&definition)).starts_with("Expected a graph definition"), "{wrong}");
+    }
+    assert_refused(
+        &rejecting.replace("0.5", "1e300"),
+        "Expected a finite rejection for \"node0\" but received inf.",
+    );
+}
+
+#[test]
+fn targets_and_class_weights_that_do_not_fit_are_refused() {
+    let mut session = fastest(&chain([1, 1, 2], &[dense(3)]));
+    let (images, good) = ([0.5; 4], StepOptions::default());
+    assert_eq!(
+        message(session.train_step(&images, &[0.5f32; 5][..], &good)),
+        "Expected 6 values in \"targets\" for 2 images but received 5."
+    );
+    for (weights, expected) in [
+        (&[1.0, 2.0][..], "Expected 3 weights for \"classWeights\" but received 2."),
+        (&[1.0, -2.0, 1.0], "Expected finite numbers of at least 0 for \"classWeights\" but received -2."),
+    ] {
+        let options = StepOptions { class_weights: Some(weights), ..good };
+        assert_eq!(message(session.train_step(&images, &[0, 1], &options)), expected);
+    }
+    let squares = chain([1, 1, 2], &[dense(3)]).replace("crossEntropy", "meanSquaredError");
+    let mut session = fastest(&squares);
+    let smooth = StepOptions { label_smoothing: 0.1, ..good };
+    assert_eq!(
+        message(session.train_step(&images, &[0, 1], &smooth)),
+        "Expected nothing, as no output has the cross-entropy loss, for \"labelSmoothing\" but received 0.1."
+    );
+    let weighted = StepOptions { class_weights: Some(&[1.0; 3]), ..good };
+    assert!(
+        message(session.train_step(&images, &[0, 1], &weighted)).contains("\"classWeights\" but received 3")
+    );
+    session.train_step(&images, &[0, 1], &good).unwrap();
+    // All weights of the labels are zero: the weighted mean is none.
+    let mut session = fastest(&chain([1, 1, 2], &[dense(3)]));
+    let zero = StepOptions { class_weights: Some(&[0.0, 0.0, 1.0]), ..good };
+    assert!(message(session.train_step(&images, &[0, 1], &zero)).contains("Expected a finite loss"));
+    // Labels are of classes; a map has pixels.
+    let mut map = fastest(&chain([2, 2, 1], &[conv(3, [1, 1])]).replace("crossEntropy", "meanSquaredError"));
+    assert_eq!(
+        message(map.train_step(&images, &[0], &good)),
+        "Expected an output [1, 1, classes] for \"node0\" but received [2, 2, 3]; add flatten or dense."
+    );
+}
+
+#[test]
 fn options_out_of_range_and_wrong_lengths_are_refused_before_anything_runs() {
     let mut session = fastest(&lenet5());
     let (images, labels) = batch(&session, 4, 10, 1);
     let before = bits(&session);
-    let good = SgdOptions::default();
+    let good = StepOptions::default();
+    let sgd = |momentum, nesterov| Optimizer::Sgd { momentum, nesterov };
     let bad = [
-        (SgdOptions { learning_rate: f32::NAN, ..good }, "\"learningRate\" but received NaN"),
-        (SgdOptions { learning_rate: -0.1, ..good }, "\"learningRate\" but received -0.1"),
-        (SgdOptions { momentum: 1.0, ..good }, "\"momentum\" but received 1"),
-        (SgdOptions { weight_decay: f32::INFINITY, ..good }, "\"weightDecay\" but received inf"),
-        (SgdOptions { label_smoothing: 1.0, ..good }, "\"labelSmoothing\" but received 1"),
-        (SgdOptions { momentum: 0.0, nesterov: true, ..good }, "as nesterov needs"),
+        (StepOptions { learning_rate: f32::NAN, ..good }, "\"learningRate\" but received NaN"),
+        (StepOptions { learning_rate: -0.1, ..good }, "\"learningRate\" but received -0.1"),
+        (StepOptions { optimizer: sgd(1.0, false), ..good }, "\"momentum\" but received 1"),
+        (StepOptions { weight_decay: f32::INFINITY, ..good }, "\"weightDecay\" but received inf"),
+        (StepOptions { label_smoothing: 1.0, ..good }, "\"labelSmoothing\" but received 1"),
+        (StepOptions { optimizer: sgd(0.0, true), ..good }, "as nesterov needs"),
     ];
     for (options, expected) in bad {
         let message = message(session.train_step(&images, &labels, &options));
@@ -320,7 +383,7 @@ fn a_loss_or_gradient_that_is_not_finite_stops_before_the_update() {
 fn a_step_that_fails_changes_nothing(definition: &str) {
     let mut session = fastest(definition);
     let (mut images, labels) = batch(&session, 4, 4, 1);
-    let options = SgdOptions::default();
+    let options = StepOptions::default();
     session.train_step(&images, &labels, &options).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let state = |session: &mut Session| {
@@ -349,7 +412,7 @@ fn a_gradient_that_is_not_finite_under_a_finite_loss_stops_before_the_update() {
     weights[0].values[0] = -1.0;
     common::load(&mut session, &weights);
     let before = bits(&session);
-    let error = session.train_step(&[f32::INFINITY], &[0], &SgdOptions::default()).unwrap_err();
+    let error = session.train_step(&[f32::INFINITY], &[0], &StepOptions::default()).unwrap_err();
     assert!(matches!(error, EngineError::NotFinite { quantity: "gradient", step: 1, .. }), "{error}");
     assert_eq!(bits(&session), before);
 }
@@ -416,7 +479,7 @@ fn files_of_other_networks_and_broken_files_are_refused_and_nothing_is_loaded() 
     let path = |name: &str| directory.path().join(name);
     let definition = chain([1, 1, 3], &[dense(2), op("relu"), dense(2)]);
     let mut session = fastest(&definition);
-    session.train_step(&[0.1, 0.2, 0.3], &[1], &SgdOptions::default()).unwrap();
+    session.train_step(&[0.1, 0.2, 0.3], &[1], &StepOptions::default()).unwrap();
     session.save_checkpoint(&path("checkpoint"), "{}").unwrap();
     session.save_weights(&path("weights")).unwrap();
     let trained = bits(&session);

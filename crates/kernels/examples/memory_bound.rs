@@ -8,7 +8,7 @@
 
 use fovea_kernels::batch_norm::{self, Mask, Running};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
-use fovea_kernels::loss::SoftmaxCrossEntropy;
+use fovea_kernels::loss::{Criterion, Targets};
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
 use fovea_kernels::random::Philox;
@@ -216,10 +216,11 @@ fn local_response_norm(context: Context, shape: [usize; 4]) -> Outcome {
 fn cross_entropy(context: Context, n: usize, classes: usize) -> Outcome {
     let (logits, mut dlogits) = (Tensor::new([n, 1, 1, classes]), Tensor::new([n, 1, 1, classes]));
     let labels: Vec<_> = (0..n).map(|image| (image % classes) as u32).collect();
-    let loss = SoftmaxCrossEntropy { label_smoothing: 0.1, weight: 1.0 };
+    let (loss, targets) =
+        (Criterion::CrossEntropy { label_smoothing: 0.1, class_weights: None }, Targets::Labels(&labels));
     let passes = Passes::new(context, &format!("loss of {n} x {classes}"), n * classes);
     passes.time("cross-entropy", 2 * n * classes, || {
-        black_box(loss.forward(context, logits.view(), &labels, Some(dlogits.view_mut())));
+        black_box(loss.forward(context, logits.view(), targets, 1.0, Some(dlogits.view_mut())));
     });
     Ok(())
 }

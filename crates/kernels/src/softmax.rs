@@ -127,10 +127,25 @@ impl Kernel for Rows<'_> {
             unsafe {
                 let largest = largest(simd, x, classes);
                 let sum = exponentials(simd, x, classes, largest, Some(y));
-                scale(simd, y, classes, 1.0 / sum, 0.0);
+                scale(simd, y, classes, 1.0 / sum);
             }
         }
     }
+}
+
+/// The number of each lane, from 0.
+#[inline(always)]
+pub(crate) fn lane_numbers<S: Simd>(simd: S) -> S::Vector {
+    static LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+    const { assert!(S::LANES <= 16) }
+    // SAFETY: LANES has a float for each lane.
+    unsafe { simd.load(LANES.as_ptr()) }
+}
+
+/// 1 in the first `count` lanes, 0 in the others.
+#[inline(always)]
+pub(crate) fn lanes_below<S: Simd>(simd: S, count: usize) -> S::Vector {
+    simd.select_greater(simd.splat(count as f32), lane_numbers(simd), simd.splat(1.0), simd.zero())
 }
 
 /// The vector that starts at the `i`-th float of a row; lanes behind the row's end are `rest`.
@@ -138,18 +153,21 @@ impl Kernel for Rows<'_> {
 /// # Safety
 /// The row is valid for reading `length` floats, and `i < length`.
 #[inline(always)]
-unsafe fn load<S: Simd>(simd: S, row: *const f32, i: usize, length: usize, rest: f32) -> S::Vector {
-    static LANES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
-    const { assert!(S::LANES <= 16) }
+pub(crate) unsafe fn load<S: Simd>(
+    simd: S,
+    row: *const f32,
+    i: usize,
+    length: usize,
+    rest: f32,
+) -> S::Vector {
     let count = length - i;
-    // SAFETY: the caller vouches for the row up to `length`; LANES has a float for each lane.
+    // SAFETY: the caller vouches for the row up to `length`.
     unsafe {
         if count >= S::LANES {
             return simd.load(row.add(i));
         }
-        let lanes = simd.load(LANES.as_ptr());
         let vector = simd.load_partial(row.add(i), count);
-        simd.select_greater(simd.splat(count as f32), lanes, vector, simd.splat(rest))
+        simd.select_greater(simd.splat(count as f32), lane_numbers(simd), vector, simd.splat(rest))
     }
 }
 
@@ -203,7 +221,7 @@ pub(crate) unsafe fn exponentials<S: Simd>(
 /// # Safety
 /// `row` is valid for reading `length` floats.
 #[inline(always)]
-pub(crate) unsafe fn differences<S: Simd>(simd: S, row: *const f32, length: usize, largest: f32) -> f32 {
+unsafe fn differences<S: Simd>(simd: S, row: *const f32, length: usize, largest: f32) -> f32 {
     let mut sum = simd.zero();
     let mut i = 0;
     while i < length {
@@ -215,18 +233,17 @@ pub(crate) unsafe fn differences<S: Simd>(simd: S, row: *const f32, length: usiz
     simd.sum(sum)
 }
 
-/// y = y factor + offset over a row.
+/// y = y factor over a row.
 ///
 /// # Safety
 /// `row` is valid for reading and writing `length` floats.
 #[inline(always)]
-pub(crate) unsafe fn scale<S: Simd>(simd: S, row: *mut f32, length: usize, factor: f32, offset: f32) {
+unsafe fn scale<S: Simd>(simd: S, row: *mut f32, length: usize, factor: f32) {
     let mut i = 0;
     while i < length {
         // SAFETY: i < length, and the caller vouches for the row.
         unsafe {
-            let y = load(simd, row, i, length, 0.0);
-            let y = simd.mul_add(y, simd.splat(factor), simd.splat(offset));
+            let y = simd.mul(load(simd, row, i, length, 0.0), simd.splat(factor));
             simd.store_up_to(row.add(i), y, S::LANES.min(length - i));
         }
         i += S::LANES;

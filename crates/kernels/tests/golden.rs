@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use fovea_kernels::batch_norm::{self, Mask, Running};
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
-use fovea_kernels::loss::SoftmaxCrossEntropy;
+use fovea_kernels::loss::{Criterion, Targets};
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
 use fovea_kernels::softmax::softmax;
@@ -251,14 +251,50 @@ fn softmax_cross_entropy_equals_pytorch() {
             let probabilities = written(shape, |y| softmax(context, logits, y));
             assert_equal(context, &of("softmax"), &probabilities, golden.values(&of("softmax")));
 
-            let loss = SoftmaxCrossEntropy { label_smoothing: options["label_smoothing"], weight: 1.0 };
+            let loss =
+                Criterion::CrossEntropy { label_smoothing: options["label_smoothing"], class_weights: None };
+            let targets = Targets::Labels(&labels);
             let mut sum = 0.0;
             let dlogits = written(shape, |dlogits| {
-                sum = loss.forward(context, logits, &labels, Some(dlogits)).sum;
+                sum = loss.forward(context, logits, targets, 1.0, Some(dlogits)).sum;
             });
             assert_equal(context, &of("dlogits"), &dlogits, golden.values(&of("dlogits")));
             let expected: f32 = golden.values(&of("losses")).iter().sum();
             assert_equal(context, &of("losses"), &[sum as f32], &[expected]);
+        }
+    });
+}
+
+#[test]
+fn every_loss_equals_pytorch_with_labels_values_and_class_weights() {
+    let golden = Golden::open("losses");
+    let cases: BTreeMap<String, BTreeMap<String, serde_json::Value>> = golden.cases();
+    on_every_isa(|context| {
+        for (name, case) in &cases {
+            let of = |tensor: &str| format!("{name}.{tensor}");
+            let names = golden.names(&of(""));
+            let &[images, classes] = golden.shape(&of("x")) else { panic!("{name}") };
+            let shape = [images, 1, 1, classes];
+            let labels = names.contains(&"labels").then(|| golden.integers(&of("labels")));
+            let targets = match &labels {
+                Some(labels) => Targets::Labels(labels),
+                None => Targets::Values(golden.values(&of("values"))),
+            };
+            let class_weights = names.contains(&"weights").then(|| golden.values(&of("weights")));
+            let label_smoothing = case["label_smoothing"].as_f64().unwrap() as f32;
+            let criterion = match case["kind"].as_str().unwrap() {
+                "crossEntropy" => Criterion::CrossEntropy { label_smoothing, class_weights },
+                "binaryCrossEntropy" => Criterion::BinaryCrossEntropy,
+                "meanSquaredError" => Criterion::MeanSquaredError,
+                _ => Criterion::MaximumAPosteriori { rejection: 0.5 },
+            };
+            let x = view(golden.values(&of("x")), shape);
+            let mut mean = 0.0;
+            let gradient = written(shape, |dx| {
+                mean = criterion.forward(context, x, targets, 1.0, Some(dx)).mean();
+            });
+            assert_equal(context, &of("gradient"), &gradient, golden.values(&of("gradient")));
+            assert_equal(context, &of("mean"), &[mean as f32], golden.values(&of("mean")));
         }
     });
 }

@@ -7,7 +7,7 @@ mod layers;
 mod winograd;
 
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
-use fovea_kernels::loss::SoftmaxCrossEntropy;
+use fovea_kernels::loss::{Criterion, Targets};
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, activation, elementwise, softmax};
@@ -208,8 +208,10 @@ fn classification(context: Context) -> Errors {
     softmax::softmax(context, view(&logits, shape)?, view_mut(&mut probabilities, shape)?);
 
     let mut dlogits = vec![0.0; logits.len()];
-    let loss = SoftmaxCrossEntropy { label_smoothing: 0.1, weight: 1.0 };
-    let loss = loss.forward(context, view(&logits, shape)?, &labels, Some(view_mut(&mut dlogits, shape)?));
+    let (loss, targets) =
+        (Criterion::CrossEntropy { label_smoothing: 0.1, class_weights: None }, Targets::Labels(&labels));
+    let dlogits_view = view_mut(&mut dlogits, shape)?;
+    let loss = loss.forward(context, view(&logits, shape)?, targets, 1.0, Some(dlogits_view));
     let label_smoothing = f64::from(0.1f32);
     let expected = reference::loss::softmax_cross_entropy(&wide, &labels, classes, label_smoothing);
     let sum: f64 = expected.losses.iter().sum();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fovea_data::{Batch, DataError, Dataset, Prefetcher, Sampler, SamplerOptions};
-use fovea_engine::{EngineError, SgdOptions};
+use fovea_engine::{EngineError, Optimizer, StepOptions};
 use napi::bindgen_prelude::{Float32Array, Float64Array, Uint32Array};
 use napi_derive::napi;
 
@@ -100,7 +100,7 @@ pub struct TrainRun {
     sampler: Sampler,
     first_step: u64,
     learning_rates: Vec<f32>,
-    options: SgdOptions,
+    options: StepOptions<'static>,
 }
 
 impl TrainRun {
@@ -142,7 +142,7 @@ impl TrainRun {
             }
             let batch = feed.next_batch()?;
             options.learning_rate = learning_rate;
-            let step = match session.train_step(&batch.images, &batch.labels, &options) {
+            let step = match session.train_step(&batch.images[..], &batch.labels, &options) {
                 Ok(step) => step,
                 // The steps before it have been made, and are told.
                 Err(error @ EngineError::NotFinite { .. }) => {
@@ -172,7 +172,7 @@ impl TrainRun {
     }
 }
 
-impl TryFrom<OptimizerOptions> for SgdOptions {
+impl TryFrom<OptimizerOptions> for StepOptions<'_> {
     type Error = Error;
 
     /// The learning rate comes later, one a step; the engine checks the numbers.
@@ -183,10 +183,10 @@ impl TryFrom<OptimizerOptions> for SgdOptions {
         }
         Ok(Self {
             learning_rate: 0.0,
-            momentum: momentum as f32,
+            optimizer: Optimizer::Sgd { momentum: momentum as f32, nesterov },
             weight_decay: weight_decay as f32,
-            nesterov,
             label_smoothing: label_smoothing as f32,
+            class_weights: None,
         })
     }
 }

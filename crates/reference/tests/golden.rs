@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fovea_reference::check::{relative_error, uniform, widen};
 use fovea_reference::{BatchNorm, Conv2d, Golden, LocalResponseNorm, Pooling, Sgd, activation, loss};
+use serde::Deserialize;
 
 const ROUNDING: f64 = 1e-7;
 
@@ -101,6 +102,42 @@ fn softmax_cross_entropy_equals_pytorch() {
         assert_equal(&name, tensor("losses"), &result.losses);
         assert_equal(&name, tensor("dlogits"), &result.dlogits);
         assert_equal(&name, tensor("softmax"), &activation::softmax(&logits, classes));
+    }
+}
+
+#[derive(Deserialize)]
+struct LossCase {
+    kind: String,
+    label_smoothing: f64,
+}
+
+#[test]
+fn every_loss_equals_pytorch_with_labels_values_and_class_weights() {
+    let golden = Golden::open("losses");
+    for (name, case) in golden.cases::<LossCase>() {
+        let tensor = |tensor: &str| golden.values(&format!("{name}.{tensor}"));
+        let names = golden.names(&format!("{name}."));
+        let classes = golden.shape(&format!("{name}.x"))[1];
+        let x = widen(tensor("x"));
+        let weights = names.contains(&"weights").then(|| widen(tensor("weights")));
+        let (labels, values) = match names.contains(&"labels") {
+            true => (golden.integers(&format!("{name}.labels")), Vec::new()),
+            false => (Vec::new(), widen(tensor("values"))),
+        };
+        let targets = match labels.is_empty() {
+            true => loss::Targets::Values(&values),
+            false => loss::Targets::Labels(&labels),
+        };
+        let result = match case.kind.as_str() {
+            "crossEntropy" => {
+                loss::cross_entropy(&x, targets, classes, case.label_smoothing, weights.as_deref())
+            }
+            "binaryCrossEntropy" => loss::binary_cross_entropy(&x, targets, classes),
+            "meanSquaredError" => loss::mean_squared_error(&x, targets, classes),
+            _ => loss::maximum_a_posteriori(&x, targets, classes, 0.5),
+        };
+        assert_equal(&name, tensor("mean"), &[result.mean()]);
+        assert_equal(&name, tensor("gradient"), &result.gradient);
     }
 }
 

@@ -14,10 +14,18 @@ pub fn chain(input: [usize; 3], ops: &[Value]) -> String {
     graph(input, nodes, &[(&last, 1.0)])
 }
 
-/// A graph of these nodes; outputs are names and loss weights.
+/// A graph of these nodes; outputs are names and loss weights, judged by cross-entropy.
 pub fn graph(input: [usize; 3], nodes: Vec<Value>, outputs: &[(&str, f32)]) -> String {
-    let outputs: Vec<_> =
-        outputs.iter().map(|(node, weight)| json!({"node": node, "lossWeight": weight})).collect();
+    let entropy = json!({"kind": "crossEntropy"});
+    let outputs: Vec<_> = outputs.iter().map(|&(node, weight)| (node, weight, entropy.clone())).collect();
+    judged(input, nodes, &outputs)
+}
+
+/// A graph of these nodes; outputs are names, loss weights and losses.
+pub fn judged(input: [usize; 3], nodes: Vec<Value>, outputs: &[(&str, f32, Value)]) -> String {
+    let output =
+        |(node, weight, loss): &(&str, f32, Value)| json!({"node": node, "lossWeight": weight, "loss": loss});
+    let outputs: Vec<_> = outputs.iter().map(output).collect();
     json!({"name": "test", "input": input, "nodes": nodes, "outputs": outputs}).to_string()
 }
 

@@ -1,12 +1,12 @@
 //! A second, naive implementation of whole graphs in f64 from the reference operations, in PyTorch's meaning: a flatten
 //! counts channel by channel. Only forward; gradients are finite differences.
 
-use fovea_engine::{Graph, NamedTensor, Op, Padding};
+use fovea_engine::{Graph, NamedTensor, Op, OutputLoss, Padding};
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_reference::batch_norm::BatchNorm;
 use fovea_reference::check::widen;
 use fovea_reference::local_response_norm::LocalResponseNorm;
-use fovea_reference::loss::softmax_cross_entropy;
+use fovea_reference::loss::{self, Targets};
 use fovea_reference::{
     AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dense, MaxPool2d, Pool2d, Upsample, activation, arithmetic,
 };
@@ -71,10 +71,31 @@ impl Oracle<'_> {
 
     /// The weighted sum of the outputs' mean losses.
     pub fn loss(&self, images: &[f64], labels: &[u32], label_smoothing: f64) -> f64 {
-        let maps = self.forward(images, labels.len());
+        self.loss_by(images, Targets::Labels(labels), label_smoothing, None)
+    }
+
+    /// As [`Oracle::loss`], with any targets and with class weights.
+    pub fn loss_by(
+        &self,
+        images: &[f64],
+        targets: Targets,
+        label_smoothing: f64,
+        class_weights: Option<&[f64]>,
+    ) -> f64 {
+        let maps = self.forward(images, images.len() / self.graph.input.iter().product::<usize>());
         let of_output = |output: &fovea_engine::Output| {
-            let logits = &maps[&output.node];
-            let result = softmax_cross_entropy(&logits.values, labels, logits.shape[2], label_smoothing);
+            let Map { values, shape } = &maps[&output.node];
+            let classes = shape[2];
+            let result = match output.loss {
+                OutputLoss::CrossEntropy {} => {
+                    loss::cross_entropy(values, targets, classes, label_smoothing, class_weights)
+                }
+                OutputLoss::BinaryCrossEntropy {} => loss::binary_cross_entropy(values, targets, classes),
+                OutputLoss::MeanSquaredError {} => loss::mean_squared_error(values, targets, classes),
+                OutputLoss::MaximumAPosteriori { rejection } => {
+                    loss::maximum_a_posteriori(values, targets, classes, rejection.into())
+                }
+            };
             f64::from(output.loss_weight) * result.mean()
         };
         self.graph.outputs.iter().map(of_output).sum()
