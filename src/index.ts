@@ -46,6 +46,12 @@ export {
 export type { Advice } from "./report/advice.js";
 export { type Counts, formatSummary, type LayerSummary, type Summary, summarize } from "./report/summary.js";
 export { saveBest, saveCheckpoints } from "./training/checkpoints.js";
+export {
+  type FindLearningRateOptions,
+  findLearningRate,
+  type LearningRatePoint,
+  type LearningRateSearch,
+} from "./training/find-learning-rate.js";
 export type {
   BestEpoch,
   EpochMetrics,

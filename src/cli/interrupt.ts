@@ -6,16 +6,18 @@ const signals = ["SIGINT", "SIGTERM"] as const;
 /**
  * Turns Ctrl-C, and a polite `kill`, into an abort signal; the second one ends the process at once.
  *
- * `beforeMessage` makes the terminal ready for a line of text.
+ * `beforeMessage` makes the terminal ready for a line of text, `message` says what happens now.
  */
 export class Interrupt {
   readonly #controller = new AbortController();
   readonly #beforeMessage: () => void;
+  readonly #message: string;
   /** What a shell expects of a process that ended by a signal. */
   exitCode = 130;
 
-  constructor(beforeMessage: () => void) {
+  constructor(beforeMessage: () => void, message: string) {
     this.#beforeMessage = beforeMessage;
+    this.#message = message;
     for (const signal of signals) process.on(signal, this.#stop);
   }
 
@@ -36,7 +38,7 @@ export class Interrupt {
       process.kill(process.pid, signal);
       return;
     }
-    printNote("stopping; the run is being saved (once more to quit at once)");
+    printNote(`${this.#message} (once more to quit at once)`);
     this.#controller.abort();
   };
 }

@@ -35,12 +35,13 @@ export interface TrainOptions extends SharedOptions {
   readonly saveBest?: boolean;
   readonly csv?: boolean;
   readonly view?: boolean;
+  readonly findLr?: boolean;
 }
 
 /** A new run: its configuration, where it goes, and the weights that it begins with if not with random ones. */
 export interface NewRun {
   readonly config: RunConfig;
-  readonly out: string;
+  readonly out: string | undefined;
   readonly weights: string | undefined;
 }
 
@@ -50,7 +51,9 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
   if (model === undefined) throw new UsageError("Expected a MODEL to train, or --resume with the run to go on with.");
   if (data === undefined)
     throw new UsageError("Expected --data with the images to train on, for example --data mnist.");
-  if (out === undefined) throw new UsageError("Expected --out with a directory for the run, for example --out runs/1.");
+  if (out === undefined && !options.findLr) {
+    throw new UsageError("Expected --out with a directory for the run, for example --out runs/1.");
+  }
   const { name, definition, weights } = await resolveModel(model);
   const config: RunConfig = {
     model: name,
@@ -101,6 +104,7 @@ export function resumedConfig(
   same("--precision", options.precision, own.precision);
   same("--no-shuffle", options.shuffle ? undefined : false, own.shuffle);
   if (options.weights !== undefined) throw new UsageError("Expected --weights to be left out with --resume.");
+  if (options.findLr) throw new UsageError("Expected --find-lr to be left out with --resume.");
   const { epochs, steps } = options.epochs === undefined && options.steps === undefined ? own : options;
   return {
     ...own,

@@ -13,6 +13,7 @@ import type { RunConfig } from "../training/run-config.js";
 import { RunDirectory } from "../training/run-directory.js";
 import type { RunLength } from "../training/schedules.js";
 import { architectures } from "../zoo/index.js";
+import { printLearningRates } from "./find-lr.js";
 import { Interrupt } from "./interrupt.js";
 import { modelHelp } from "./model-argument.js";
 import {
@@ -75,6 +76,7 @@ export function addTrain(program: Command): void {
       ).choices(["trainLoss", "validationLoss", "validationAccuracy"]),
     )
     .addOption(new Option("--csv", "write the epochs to RUN/metrics.csv too"))
+    .addOption(new Option("--find-lr", "try rising learning rates for some steps, print the losses and a suggestion"))
     .addOption(new Option("--view", "serve the run's page on 127.0.0.1 while it is trained"))
     .addOption(threadsOption())
     .addOption(seedOption())
@@ -99,6 +101,7 @@ async function train(text: string | undefined, options: TrainOptions): Promise<v
     if (prepared.weights !== undefined) await model.load(prepared.weights);
     // Compiles the training plan, so that a network that cannot be trained is told before anything is written.
     await model.session.explain("train", Math.min(config.batchSize, data.train.length), false);
+    if (options.findLr) return await printLearningRates(model, data.train, config, options.json);
     const { run, state } = "out" in prepared ? await begin(prepared, model) : await goOn(prepared, model, data.train);
     const view = options.view ? await serveView(run) : undefined;
     if (view) printNote(`the run's page is at ${view.url} while it is trained`);
@@ -144,7 +147,7 @@ interface Stage {
 }
 
 /** Writes step 0 as a checkpoint: from then on there is always one to go back to, and the disk is known to hold it. */
-async function begin({ out, config }: NewRun, { session }: Model): Promise<Stage> {
+async function begin({ out = "", config }: NewRun, { session }: Model): Promise<Stage> {
   const run = await RunDirectory.create(out, config);
   await run.save(session, initialState);
   return { run, state: initialState };
@@ -168,7 +171,7 @@ function lengthOf({ epochs, steps, batchSize }: RunConfig): Pick<FitOptions, "ep
 async function runTraining(run: RunDirectory, state: FitState, model: Model, data: Data, json = false): Promise<void> {
   const { optimizer, labelSmoothing, shuffle, seed, saveEvery, monitor, patience } = run.config;
   const progress = chooseProgress(json);
-  const interrupt = new Interrupt(() => progress.stop());
+  const interrupt = new Interrupt(() => progress.stop(), "stopping; the run is being saved");
   let saved = state.step;
   try {
     const result = await fit(model.session, data.train, {

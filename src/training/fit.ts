@@ -1,4 +1,4 @@
-import { FoveaError, hasCode, invalidArgument } from "../errors.js";
+import { FoveaError, hasCode } from "../errors.js";
 import type { Dataset, Evaluation, Session, TrainResult } from "../native.js";
 import { combined } from "./callbacks.js";
 import {
@@ -14,7 +14,7 @@ import {
 import { Judge } from "./judge.js";
 import { initialPlateau, learningRateAt } from "./learning-rate.js";
 import { type Optimizer, sgd } from "./optimizers.js";
-import { nativeOptimizer } from "./request.js";
+import { requestMaker } from "./request.js";
 import type { RunLength } from "./schedules.js";
 
 const chunkSeconds = 0.075;
@@ -42,6 +42,7 @@ class Fit {
   readonly #options: FitOptions;
   readonly #optimizer: Optimizer;
   readonly #batchSize: number;
+  readonly #request: ReturnType<typeof requestMaker>;
   readonly #length: RunLength;
   readonly #judge: Judge;
   readonly #callbacks: Required<FitCallbacks>;
@@ -56,17 +57,14 @@ class Fit {
     this.#train = train;
     this.#options = options;
     this.#optimizer = options.optimizer ?? sgd();
-    this.#batchSize = count("batchSize", options.batchSize ?? 64);
+    this.#batchSize = options.batchSize ?? 64;
+    this.#request = requestMaker(session, options);
     this.#length = runLength(train.length, options);
     this.#judge = new Judge(options, this.#optimizer.learningRate);
     this.#callbacks = combined(options.callbacks);
     this.#state = { ...initialState, ...options.resume };
     this.#saved = this.#state.step;
     if (options.saveEvery !== undefined) count("saveEvery", options.saveEvery);
-    const smoothing = options.labelSmoothing ?? 0;
-    if (!(smoothing >= 0 && smoothing < 1)) {
-      throw invalidArgument("labelSmoothing", "a number from 0 to below 1", smoothing);
-    }
   }
 
   async run(): Promise<FitResult> {
@@ -130,18 +128,8 @@ class Fit {
   }
 
   async #trainSteps(learningRates: Float64Array): Promise<TrainResult> {
-    const { labelSmoothing = 0, shuffle = true, dropLast = false, seed = 0 } = this.#options;
-    return this.#abortable(() =>
-      this.#session.trainSteps(this.#train, {
-        batchSize: this.#batchSize,
-        firstStep: this.#state.step,
-        learningRates,
-        optimizer: nativeOptimizer(this.#optimizer, labelSmoothing),
-        shuffle,
-        dropLast,
-        seed,
-      }),
-    );
+    const request = this.#request(this.#state.step, learningRates);
+    return this.#abortable(() => this.#session.trainSteps(this.#train, request));
   }
 
   /** Takes a chunk's losses into the state and chooses the size of the next chunk. */
