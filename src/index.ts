@@ -24,12 +24,16 @@ export type {
   AvgPoolOptions,
   BatchNormOptions,
   ConvOptions,
+  ConvTransposeOptions,
   DepthwiseConvOptions,
+  HardSigmoidOptions,
   LayerOptions,
   LeakyReluOptions,
   LocalResponseNormOptions,
   PadOptions,
   PoolOptions,
+  PreluOptions,
+  ScaleOptions,
   WeightOptions,
 } from "./model/options.js";
 export type { MapShape, Padding, Pair, Shape, ShapeError, Size, VectorShape, Zeros } from "./model/shape.js";

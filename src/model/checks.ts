@@ -20,6 +20,11 @@ export function notNegative(name: string, value: number): void {
   if (!(Number.isFinite(value) && value >= 0)) throw invalidArgument(name, "a number of at least 0", value);
 }
 
+/** @throws FoveaError unless a number is finite. */
+export function finite(name: string, value: number): void {
+  if (!Number.isFinite(value)) throw invalidArgument(name, "a finite number", value);
+}
+
 /** @throws FoveaError unless a number is finite and above 0. */
 export function aboveZero(name: string, value: number): void {
   if (!(Number.isFinite(value) && value > 0)) throw invalidArgument(name, "a number above 0", value);

@@ -55,6 +55,20 @@ export interface ConvDefinition extends NodeBase {
   readonly init: Initializer;
 }
 
+/** Files have its weight as [channels read, filters / groups, height, width], as PyTorch's. */
+export interface ConvTransposeDefinition extends NodeBase {
+  readonly op: "convTranspose";
+  readonly filters: number;
+  readonly kernel: readonly [number, number];
+  readonly stride: readonly [number, number];
+  readonly padding: PaddingDefinition;
+  readonly outputPadding: readonly [number, number];
+  readonly dilation: readonly [number, number];
+  readonly groups: number;
+  readonly bias: boolean;
+  readonly init: Initializer;
+}
+
 export interface DenseDefinition extends NodeBase {
   readonly op: "dense";
   readonly units: number;
@@ -78,6 +92,28 @@ export interface BatchNormDefinition extends NodeBase {
   readonly momentum: number;
 }
 
+/** Parameters NAME.weight and, with a bias, NAME.bias. */
+export interface ScaleDefinition extends NodeBase {
+  readonly op: "scale";
+  readonly bias: boolean;
+}
+
+/** Parameter NAME.weight. */
+export interface PreluDefinition extends NodeBase {
+  readonly op: "prelu";
+  readonly shared: boolean;
+}
+
+export interface AdaptiveAvgPoolDefinition extends NodeBase {
+  readonly op: "adaptiveAvgPool";
+  readonly size: readonly [number, number];
+}
+
+export interface UpsampleDefinition extends NodeBase {
+  readonly op: "upsample";
+  readonly factor: readonly [number, number];
+}
+
 export interface LocalResponseNormDefinition extends NodeBase {
   readonly op: "localResponseNorm";
   readonly size: number;
@@ -96,15 +132,33 @@ export interface LeakyReluDefinition extends NodeBase {
   readonly slope: number;
 }
 
+export interface ClipDefinition extends NodeBase {
+  readonly op: "clip";
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface HardSigmoidDefinition extends NodeBase {
+  readonly op: "hardSigmoid";
+  readonly alpha: number;
+  readonly beta: number;
+}
+
+export interface AffineDefinition extends NodeBase {
+  readonly op: "affine";
+  readonly scale: number;
+  readonly shift: number;
+}
+
 export interface PadDefinition extends NodeBase {
   readonly op: "pad";
   readonly padding: Sides;
   readonly channels: readonly [before: number, after: number];
 }
 
-/** Reads two layers of one shape. */
-export interface AddDefinition extends NodeBase {
-  readonly op: "add";
+/** Reads two layers of one shape; the second factor of a product may be a number for each channel. */
+export interface ArithmeticDefinition extends NodeBase {
+  readonly op: "add" | "subtract" | "multiply" | "divide";
 }
 
 /** Reads two layers or more, of one height and width. */
@@ -113,21 +167,39 @@ export interface ConcatDefinition extends NodeBase {
 }
 
 export interface PlainDefinition extends NodeBase {
-  readonly op: "relu" | "relu6" | "sigmoid" | "tanh" | "softmax" | "flatten" | "globalAvgPool";
+  readonly op:
+    | "relu"
+    | "relu6"
+    | "hardSwish"
+    | "sigmoid"
+    | "tanh"
+    | "softmax"
+    | "logSoftmax"
+    | "flatten"
+    | "globalAvgPool"
+    | "globalMaxPool";
 }
 
 /** One layer of a graph; `op` tells which. */
 export type NodeDefinition =
   | ConvDefinition
+  | ConvTransposeDefinition
   | DenseDefinition
   | MaxPoolDefinition
   | AvgPoolDefinition
+  | AdaptiveAvgPoolDefinition
+  | UpsampleDefinition
   | BatchNormDefinition
+  | ScaleDefinition
   | LocalResponseNormDefinition
   | DropoutDefinition
   | LeakyReluDefinition
+  | PreluDefinition
+  | ClipDefinition
+  | HardSigmoidDefinition
+  | AffineDefinition
   | PadDefinition
-  | AddDefinition
+  | ArithmeticDefinition
   | ConcatDefinition
   | PlainDefinition;
 
@@ -170,7 +242,7 @@ export interface NodeDescription {
   readonly output: Shape;
   /** What training changes: weights and biases. */
   readonly parameters: number;
-  /** Multiplications, each with its addition, of convolutions and dense layers. */
+  /** Multiplications, each with its addition, of convolutions, transposed or not, and dense layers. */
   readonly multAdds: number;
 }
 

@@ -8,12 +8,13 @@
  * could not know. Every layer takes an optional `name`, by which its weights go in files and messages; without one it is
  * called by its operation and a number: `conv1`, `relu1`, `maxPool1`, `dense1`.
  */
-import { invalidShape, positive } from "./checks.js";
+import { isWhole, positive } from "./checks.js";
 import type { PaddingDefinition, Sides } from "./definition.js";
 import { GraphBuilder, type Operation } from "./graph-builder.js";
 import type {
   AvgPoolOptions,
   ConvOptions,
+  ConvTransposeOptions,
   DepthwiseConvOptions,
   LayerOptions,
   LocalResponseNormOptions,
@@ -21,17 +22,17 @@ import type {
   PoolOptions,
 } from "./options.js";
 import type {
-  Divided,
+  Enlarged,
   Grouped,
   Horizontal,
   HorizontalEdge,
-  MapShape,
   Padded,
   Padding,
   Pair,
   Product,
   Size,
   Slide,
+  Times,
   Vertical,
   VerticalEdge,
   Zeros,
@@ -88,6 +89,66 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     Grouped<C, F, NoInfer<G>>
   > {
     return new FeatureMap(next(this, convolution(filters, kernel, options.groups ?? 1, options), options));
+  }
+
+  /**
+   * Transposed convolution: each pixel adds a window of products, one for each filter, to a larger image; what the input
+   * gradient of a convolution computes. Networks that draw images, or label each pixel of one, enlarge maps by it.
+   *
+   * @param filters number of filters, the channels of the result
+   * @param kernel height and width of the window in pixels; one number for both
+   * @param options `stride` (1), `padding` (`"valid"`), `dilation` (1), `outputPadding` (0), `groups` (1), `bias` (true),
+   * `init` (`"kaiming"`), `name`
+   * @returns [h, w, c] -> [h', w', filters], h' = (h - 1) * stride + dilation * (kernel - 1) + 1 + outputPadding - padding of
+   * both sides, and h * stride with padding `"same"`
+   * @throws FoveaError `INVALID_SHAPE` when padding leaves nothing, when with padding `"same"` the kernel does not reach as
+   * far as the stride, or when groups do not divide channels and filters; `INVALID_ARGUMENT` when an option is out of range
+   * @see PyTorch's `ConvTranspose2d`, whose output padding may be as large as a dilation that is larger than the stride
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(7, 7, 64).convTranspose(32, 4, { stride: 2, padding: 1 }).shape); // [ 14, 14, 32 ]
+   * ```
+   */
+  convTranspose<
+    H extends number,
+    W extends number,
+    C extends number,
+    const F extends number,
+    const K extends Pair,
+    const S extends Pair = 1,
+    const P extends Padding = "valid",
+    const D extends Pair = 1,
+    const O extends Pair = 0,
+    const G extends number = 1,
+  >(
+    this: Usable<H, W, C>,
+    filters: F,
+    kernel: K,
+    options: ConvTransposeOptions<S, P, D, O, G> = {},
+  ): FeatureMap<
+    Enlarged<
+      H,
+      Vertical<K>,
+      Vertical<NoInfer<S>>,
+      VerticalEdge<NoInfer<P>>,
+      Vertical<NoInfer<D>>,
+      Vertical<NoInfer<O>>
+    >,
+    Enlarged<
+      W,
+      Horizontal<K>,
+      Horizontal<NoInfer<S>>,
+      HorizontalEdge<NoInfer<P>>,
+      Horizontal<NoInfer<D>>,
+      Horizontal<NoInfer<O>>
+    >,
+    Grouped<C, F, NoInfer<G>>
+  > {
+    const { groups = 1, outputPadding = 0 } = options;
+    const transposed = { ...convolution(filters, kernel, groups, options), outputPadding: both(outputPadding) };
+    return new FeatureMap(next(this, { ...transposed, op: "convTranspose" }, options));
   }
 
   /**
@@ -265,34 +326,83 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
   }
 
   /**
-   * Average pooling to a given size: {@link avgPool} with the window, and stride, that gives it; nothing at all where the
-   * input has that size already.
+   * Global max pooling: the largest value of each channel.
    *
-   * @param size height and width of the result, which divide those of the input; one number for both
    * @param options `name`
-   * @returns [h, w, c] -> [size, size, c]
-   * @throws FoveaError `INVALID_SHAPE` when the size does not divide the input's
-   * @see PyTorch's `AdaptiveAvgPool2d`, which has windows of several sizes where they do not divide
+   * @returns [h, w, c] -> [1, 1, c]
+   * @see PyTorch's `AdaptiveMaxPool2d(1)`
    * @example
    * ```ts
    * import { input } from "fovea";
    *
-   * console.log(input(12, 12, 256).adaptiveAvgPool(6).shape); // [ 6, 6, 256 ]
+   * console.log(input(7, 7, 512).globalMaxPool().flatten().size); // 512
+   * ```
+   */
+  globalMaxPool<H extends number, W extends number, C extends number>(
+    this: Usable<H, W, C>,
+    options: LayerOptions = {},
+  ): FeatureMap<1, 1, C> {
+    return new FeatureMap(next(this, { op: "globalMaxPool" }, options));
+  }
+
+  /**
+   * Average pooling to a given size. The window of row i of h' is from row floor(i * h / h') to ceil((i + 1) * h / h'), so
+   * that windows overlap where h' does not divide h. Where it does, this is {@link avgPool}, {@link globalAvgPool} or, if
+   * the input has the size already, nothing at all.
+   *
+   * @param size height and width of the result; one number for both
+   * @param options `name`
+   * @returns [h, w, c] -> [size, size, c]
+   * @throws FoveaError `INVALID_ARGUMENT` when a size is no whole number from 1
+   * @see PyTorch's `AdaptiveAvgPool2d`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(14, 14, 512).adaptiveAvgPool(4).shape); // [ 4, 4, 512 ]
    * ```
    */
   adaptiveAvgPool<H extends number, W extends number, C extends number, const O extends Pair>(
     this: Usable<H, W, C>,
     size: O,
     options: LayerOptions = {},
-  ): FeatureMap<Divided<H, Vertical<O>>, Divided<W, Horizontal<O>>, C> {
-    const { graph } = this[place];
+  ): FeatureMap<Vertical<O>, Horizontal<O>, C> {
+    const [h, w] = this.shape;
     const [height, width] = both(size);
+    const window = [h / height, w / width] as const;
+    if (!window.every(isWhole)) {
+      return new FeatureMap(next(this, { op: "adaptiveAvgPool", size: [height, width] }, options));
+    }
+    const { graph } = this[place];
     const name = graph.nameFor("avgPool", options.name);
-    const window = [divide(this.shape, 0, height, name), divide(this.shape, 1, width, name)] as const;
+    for (const side of [height, width]) positive(`${name}.size`, side);
     if (window[0] === 1 && window[1] === 1) return new FeatureMap(this[place]);
     if (height === 1 && width === 1) return new FeatureMap(next(this, { op: "globalAvgPool" }, options));
     const pool: Operation = { op: "avgPool", ...pooling(window, {}), countIncludePad: true };
     return new FeatureMap(next(this, pool, { name }));
+  }
+
+  /**
+   * Enlarging: each pixel becomes a rectangle of equal ones.
+   *
+   * @param factor how many times as high and as wide; one number for both
+   * @param options `name`
+   * @returns [h, w, c] -> [h * factor, w * factor, c]
+   * @throws FoveaError `INVALID_ARGUMENT` when a factor is no whole number from 1
+   * @see PyTorch's `Upsample` in its mode `nearest`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(7, 7, 512).upsample(2).shape); // [ 14, 14, 512 ]
+   * ```
+   */
+  upsample<H extends number, W extends number, C extends number, const F extends Pair>(
+    this: Usable<H, W, C>,
+    factor: F,
+    options: LayerOptions = {},
+  ): FeatureMap<Times<H, Vertical<F>>, Times<W, Horizontal<F>>, C> {
+    return new FeatureMap(next(this, { op: "upsample", factor: both(factor) }, options));
   }
 
   /**
@@ -418,10 +528,10 @@ function convolution(
   kernel: Pair,
   groups: number,
   options: DepthwiseConvOptions<Pair, Padding, Pair>,
-): Operation {
+) {
   const { stride = 1, padding = "valid", dilation = 1, bias = true, init = "kaiming" } = options;
   return {
-    op: "conv",
+    op: "conv" as const,
     filters,
     kernel: both(kernel),
     stride: both(stride),
@@ -436,13 +546,4 @@ function convolution(
 function pooling(size: Pair, options: PoolOptions<Pair, Padding, boolean>) {
   const { stride = size, padding = "valid", ceilMode = false } = options;
   return { size: both(size), stride: both(stride), padding: edges(padding), ceilMode };
-}
-
-/** The side of the windows that divide one direction of an image into a number of them. */
-function divide(shape: MapShape, axis: 0 | 1, windows: number, name: string): number {
-  positive(`${name}.size`, windows);
-  const side = shape[axis];
-  if (side % windows === 0) return side / windows;
-  const direction = axis === 0 ? "height" : "width";
-  throw invalidShape(`a ${direction} divisible by ${windows} for "${name}"`, `${side}`, shape);
 }

@@ -1,22 +1,31 @@
 /** What each operation makes of its inputs: shapes and counts, and the errors of what does not fit. */
 import { invalidArgument } from "../errors.js";
-import { aboveZero, invalidGraph, invalidShape, isWhole, notNegative, positive, text } from "./checks.js";
+import { aboveZero, finite, invalidGraph, invalidShape, isWhole, notNegative, positive, text } from "./checks.js";
 import type {
-  AddDefinition,
+  AdaptiveAvgPoolDefinition,
+  AffineDefinition,
+  ArithmeticDefinition,
   AvgPoolDefinition,
   BatchNormDefinition,
+  ClipDefinition,
   ConcatDefinition,
   ConvDefinition,
+  ConvTransposeDefinition,
   DenseDefinition,
   DropoutDefinition,
+  HardSigmoidDefinition,
+  LeakyReluDefinition,
   LocalResponseNormDefinition,
   MaxPoolDefinition,
   NodeDefinition,
   NodeDescription,
   PadDefinition,
+  PlainDefinition,
+  ScaleDefinition,
+  UpsampleDefinition,
 } from "./definition.js";
 import type { MapShape, Shape } from "./shape.js";
-import { areSides, checkWindow, slide, type Window, zeros } from "./window.js";
+import { areSides, checkWindow, enlarge, slide, type Window, zeros } from "./window.js";
 
 /** The engine's bound of the values in a tensor. */
 const largestVolume = 2 ** 31;
@@ -39,22 +48,49 @@ export function volume(shape: Shape): number {
 }
 
 function describeOperation(node: NodeDefinition, inputs: readonly Shape[]): NodeDescription {
-  if (node.op === "add") return weightless(describeAdd(node, inputs));
-  if (node.op === "concat") return weightless(describeConcat(node, inputs));
-  const [input] = inputs;
-  if (input === undefined || inputs.length > 1) throw invalidGraph(`one input of "${node.name}"`, `${inputs.length}`);
+  switch (node.op) {
+    case "add":
+    case "subtract":
+    case "multiply":
+    case "divide":
+      return weightless(describeArithmetic(node, inputs));
+    case "concat":
+      return weightless(describeConcat(node, inputs));
+    default: {
+      const [input] = inputs;
+      if (input !== undefined && inputs.length === 1) return describeLayer(node, input);
+      throw invalidGraph(`one input of "${node.name}"`, `${inputs.length}`);
+    }
+  }
+}
+
+/** A layer that reads one other. */
+type Layer = Exclude<NodeDefinition, ArithmeticDefinition | ConcatDefinition>;
+
+function describeLayer(node: Layer, input: Shape): NodeDescription {
   switch (node.op) {
     case "conv":
       return describeConv(node, mapInput(node, input));
+    case "convTranspose":
+      return describeConvTranspose(node, mapInput(node, input));
     case "dense":
       return describeDense(node, input);
     case "batchNorm":
       return describeBatchNorm(node, input);
+    case "scale":
+      return describeScale(node, input);
+    case "prelu":
+      return { output: input, parameters: node.shared ? 1 : channelsOf(input), multAdds: 0 };
     case "maxPool":
     case "avgPool":
       return weightless(describePool(node, mapInput(node, input)));
     case "globalAvgPool":
+    case "globalMaxPool":
       return weightless([1, 1, mapInput(node, input)[2]]);
+    case "adaptiveAvgPool":
+      return weightless(describeAdaptivePool(node, mapInput(node, input)));
+    case "upsample":
+      return weightless(describeUpsample(node, mapInput(node, input)));
     case "pad":
       return weightless(describePad(node, mapInput(node, input)));
     case "flatten":
@@ -63,18 +99,52 @@ function describeOperation(node: NodeDefinition, inputs: readonly Shape[]): Node
       return weightless(describeLocalResponseNorm(node, mapInput(node, input)));
     case "dropout":
       return weightless(describeDropout(node, input));
+    default:
+      return weightless(describeActivation(node, input));
+  }
+}
+
+/** A function of single values, or of the channels of a pixel. */
+type Activation = LeakyReluDefinition | ClipDefinition | HardSigmoidDefinition | AffineDefinition | PlainDefinition;
+
+function describeActivation(node: Activation, input: Shape): Shape {
+  switch (node.op) {
     case "leakyRelu":
       notNegative(`${node.name}.slope`, node.slope);
-      return weightless(input);
+      return input;
+    case "clip":
+      return checkClip(node, input);
+    case "hardSigmoid":
+      return checkLine(node, input, ["alpha", node.alpha], ["beta", node.beta]);
+    case "affine":
+      return checkLine(node, input, ["scale", node.scale], ["shift", node.shift]);
     case "relu":
     case "relu6":
+    case "hardSwish":
     case "sigmoid":
     case "tanh":
     case "softmax":
-      return weightless(input);
+    case "logSoftmax":
+      return input;
     default:
       throw unknownOperation(node);
   }
+}
+
+function checkClip({ name, min, max }: ClipDefinition, input: Shape): Shape {
+  finite(`${name}.min`, min);
+  if (!(Number.isFinite(max) && max >= min))
+    throw invalidArgument(`${name}.max`, "a finite number of at least min", max);
+  return input;
+}
+
+function checkLine(
+  { name }: HardSigmoidDefinition | AffineDefinition,
+  input: Shape,
+  ...numbers: readonly (readonly [string, number])[]
+): Shape {
+  for (const [option, value] of numbers) finite(`${name}.${option}`, value);
+  return input;
 }
 
 /** For definitions that come from files. */
@@ -104,6 +174,33 @@ function describeConv(node: ConvDefinition, input: MapShape): NodeDescription {
   };
 }
 
+/** Its window slides over what it gives: each of the pixels that it reads adds a window of products. */
+function describeConvTranspose(node: ConvTransposeDefinition, input: MapShape): NodeDescription {
+  const { name, filters, kernel, groups, outputPadding, stride } = node;
+  const channels = input[2];
+  positive(`${name}.filters`, filters);
+  positive(`${name}.groups`, groups);
+  initializer(node);
+  if (channels % groups !== 0)
+    throw invalidShape(`channels divisible by ${groups} groups for "${name}"`, `${channels}`, input);
+  if (filters % groups !== 0)
+    throw invalidShape(`filters divisible by ${groups} groups for "${name}"`, `${filters}`, input);
+  const window: Window = { ...node, option: "kernel", extent: kernel, ceilMode: false };
+  checkWindow(window);
+  for (const axis of [0, 1] as const) {
+    const extra = outputPadding?.[axis];
+    if (extra === undefined || !isWhole(extra) || extra >= stride[axis]) {
+      throw invalidArgument(`${name}.outputPadding`, "whole numbers from 0 below the stride", outputPadding);
+    }
+  }
+  const weights = channels * (filters / groups) * kernel[0] * kernel[1];
+  return {
+    output: [enlarge(window, input, 0, outputPadding[0]), enlarge(window, input, 1, outputPadding[1]), filters],
+    parameters: weights + (node.bias ? filters : 0),
+    multAdds: input[0] * input[1] * weights,
+  };
+}
+
 function describeDense(node: DenseDefinition, input: Shape): NodeDescription {
   const size = vectorInput(node, input);
   positive(`${node.name}.units`, node.units);
@@ -112,15 +209,23 @@ function describeDense(node: DenseDefinition, input: Shape): NodeDescription {
   return { output: [node.units], parameters: weights + (node.bias ? node.units : 0), multAdds: weights };
 }
 
-function initializer({ name, init }: ConvDefinition | DenseDefinition): void {
+function initializer({ name, init }: ConvDefinition | ConvTransposeDefinition | DenseDefinition): void {
   if (init !== "kaiming" && init !== "xavier") throw invalidArgument(`${name}.init`, '"kaiming" or "xavier"', init);
 }
 
 function describeBatchNorm({ name, epsilon, momentum }: BatchNormDefinition, input: Shape): NodeDescription {
   aboveZero(`${name}.epsilon`, epsilon);
   if (!(momentum >= 0 && momentum <= 1)) throw invalidArgument(`${name}.momentum`, "a number from 0 to 1", momentum);
-  const channels = input[input.length - 1] ?? 0;
-  return { output: input, parameters: 2 * channels, multAdds: 0 };
+  return { output: input, parameters: 2 * channelsOf(input), multAdds: 0 };
+}
+
+function describeScale({ bias }: ScaleDefinition, input: Shape): NodeDescription {
+  return { output: input, parameters: channelsOf(input) * (bias ? 2 : 1), multAdds: 0 };
+}
+
+/** The channels of a feature map, or the values of a vector. */
+function channelsOf(shape: Shape): number {
+  return shape[shape.length - 1] ?? 0;
 }
 
 function describePool(node: MaxPoolDefinition | AvgPoolDefinition, input: MapShape): MapShape {
@@ -134,6 +239,21 @@ function describePool(node: MaxPoolDefinition | AvgPoolDefinition, input: MapSha
     }
   }
   return [slide(window, input, 0), slide(window, input, 1), input[2]];
+}
+
+function describeAdaptivePool({ name, size }: AdaptiveAvgPoolDefinition, input: MapShape): MapShape {
+  return [...checkPair(`${name}.size`, size), input[2]];
+}
+
+function describeUpsample({ name, factor }: UpsampleDefinition, [h, w, c]: MapShape): MapShape {
+  const [down, right] = checkPair(`${name}.factor`, factor);
+  return [h * down, w * right, c];
+}
+
+function checkPair(name: string, pair: readonly [number, number]): readonly [number, number] {
+  if (pair?.length !== 2) throw invalidArgument(name, "a number or [height, width]", pair);
+  for (const each of pair) positive(name, each);
+  return pair;
 }
 
 function describePad({ name, padding, channels }: PadDefinition, [h, w, c]: MapShape): MapShape {
@@ -159,13 +279,16 @@ function describeDropout({ name, rate }: DropoutDefinition, input: Shape): Shape
   return input;
 }
 
-function describeAdd({ name }: AddDefinition, inputs: readonly Shape[]): Shape {
+function describeArithmetic({ name, op }: ArithmeticDefinition, inputs: readonly Shape[]): Shape {
   const [first, second] = inputs;
   if (first === undefined || second === undefined || inputs.length > 2) {
     throw invalidGraph(`two inputs of "${name}"`, `${inputs.length}`);
   }
   if (text(first) === text(second)) return first;
-  throw invalidShape(`equal shapes for "${name}"`, `${text(first)} and ${text(second)}`);
+  const factors = [`[1, 1, ${first[2]}]`, `[${first[2]}]`];
+  if (op === "multiply" && first.length === 3 && factors.includes(text(second))) return first;
+  const expected = op === "multiply" ? "equal shapes, or a factor for each channel," : "equal shapes";
+  throw invalidShape(`${expected} for "${name}"`, `${text(first)} and ${text(second)}`);
 }
 
 function describeConcat({ name }: ConcatDefinition, inputs: readonly Shape[]): Shape {
@@ -173,7 +296,7 @@ function describeConcat({ name }: ConcatDefinition, inputs: readonly Shape[]): S
   if (first === undefined || second === undefined) {
     throw invalidGraph(`two inputs or more of "${name}"`, `${inputs.length}`);
   }
-  const channels = inputs.reduce((sum, shape) => sum + (shape[shape.length - 1] ?? 0), 0);
+  const channels = inputs.reduce((sum, shape) => sum + channelsOf(shape), 0);
   if (first.length === 1) {
     const map = inputs.find((shape) => shape.length !== 1);
     if (map) throw invalidShape(`vectors for "${name}"`, text(map));

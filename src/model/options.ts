@@ -33,6 +33,26 @@ export interface ConvOptions<S extends Pair, P extends Padding, D extends Pair, 
   readonly groups?: G;
 }
 
+/** Options of `convTranspose`. */
+export interface ConvTransposeOptions<
+  S extends Pair,
+  P extends Padding,
+  D extends Pair,
+  O extends Pair,
+  G extends number,
+> extends WeightOptions {
+  /** Pixels of the result from one pixel of the input to the next. Default 1. */
+  readonly stride?: S;
+  /** Pixels taken away from the result's sides; `"same"` leaves the input's size times the stride. Default `"valid"`: none. */
+  readonly padding?: P;
+  /** Pixels from one weight of a window to the next. Default 1. */
+  readonly dilation?: D;
+  /** Pixels added to the result at the bottom and right, fewer than the stride. Default 0. */
+  readonly outputPadding?: O;
+  /** Parts into which channels and filters are divided, each convolved apart. Default 1. */
+  readonly groups?: G;
+}
+
 /** Options of the pooling layers. */
 export interface PoolOptions<S extends Pair, P extends Padding, Ceil extends boolean> extends LayerOptions {
   /** Pixels from one window to the next. Default: the window's size. */
@@ -78,4 +98,24 @@ export interface LocalResponseNormOptions extends LayerOptions {
 export interface LeakyReluOptions extends LayerOptions {
   /** Factor of values below 0, at least 0. Default 0.01. */
   readonly slope?: number;
+}
+
+/** Options of `prelu`. */
+export interface PreluOptions extends LayerOptions {
+  /** Whether all channels have one slope. Default false. */
+  readonly shared?: boolean;
+}
+
+/** Options of `hardSigmoid`. */
+export interface HardSigmoidOptions extends LayerOptions {
+  /** Slope. Default 1 / 6. */
+  readonly alpha?: number;
+  /** Value at 0. Default 0.5. */
+  readonly beta?: number;
+}
+
+/** Options of `scale`. */
+export interface ScaleOptions extends LayerOptions {
+  /** A constant added to each channel, learnt with the factors. Default true. */
+  readonly bias?: boolean;
 }

@@ -168,14 +168,41 @@ export type Padded<S extends Size, E extends Edge> = E extends readonly [
       : S
   : S;
 
-/** One direction of a feature map divided into windows of one size. */
-export type Divided<S extends Size, Windows extends number> = S extends number
-  ? number extends S | Windows
-    ? Windows
-    : Mod<S, Windows> extends 0
-      ? Windows
-      : ShapeError<`${S} cannot be divided into ${Windows} windows of one size`>
-  : S;
+/** One direction of a feature map made a whole number of times as large. */
+export type Times<S extends Size, Factor extends number> = [Factor] extends [1]
+  ? S
+  : S extends number
+    ? number extends S | Factor
+      ? number
+      : Multiply<S, Factor>
+    : S;
+
+/**
+ * One direction of what a transposed convolution gives: (size - 1) * stride + dilation * (kernel - 1) + 1 + extra, less what
+ * the padding takes away; with padding `"same"` size * stride.
+ */
+export type Enlarged<
+  S extends Size,
+  Kernel extends number,
+  Stride extends number,
+  E extends Edge,
+  Dilation extends number,
+  Extra extends number,
+> = E extends readonly [infer Before extends number, infer After extends number]
+  ? S extends number
+    ? number extends S | Kernel | Stride | Before | After | Dilation | Extra
+      ? number
+      : Uncut<Add<Add<Multiply<Subtract<S, 1>, Stride>, Extent<Kernel, Dilation>>, Extra>, Add<Before, After>>
+    : S
+  : Times<S, Stride>;
+
+type Uncut<Whole extends number, Cut extends number> =
+  Lt<Cut, Whole> extends 1 ? Subtract<Whole, Cut> : ShapeError<`padding of ${Cut} leaves nothing of ${Whole}`>;
+
+/** The shapes of a factor for each channel of a feature map. */
+export type Factors<S extends readonly Size[]> = S extends readonly [Size, Size, infer C extends number]
+  ? readonly [1, 1, C] | readonly [C]
+  : never;
 
 /** The sum of the last sizes of feature maps or vectors: what concatenation gives. */
 export type ChannelSum<Shapes extends readonly (readonly Size[])[], Sum extends number = 0> = Shapes extends readonly [

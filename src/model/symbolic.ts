@@ -1,7 +1,14 @@
 /** What feature maps and vectors have in common: a shape, a place in a graph, and the layers that keep the shape. */
 import type { Operation, Place } from "./graph-builder.js";
-import type { BatchNormOptions, LayerOptions, LeakyReluOptions } from "./options.js";
-import { type Size, typed } from "./shape.js";
+import type {
+  BatchNormOptions,
+  HardSigmoidOptions,
+  LayerOptions,
+  LeakyReluOptions,
+  PreluOptions,
+  ScaleOptions,
+} from "./options.js";
+import { type Factors, type Size, typed } from "./shape.js";
 
 /** Where a feature map or vector stands in its graph. */
 export const place: unique symbol = Symbol("place");
@@ -86,6 +93,116 @@ export abstract class ShapeKeeping<S extends readonly Size[]> implements Symboli
   }
 
   /**
+   * Leaky ReLU whose slope is learnt: x from 0, weight * x below, with a weight for each channel or one for all, which begins
+   * as 0.25.
+   *
+   * @param options `shared` (false): whether all channels have one slope; `name`
+   * @returns [...] -> [...]; 1 parameter a channel, or 1
+   * @see He et al. 2015, arXiv:1502.01852; PyTorch's `PReLU`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5).prelu().shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  prelu<X extends Usable>(this: X, options: PreluOptions = {}): X {
+    return keep(this, { op: "prelu", shared: options.shared ?? false }, options);
+  }
+
+  /**
+   * Bounds: min(max(x, least), most), value by value.
+   *
+   * @param min the smallest result
+   * @param max the largest result
+   * @param options `name`
+   * @returns [...] -> [...], values from min to max
+   * @throws FoveaError `INVALID_ARGUMENT` when a bound is not finite, or the larger one the smaller
+   * @see PyTorch's `Hardtanh`, which passes no gradient at the bounds either
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5).clip(-1, 1).shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  clip<X extends Usable>(this: X, min: number, max: number, options: LayerOptions = {}): X {
+    return keep(this, { op: "clip", min, max }, options);
+  }
+
+  /**
+   * Sigmoid of straight lines: min(max(alpha * x + beta, 0), 1), value by value.
+   *
+   * @param options `alpha` (1 / 6), `beta` (0.5), `name`
+   * @returns [...] -> [...], values from 0 to 1
+   * @throws FoveaError `INVALID_ARGUMENT` when a number is not finite
+   * @see PyTorch's `Hardsigmoid`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5).hardSigmoid().shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  hardSigmoid<X extends Usable>(this: X, options: HardSigmoidOptions = {}): X {
+    const { alpha = 1 / 6, beta = 0.5 } = options;
+    return keep(this, { op: "hardSigmoid", alpha, beta }, options);
+  }
+
+  /**
+   * Swish of straight lines: x * min(max(x / 6 + 1 / 2, 0), 1), value by value.
+   *
+   * @param options `name`
+   * @returns [...] -> [...]
+   * @see Howard et al. 2019, arXiv:1905.02244; PyTorch's `Hardswish`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5).hardSwish().shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  hardSwish<X extends Usable>(this: X, options: LayerOptions = {}): X {
+    return keep(this, { op: "hardSwish" }, options);
+  }
+
+  /**
+   * Constants: scale * x + shift, value by value.
+   *
+   * @param scale factor
+   * @param shift what is added to the product; default 0
+   * @param options `name`
+   * @returns [...] -> [...]
+   * @throws FoveaError `INVALID_ARGUMENT` when a number is not finite
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).affine(2, -1).shape); // [ 28, 28, 1 ]
+   * ```
+   */
+  affine<X extends Usable>(this: X, scale: number, shift = 0, options: LayerOptions = {}): X {
+    return keep(this, { op: "affine", scale, shift }, options);
+  }
+
+  /**
+   * A learnt factor for each channel, which begins as 1, and a learnt summand, which begins as 0.
+   *
+   * @param options `bias` (true): whether there is a summand; `name`
+   * @returns [...] -> [...]; 2 parameters a channel, or 1
+   * @see LeCun et al. 1998, whose subsampling layers have a coefficient and a bias a map
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 6).avgPool(2).scale().tanh().shape); // [ 14, 14, 6 ]
+   * ```
+   */
+  scale<X extends Usable>(this: X, options: ScaleOptions = {}): X {
+    return keep(this, { op: "scale", bias: options.bias ?? true }, options);
+  }
+
+  /**
    * Logistic function: 1 / (1 + exp(-x)), value by value.
    *
    * @param options `name`
@@ -136,6 +253,23 @@ export abstract class ShapeKeeping<S extends readonly Size[]> implements Symboli
    */
   softmax<X extends Usable>(this: X, options: LayerOptions = {}): X {
     return keep(this, { op: "softmax" }, options);
+  }
+
+  /**
+   * Logarithm of {@link softmax}, exact where probabilities are next to 0. Training may go through it.
+   *
+   * @param options `name`
+   * @returns [...] -> [...], values of at most 0
+   * @see PyTorch's `LogSoftmax`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(8, 8, 3).flatten().dense(10).logSoftmax().shape); // [ 10 ]
+   * ```
+   */
+  logSoftmax<X extends Usable>(this: X, options: LayerOptions = {}): X {
+    return keep(this, { op: "logSoftmax" }, options);
   }
 
   /**
@@ -195,6 +329,70 @@ export abstract class ShapeKeeping<S extends readonly Size[]> implements Symboli
    */
   add<X extends Usable>(this: X, other: OfShape<X["shape"]>, options: LayerOptions = {}): X {
     return keep(this, { op: "add" }, options, [other]);
+  }
+
+  /**
+   * Difference from another layer of the same shape, value by value.
+   *
+   * @param other of the same shape and network; one whose sizes are known only at run time goes first
+   * @param options `name`
+   * @returns [...], [...] -> [...]
+   * @throws FoveaError `INVALID_SHAPE` when the shapes differ, which the compiler finds first if it knows the sizes
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * const x = input(28, 28, 64);
+   * console.log(x.subtract(x.avgPool(3, { stride: 1, padding: 1 })).shape); // [ 28, 28, 64 ]
+   * ```
+   */
+  subtract<X extends Usable>(this: X, other: OfShape<X["shape"]>, options: LayerOptions = {}): X {
+    return keep(this, { op: "subtract" }, options, [other]);
+  }
+
+  /**
+   * Product with another layer of the same shape, value by value; or with a factor for each channel of a feature map, which is
+   * how squeeze and excitation weighs channels.
+   *
+   * @param other of the same shape and network, or [1, 1, c] or [c] for a feature map [h, w, c]
+   * @param options `name`
+   * @returns [...], [...] -> [...]
+   * @throws FoveaError `INVALID_SHAPE` when the shapes do not fit, which the compiler finds first if it knows the sizes
+   * @see Hu et al. 2017, "Squeeze-and-Excitation Networks", arXiv:1709.01507
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * const x = input(28, 28, 64);
+   * const gate = x.globalAvgPool().flatten().dense(16).relu().dense(64).sigmoid();
+   * console.log(x.multiply(gate).shape); // [ 28, 28, 64 ]
+   * ```
+   */
+  multiply<X extends Usable>(
+    this: X,
+    other: OfShape<X["shape"]> | OfShape<Factors<X["shape"]>>,
+    options: LayerOptions = {},
+  ): X {
+    return keep(this, { op: "multiply" }, options, [other]);
+  }
+
+  /**
+   * Quotient by another layer of the same shape, value by value.
+   *
+   * @param other of the same shape and network; one whose sizes are known only at run time goes first
+   * @param options `name`
+   * @returns [...], [...] -> [...]
+   * @throws FoveaError `INVALID_SHAPE` when the shapes differ, which the compiler finds first if it knows the sizes
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * const x = input(28, 28, 64);
+   * console.log(x.divide(x.sigmoid().affine(1, 1)).shape); // [ 28, 28, 64 ]
+   * ```
+   */
+  divide<X extends Usable>(this: X, other: OfShape<X["shape"]>, options: LayerOptions = {}): X {
+    return keep(this, { op: "divide" }, options, [other]);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Windows that slide over a feature map: what convolution and pooling have in common. */
 import { FoveaError, invalidArgument } from "../errors.js";
-import { isWhole, positive, text } from "./checks.js";
+import { invalidShape, isWhole, positive, text } from "./checks.js";
 import type { PaddingDefinition } from "./definition.js";
 import type { MapShape } from "./shape.js";
 
@@ -49,6 +49,25 @@ export function slide(window: Window, input: MapShape, axis: 0 | 1): number {
   if (!window.ceilMode) return Math.floor((padded - extent) / stride) + 1;
   const count = Math.ceil((padded - extent) / stride) + 1;
   return (count - 1) * stride >= before + size ? count - 1 : count;
+}
+
+/**
+ * The size in one direction of what a transposed convolution gives; the formula of `Enlarged` in shape.ts.
+ *
+ * @param extra pixels added at the end
+ */
+export function enlarge(window: Window, input: MapShape, axis: 0 | 1, extra: number): number {
+  const { name, padding, stride, extent, dilation } = window;
+  const whole = (input[axis] - 1) * stride[axis] + windowExtent(extent[axis], dilation[axis]) + extra;
+  if (padding === "same") {
+    const size = input[axis] * stride[axis];
+    if (whole >= size) return size;
+    const expected = `a kernel of at least ${extent[axis] + size - whole} for "${name}", for padding "same"`;
+    throw invalidShape(expected, `${extent[axis]} with a stride of ${stride[axis]}`, input);
+  }
+  const [before, after] = zeros(padding, axis);
+  if (before + after < whole) return whole - before - after;
+  throw invalidShape(`padding below ${whole} for "${name}"`, `${before + after}`, input);
 }
 
 function windowTooLarge(window: Window, input: MapShape, padded: number, axis: 0 | 1): FoveaError {

@@ -5,8 +5,8 @@
  * shrinking left to pooling, 2x2 with stride 2 or 3x3 with stride 2. Advice is never an error: many a famous network has
  * its reasons to do otherwise. Each piece names the layer, the numbers and a better choice.
  */
-import type { GraphDefinition, LayerDescription } from "../model/definition.js";
-import type { MapShape } from "../model/shape.js";
+import type { GraphDefinition, LayerDescription, NodeDefinition } from "../model/definition.js";
+import type { MapShape, Shape } from "../model/shape.js";
 import { windowExtent, zeros } from "../model/window.js";
 
 /** One piece of advice. */
@@ -62,11 +62,18 @@ function countHalvings(layers: readonly LayerDescription[]): number {
   const shrinking = new Map<string, number>();
   for (const { node, input } of layers) {
     const before = Math.max(...node.inputs.map((name) => shrinking.get(name) ?? 1));
-    // A mean of the whole map takes any side.
-    const shrinks = "stride" in node && !(node.op === "avgPool" && by(node.size) === by(input));
-    shrinking.set(node.name, shrinks ? before * Math.max(...node.stride) : before);
+    shrinking.set(node.name, before * shrinkage(node, input));
   }
   return Math.floor(Math.log2(Math.max(1, ...shrinking.values())));
+}
+
+/** How many times as small a layer makes what it reads; below 1 where it enlarges. */
+function shrinkage(node: NodeDefinition, input: Shape): number {
+  if (node.op === "convTranspose") return 1 / Math.max(...node.stride);
+  if (node.op === "upsample") return 1 / Math.max(...node.factor);
+  // A mean of the whole map takes any side.
+  if (!("stride" in node) || (node.op === "avgPool" && by(node.size) === by(input))) return 1;
+  return Math.max(...node.stride);
 }
 
 function evenHalvings(side: number): number {
@@ -110,7 +117,8 @@ function convolutionKeepsSize({ node, input, output }: LayerDescription): string
  * are skipped between two windows are left out on purpose.
  */
 function windowFitsEvenly({ node, input }: LayerDescription): string | undefined {
-  if (input.length !== 3 || !("stride" in node) || node.padding === "same") return undefined;
+  if (input.length !== 3 || !("stride" in node) || node.op === "convTranspose" || node.padding === "same")
+    return undefined;
   const { padding, stride } = node;
   if ("ceilMode" in node && node.ceilMode) return undefined;
   const [window, dilation] = node.op === "conv" ? [node.kernel, node.dilation] : [node.size, [1, 1] as const];

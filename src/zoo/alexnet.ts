@@ -89,8 +89,7 @@ export const alexnet = define(
 /**
  * AlexNet with one tower, as torchvision has it: fewer filters, no groups, no normalisation; torchvision's weights fit.
  *
- * @param options `input` ([224, 224, 3]; sides from 223 to 254, of which 6 x 6 remains), `classes` (1000), and those of
- * `model`: `seed`, `threads` ...
+ * @param options `input` ([224, 224, 3]; sides from 63), `classes` (1000), and those of `model`: `seed`, `threads` ...
  * @returns [224, 224, 3] -> [1000]; convolutions features.0, .3, .6, .8, .10, dense layers classifier.1, .4, .6;
  * 61,100,840 parameters, 714,188,480 mult-adds
  * @throws FoveaError `INVALID_SHAPE` naming the layer that no longer fits

@@ -76,16 +76,9 @@ function head<Classes extends number>(variant: Variant, x: AnyMap, classes: Clas
     .dense(classes, { name: `${name}.fc2` });
 }
 
-/**
- * The paper pools 5x5 with stride 3, which makes 4x4 of 14x14. torchvision pools any size adaptively to 4x4; where 4 does
- * not divide the side this takes the windows of one size that come closest, which for 14 are again the paper's.
- */
+/** The paper pools 5x5 with stride 3, which makes 4x4 of 14x14; torchvision pools any size adaptively to 4x4. */
 function headPool({ batchNorm }: Variant, x: AnyMap, name: string): AnyMap {
-  if (!batchNorm) return x.avgPool(5, { stride: 3, name });
-  const [height, width] = x.shape;
-  const [down, right] = [Math.floor(height / 4), Math.floor(width / 4)];
-  if (down === 0 || right === 0) return x.avgPool(4, { name });
-  return x.avgPool([height - 3 * down, width - 3 * right], { stride: [down, right], name });
+  return batchNorm ? x.adaptiveAvgPool(4, { name }) : x.avgPool(5, { stride: 3, name });
 }
 
 function network<Classes extends number>(variant: Variant, image: AnyMap, classes: Classes): Outputs<Vector<Classes>> {
@@ -142,12 +135,12 @@ export const googlenet = define(
 /**
  * GoogLeNet as torchvision has it: batch normalisation, and a 3x3 window in the third branch; torchvision's weights fit.
  *
- * @param options `input` ([224, 224, 3]; sides from 63), `classes` (1000), and those of `model`: `seed`, `threads` ...
+ * @param options `input` ([224, 224, 3]; sides from 31), `classes` (1000), and those of `model`: `seed`, `threads` ...
  * @returns [224, 224, 3] -> [1000]; layers as {@link googlenet}'s, with conv1.bn and so on; 6,624,904 parameters and
  * 1,498,376,192 mult-adds, with heads 13,004,888 and 1,506,748,416
  * @throws FoveaError `INVALID_SHAPE` naming the layer that no longer fits when the input is too small
  * @see Szegedy et al. 2014, "Going Deeper with Convolutions", arXiv:1409.4842; torchvision's `googlenet`, whose heads
- * pool 14x14 to 4x4 by windows of 4x4 that overlap unevenly, where these have the paper's 5x5 with stride 3
+ * pool 14x14 to 4x4 by windows of 4x4 that overlap unevenly
  * @example
  * ```ts
  * import { zoo } from "fovea";

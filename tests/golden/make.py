@@ -181,6 +181,61 @@ def avg_pool2d(x, size, stride, padding, ceil_mode, count_include_pad):
     return F.avg_pool2d(F.pad(x, (left, right, top, bottom)), size, stride, ceil_mode=ceil_mode)
 
 
+# name: batch, input (h, w, c), filters, kernel, stride, padding of both sides, output padding, dilation, groups
+TRANSPOSED_CONVOLUTIONS = {
+    "transposed-3x3": (2, (5, 4, 6), 7, 3, 1, 1, 0, 1, 1),
+    "transposed-4x4-stride-2": (1, (4, 5, 17), 9, 4, 2, 1, 0, 1, 1),
+    "transposed-3x2-stride-2-3": (2, (4, 3, 4), 6, (3, 2), (2, 3), (1, 0), (1, 2), 1, 2),
+    "transposed-gaps": (1, (3, 4, 5), 5, 2, 3, 0, 2, 1, 5),
+    "transposed-dilation": (1, (4, 4, 3), 4, 3, 2, 2, 1, (2, 1), 1),
+    "transposed-of-one-pixel": (3, (1, 1, 20), 8, (4, 3), 1, 0, 0, 1, 1),
+}
+ADAPTIVE = {"14-to-4": ((14, 14, 5), (4, 4)), "5x7-to-3x2": ((5, 7, 17), (3, 2)), "larger": ((2, 3, 4), (5, 3))}
+
+
+def make_layers():
+    """CASE.x, y, dy, dx and, where a layer has them, w, dw, b and db; transposed weights are [in, out / groups, h, w]."""
+    tensors, cases = {}, {}
+
+    def add(name, function, x, case, **parameters):
+        x = with_gradient(x)
+        parameters = {key: with_gradient(value) for key, value in parameters.items()}
+        y = function(x, *parameters.values())
+        dy = uniform(len(cases) + 500, *y.shape)
+        y.backward(dy.double())
+        results = dict(x=x, y=y, dy=dy, dx=x.grad, **parameters)
+        results |= {f"d{key}": value.grad for key, value in parameters.items()}
+        tensors.update({f"{name}.{key}": value for key, value in results.items()})
+        cases[name] = case
+
+    x = 5 * uniform(400, 2, 7, 3, 4)
+    add("clip", lambda x: F.hardtanh(x, -1.5, 2.0), x, dict(op="clip"))
+    add("hard-sigmoid", F.hardsigmoid, x, dict(op="hardSigmoid"))
+    add("hard-swish", F.hardswish, x, dict(op="hardSwish"))
+    add("log-softmax", lambda x: F.log_softmax(x, 1), x, dict(op="logSoftmax"))
+    add("prelu", F.prelu, x, dict(op="prelu"), w=uniform(401, 7))
+    add("prelu-shared", F.prelu, x, dict(op="prelu"), w=uniform(402, 1))
+    add("global-max", lambda x: F.adaptive_max_pool2d(x, 1), x, dict(op="globalMaxPool"))
+    add("global-max-ties", lambda x: F.adaptive_max_pool2d(x, 1), torch.round(x / 4), dict(op="globalMaxPool"))
+    add("upsample", lambda x: F.interpolate(x, scale_factor=(2, 3)), x, dict(op="upsample", factor=(2, 3)))
+    for name, ((height, width, channels), size) in ADAPTIVE.items():
+        x = uniform(403, 2, channels, height, width)
+        add(f"adaptive-{name}", lambda x: F.adaptive_avg_pool2d(x, size), x, dict(op="adaptiveAvgPool", size=size))
+    for seed, (name, case) in enumerate(TRANSPOSED_CONVOLUTIONS.items()):
+        batch, (height, width, channels), filters, kernel, stride, padding, output_padding, dilation, groups = case
+        kernel, stride, padding, dilation = pair(kernel), pair(stride), pair(padding), pair(dilation)
+
+        def function(x, w, b):
+            return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
+
+        add(
+            name, function, uniform(410 + 3 * seed, batch, channels, height, width),
+            dict(op="convTranspose", stride=stride, padding=2 * padding, dilation=dilation, groups=groups),
+            w=uniform(411 + 3 * seed, channels, filters // groups, *kernel), b=uniform(412 + 3 * seed, filters),
+        )
+    save("layers", tensors, cases)
+
+
 # shape n, c, h, w; mean and deviation of the values
 BATCH_NORMS = {
     "few-pixels": ((2, 5, 1, 2), 0.0, 1.0),
@@ -513,13 +568,61 @@ def separable_graph():
     ]
 
 
+def enlarging_graph():
+    """Squeeze and excitation, then a map made larger by transposed convolutions and smaller by pooling of uneven windows."""
+    transposed = dict(dilation=[1, 1], bias=True, init="kaiming")
+    return [
+        conv("conv1", "input", 12, 3, 2, 1, bias=True), node("swish1", "hardSwish", "conv1"),
+        node("squeeze", "globalAvgPool", "swish1"), node("squeezed", "flatten", "squeeze"),
+        dense("reduce", "squeezed", 6), node("slope", "prelu", "reduce", shared=True),
+        dense("expand", "slope", 12), node("gate", "hardSigmoid", "expand", alpha=1 / 6, beta=0.5),
+        node("excited", "multiply", "swish1", "gate"),
+        node("up1", "convTranspose", "excited", filters=8, kernel=[3, 3], stride=[2, 2], padding=[1, 1, 1, 1],
+             outputPadding=[1, 0], groups=1, **transposed),
+        node("prelu1", "prelu", "up1", shared=False), node("gain", "scale", "prelu1", bias=True),
+        node("uneven", "adaptiveAvgPool", "gain", size=[5, 4]),
+        node("up2", "convTranspose", "uneven", filters=10, kernel=[2, 2], stride=[1, 1], padding=[0, 0, 0, 0],
+             outputPadding=[0, 0], groups=2, **transposed),
+        node("clipped", "clip", "up2", min=-1.5, max=1.0), node("large", "upsample", "clipped", factor=[1, 2]),
+        node("positive", "sigmoid", "large"), node("divisor", "affine", "positive", scale=2, shift=0.5),
+        node("quotient", "divide", "large", "divisor"), node("change", "subtract", "quotient", "large"),
+        node("square", "multiply", "change", "change"), node("largest", "globalMaxPool", "square"),
+        node("flat", "flatten", "change"), dense("wide", "flat", 10),
+        node("row", "flatten", "largest"), node("both", "concat", "wide", "row"), dense("fc", "both", 10),
+        node("log", "logSoftmax", "fc"),
+    ]
+
+
 NETWORKS = {
     "residual": dict(nodes=residual_graph(), outputs=[dict(node="fc", lossWeight=1)]),
     "inception": dict(
         nodes=inception_graph(), outputs=[dict(node="fc", lossWeight=1), dict(node="aux.fc2", lossWeight=0.3)]
     ),
     "separable": dict(nodes=separable_graph(), outputs=[dict(node="fc", lossWeight=1)]),
+    "enlarging": dict(nodes=enlarging_graph(), outputs=[dict(node="log", lossWeight=1)]),
 }
+
+
+class PerChannel(torch.nn.modules.lazy.LazyModuleMixin, torch.nn.Module):
+    """A function with vectors for its parameters that have an element for each channel, or one."""
+
+    def __init__(self, function, names, shared=False):
+        super().__init__()
+        self.function, self.shared = function, shared
+        for name in names:
+            setattr(self, name, torch.nn.UninitializedParameter())
+
+    def initialize_parameters(self, x):
+        for parameter in self.parameters():
+            parameter.materialize((1 if self.shared else x.shape[1],))
+            parameter.data.zero_()
+
+    def forward(self, x):
+        return self.function(x, *self.parameters())
+
+
+def scaled(x, weight, bias):
+    return x * weight[:, None, None] + bias[:, None, None]
 
 
 class Network(torch.nn.Module):
@@ -536,6 +639,14 @@ class Network(torch.nn.Module):
                     layer = torch.nn.LazyConv2d(
                         n["filters"], n["kernel"], n["stride"], n["padding"][0], groups=n["groups"], bias=n["bias"]
                     )
+                case "convTranspose":
+                    layer = torch.nn.LazyConvTranspose2d(
+                        n["filters"], n["kernel"], n["stride"], n["padding"][0], n["outputPadding"], n["groups"]
+                    )
+                case "prelu":
+                    layer = PerChannel(F.prelu, ["weight"], n["shared"])
+                case "scale":
+                    layer = PerChannel(scaled, ["weight", "bias"])
                 case "dense":
                     layer = torch.nn.LazyLinear(n["units"])
                 case "batchNorm":
@@ -556,7 +667,7 @@ class Network(torch.nn.Module):
     def run(self, n, *inputs):
         x = inputs[0]
         match n["op"]:
-            case "conv" | "dense" | "batchNorm":
+            case "conv" | "convTranspose" | "dense" | "batchNorm" | "prelu" | "scale":
                 return self.layers[n["name"].replace(".", "/")](x)
             case "maxPool":
                 return F.max_pool2d(x, n["size"], n["stride"], n["padding"][0], ceil_mode=n["ceilMode"])
@@ -564,18 +675,38 @@ class Network(torch.nn.Module):
                 return F.avg_pool2d(x, n["size"], n["stride"])
             case "globalAvgPool":
                 return x.mean((2, 3), keepdim=True)
+            case "globalMaxPool":
+                return F.adaptive_max_pool2d(x, 1)
+            case "adaptiveAvgPool":
+                return F.adaptive_avg_pool2d(x, n["size"])
+            case "upsample":
+                return F.interpolate(x, scale_factor=tuple(n["factor"]))
             case "localResponseNorm":
                 return F.local_response_norm(x, n["size"], n["alpha"], n["beta"], n["k"])
             case "pad":
                 return F.pad(x, (0, 0, 0, 0, *n["channels"]))
             case "add":
                 return x + inputs[1]
+            case "subtract":
+                return x - inputs[1]
+            case "multiply":
+                return x * (inputs[1] if inputs[1].shape == x.shape else inputs[1][:, :, None, None])
+            case "divide":
+                return x / inputs[1]
             case "concat":
                 return torch.cat(inputs, 1)
             case "flatten":
                 return x.flatten(1)
             case "leakyRelu":
                 return F.leaky_relu(x, n["slope"])
+            case "clip":
+                return F.hardtanh(x, n["min"], n["max"])
+            case "hardSigmoid" | "hardSwish":
+                return getattr(F, n["op"].lower())(x)
+            case "affine":
+                return n["scale"] * x + n["shift"]
+            case "logSoftmax":
+                return F.log_softmax(x, 1)
             case "relu" | "relu6":
                 return getattr(F, n["op"])(x)
             case "sigmoid":
@@ -658,6 +789,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     make_conv2d()
     make_pool2d()
+    make_layers()
     make_batch_norm()
     make_local_response_norm()
     make_softmax_cross_entropy()

@@ -37,6 +37,11 @@ test("an input side should be divisible by 2 as often as the network halves it",
   expect(advice(3, (x) => x.maxPool(2, { padding: 1 }).maxPool(2))[0]?.[2]).toContain("choose 4.");
 });
 
+test("what enlarges takes halvings back, and no pixel is left out by it", () => {
+  expect(advice(6, (x) => x.maxPool(2).upsample(2).maxPool(2))).toEqual([]);
+  expect(advice(6, (x) => x.maxPool(2).convTranspose(4, 3, { stride: 2, padding: 1 }))).toEqual([]);
+});
+
 test("large kernels are better stacked from small ones, and even ones made odd", () => {
   expect(advice(16, (x) => x.conv(8, 7, { padding: 3 }))).toEqual([
     ["conv1", "small-kernel", '"conv1" has a kernel of 7x7: 3 convolutions of 3x3 see as far.'],

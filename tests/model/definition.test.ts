@@ -245,6 +245,63 @@ test("padding adds to all three sizes, batch normalisation has two parameters a 
   expect(describeNode(batchNorm, [[30]])).toEqual({ output: [30], parameters: 60, multAdds: 0 });
 });
 
+const transposed = {
+  filters: 6,
+  kernel: [3, 2],
+  stride: [2, 2],
+  padding: [1, 0, 0, 0],
+  outputPadding: [1, 0],
+  dilation: [1, 1],
+  groups: 2,
+  bias: true,
+  init: "kaiming",
+};
+
+test("a transposed convolution counts its weights once and a product for each pixel that it reads", () => {
+  expect(describeNode(node("convTranspose", transposed), [[5, 4, 8]])).toEqual({
+    output: [11, 8, 6],
+    parameters: 8 * 3 * 3 * 2 + 6,
+    multAdds: 5 * 4 * 8 * 3 * 3 * 2,
+  });
+  const same = node("convTranspose", { ...transposed, padding: "same", bias: false });
+  expect(describeNode(same, [[5, 4, 8]])).toMatchObject({ output: [10, 8, 6], parameters: 8 * 3 * 3 * 2 });
+});
+
+test.each([
+  [{ padding: [9, 0, 3, 0] }, 'Expected padding below 12 for "layer" but received 12 (input [5, 4, 8]).'],
+  [
+    { stride: [2, 3], padding: "same", outputPadding: [0, 0] },
+    'Expected a kernel of at least 3 for "layer", for padding "same" but received 2 with a stride of 3 (input [5, 4, 8]).',
+  ],
+  [{ groups: 3 }, 'Expected channels divisible by 3 groups for "layer" but received 8 (input [5, 4, 8]).'],
+  [{ groups: 4 }, 'Expected filters divisible by 4 groups for "layer" but received 6 (input [5, 4, 8]).'],
+])("a transposed convolution with %j does not fit", (change, message) => {
+  const layer = node("convTranspose", { ...transposed, ...change });
+  expect(() => describeNode(layer, [[5, 4, 8]])).toThrow(expect.objectContaining({ code: "INVALID_SHAPE", message }));
+});
+
+test("scales and learnt slopes have parameters for each channel", () => {
+  const parameters = (op: string, options: object, input: readonly [number, number, number] | readonly [number]) =>
+    describeNode(node(op, options), [input]).parameters;
+  expect(parameters("scale", { bias: true }, [4, 5, 6])).toBe(12);
+  expect(parameters("scale", { bias: false }, [7])).toBe(7);
+  expect(parameters("prelu", { shared: false }, [4, 5, 6])).toBe(6);
+  expect(parameters("prelu", { shared: true }, [4, 5, 6])).toBe(1);
+});
+
+test("a product takes a factor for each channel, as map or vector", () => {
+  for (const factors of [[1, 1, 6], [6]] as const) {
+    expect(describeNode(node("multiply"), [[4, 5, 6], factors]).output).toEqual([4, 5, 6]);
+    expect(() => describeNode(node("subtract"), [[4, 5, 6], factors])).toThrow('Expected equal shapes for "layer"');
+  }
+  expect(() =>
+    describeNode(node("multiply"), [
+      [4, 5, 6],
+      [1, 1, 5],
+    ]),
+  ).toThrow('Expected equal shapes, or a factor for each channel, for "layer" but received [4, 5, 6] and [1, 1, 5].');
+});
+
 test.each([
   ["batchNorm", { epsilon: 0, momentum: 0.1 }, "layer.epsilon"],
   ["batchNorm", { momentum: 0.1 }, "layer.epsilon"],
@@ -259,6 +316,22 @@ test.each([
   ["localResponseNorm", { size: 5, alpha: 1, beta: 1, k: 0 }, "layer.k"],
   ["leakyRelu", { slope: -1 }, "layer.slope"],
   ["leakyRelu", {}, "layer.slope"],
+  ["clip", { min: Number.NaN, max: 1 }, "layer.min"],
+  ["clip", { min: 1, max: 0.5 }, "layer.max"],
+  ["clip", { min: 1 }, "layer.max"],
+  ["hardSigmoid", { alpha: 1 }, "layer.beta"],
+  ["hardSigmoid", { beta: 1 }, "layer.alpha"],
+  ["affine", { scale: 1 }, "layer.shift"],
+  ["affine", { shift: 1 }, "layer.scale"],
+  ["upsample", { factor: [2, 0] }, "layer.factor"],
+  ["upsample", {}, "layer.factor"],
+  ["adaptiveAvgPool", { size: [0.5, 1] }, "layer.size"],
+  ["adaptiveAvgPool", {}, "layer.size"],
+  ["convTranspose", { ...transposed, outputPadding: [0, 2] }, "layer.outputPadding"],
+  ["convTranspose", { ...transposed, outputPadding: undefined }, "layer.outputPadding"],
+  ["convTranspose", { ...transposed, filters: 0 }, "layer.filters"],
+  ["convTranspose", { ...transposed, stride: [1] }, "layer.stride"],
+  ["convTranspose", { ...transposed, init: "zeros" }, "layer.init"],
   ["pad", { padding: [0, 0, 0], channels: [0, 0] }, "layer.padding"],
   ["pad", { padding: [0, 0, 0, -1], channels: [0, 0] }, "layer.padding"],
   ["pad", { padding: [0, 0, 0, 0], channels: [0, 0.5] }, "layer.channels"],
@@ -269,7 +342,16 @@ test.each([
   );
 });
 
-test.each(["globalAvgPool", "flatten", "pad", "localResponseNorm"])("%s wants a feature map", (op) => {
+test.each([
+  "globalAvgPool",
+  "globalMaxPool",
+  "adaptiveAvgPool",
+  "upsample",
+  "convTranspose",
+  "flatten",
+  "pad",
+  "localResponseNorm",
+])("%s wants a feature map", (op) => {
   expect(() => describeNode(node(op), [[8]])).toThrow('Expected a feature map for "layer" but received a vector');
 });
 

@@ -159,6 +159,52 @@ test("normalisation, dropout, shortcuts and padding are written with every optio
   ]);
 });
 
+test("transposed convolutions, scales, arithmetic and other functions are written with every option", () => {
+  const { nodes } = model(input(6, 6, 4), (x) => {
+    const y = x
+      .convTranspose(8, [2, 3], { stride: 2, padding: [1, 0, 0, 1], dilation: [1, 2], outputPadding: 1, groups: 2 })
+      .prelu()
+      .clip(-1, 2)
+      .hardSigmoid({ alpha: 0.25 })
+      .hardSwish()
+      .affine(2)
+      .scale({ bias: false, name: "gain" });
+    const z = y.multiply(y.globalMaxPool().prelu({ shared: true }).logSoftmax());
+    return z.subtract(y).divide(z).adaptiveAvgPool([5, 4]).upsample([1, 3]).scale();
+  }).definition;
+  expect(nodes).toEqual([
+    {
+      name: "convTranspose1",
+      op: "convTranspose",
+      inputs: ["input"],
+      filters: 8,
+      kernel: [2, 3],
+      stride: [2, 2],
+      padding: [1, 0, 0, 1],
+      outputPadding: [1, 1],
+      dilation: [1, 2],
+      groups: 2,
+      bias: true,
+      init: "kaiming",
+    },
+    { name: "prelu1", op: "prelu", inputs: ["convTranspose1"], shared: false },
+    { name: "clip1", op: "clip", inputs: ["prelu1"], min: -1, max: 2 },
+    { name: "hardSigmoid1", op: "hardSigmoid", inputs: ["clip1"], alpha: 0.25, beta: 0.5 },
+    { name: "hardSwish1", op: "hardSwish", inputs: ["hardSigmoid1"] },
+    { name: "affine1", op: "affine", inputs: ["hardSwish1"], scale: 2, shift: 0 },
+    { name: "gain", op: "scale", inputs: ["affine1"], bias: false },
+    { name: "globalMaxPool1", op: "globalMaxPool", inputs: ["gain"] },
+    { name: "prelu2", op: "prelu", inputs: ["globalMaxPool1"], shared: true },
+    { name: "logSoftmax1", op: "logSoftmax", inputs: ["prelu2"] },
+    { name: "multiply1", op: "multiply", inputs: ["gain", "logSoftmax1"] },
+    { name: "subtract1", op: "subtract", inputs: ["multiply1", "gain"] },
+    { name: "divide1", op: "divide", inputs: ["subtract1", "multiply1"] },
+    { name: "adaptiveAvgPool1", op: "adaptiveAvgPool", inputs: ["divide1"], size: [5, 4] },
+    { name: "upsample1", op: "upsample", inputs: ["adaptiveAvgPool1"], factor: [1, 3] },
+    { name: "scale2", op: "scale", inputs: ["upsample1"], bias: true },
+  ]);
+});
+
 test("a separable convolution is a depthwise one without bias and a pointwise one", () => {
   const { nodes } = model(input(8, 8, 6), (x) => x.separableConv(10, 3, { stride: 2, name: "block" })).definition;
   expect(nodes).toMatchObject([
@@ -173,8 +219,9 @@ test("adaptive pooling adds nothing where the size is right, and is global where
   expect(ops(6)).toEqual(["relu"]);
   expect(ops(1)).toEqual(["relu", "globalAvgPool"]);
   expect(ops(3)).toEqual(["relu", "avgPool"]);
-  expect(() => ops(4)).toThrow('Expected a height divisible by 4 for "pool" but received 6 (input [6, 6, 2]).');
-  expect(() => ops(0)).toThrow('for "pool.size"');
+  expect(ops(4)).toEqual(["relu", "adaptiveAvgPool"]);
+  expect(ops(12)).toEqual(["relu", "adaptiveAvgPool"]);
+  for (const size of [0, 1.5, -2, Number.NaN]) expect(() => ops(size), `${size}`).toThrow('for "pool.size"');
 });
 
 test("auxiliary heads follow the prediction among the outputs, and must be built on the same input", () => {

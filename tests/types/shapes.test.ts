@@ -66,8 +66,33 @@ test("global and adaptive pooling give the size that is asked for", () => {
   same(input(12, 12, 256).adaptiveAvgPool(6), [6, 6, 256]);
   same(input(6, 6, 256).adaptiveAvgPool(6), [6, 6, 256]);
   same(input(12, 20, 4).adaptiveAvgPool([3, 5]), [3, 5, 4]);
+  same(input(14, 14, 512).adaptiveAvgPool(4), [4, 4, 512]);
+  same(input(14, 3, 8).adaptiveAvgPool([4, 7]), [4, 7, 8]);
+  same(input(7, 5, 512).globalMaxPool(), [1, 1, 512]);
   const side: number = 12;
   same(input(side, side, 4).adaptiveAvgPool(6), [6, 6, 4]);
+});
+
+test("a transposed convolution's size undoes a convolution's", () => {
+  const x = input(7, 5, 8);
+  same(x.convTranspose(4, 3), [9, 7, 4]);
+  same(x.convTranspose(4, 4, { stride: 2, padding: 1 }), [14, 10, 4]);
+  same(x.convTranspose(4, 3, { stride: 2, padding: 1, outputPadding: 1 }), [14, 10, 4]);
+  same(x.convTranspose(4, [2, 3], { stride: [3, 1], dilation: [2, 1], padding: [1, 0, 0, 2] }), [20, 5, 4]);
+  same(x.convTranspose(4, 3, { stride: 2, outputPadding: [0, 1] }), [15, 12, 4]);
+  same(x.convTranspose(4, 3, { stride: 2, padding: "same" }), [14, 10, 4]);
+  same(x.convTranspose(4, 5, { padding: "same", groups: 4 }), [7, 5, 4]);
+  const side: number = 7;
+  expectTypeOf(input(side, 5, 8).convTranspose(4, 2, { stride: 2 }).shape).toEqualTypeOf<readonly [number, 10, 4]>();
+  function keep<H extends number, W extends number, C extends number>(y: FeatureMap<H, W, C>): FeatureMap<H, W, C> {
+    return y.convTranspose(y.shape[2], 3, { padding: "same" });
+  }
+  same(keep(x), [7, 5, 8]);
+});
+
+test("enlarging multiplies height and width", () => {
+  same(input(7, 5, 8).upsample(2), [14, 10, 8]);
+  same(input(7, 5, 8).upsample([1, 3]), [7, 15, 8]);
 });
 
 test("padding adds to height, width and channels", () => {
@@ -85,6 +110,16 @@ test("a sum has its parts' shape", () => {
   const literal = x.adaptiveAvgPool(28);
   expectTypeOf(x.add(literal).shape).toEqualTypeOf<readonly [number, 28, 1]>();
   expect(x.add(literal).shape).toEqual([28, 28, 1]);
+});
+
+test("differences, products and quotients have the shape of their first part", () => {
+  const x = image.conv(6, 3);
+  same(x.subtract(x.relu()), [26, 26, 6]);
+  same(x.divide(x.sigmoid()).multiply(x), [26, 26, 6]);
+  same(x.multiply(x.globalAvgPool()), [26, 26, 6]);
+  same(x.multiply(x.globalAvgPool().flatten().dense(6)), [26, 26, 6]);
+  const vector = image.flatten().dense(10);
+  same(vector.multiply(vector).divide(vector).subtract(vector), [10]);
 });
 
 test("a concatenation has the sum of its parts' channels", () => {
@@ -106,6 +141,8 @@ test("normalisation, dropout and activations keep a shape, of vectors too", () =
   const x = image.conv(6, 5);
   same(x.batchNorm().relu6().leakyRelu({ slope: 0.2 }).sigmoid().dropout(0.5).localResponseNorm(5), [24, 24, 6]);
   same(x.flatten().dense(8).batchNorm().relu6().leakyRelu().sigmoid().dropout(0.2), [8]);
+  same(x.prelu().clip(-1, 1).hardSigmoid().hardSwish().affine(2, 1).scale().logSoftmax(), [24, 24, 6]);
+  same(x.flatten().dense(8).prelu().clip(0, 1).hardSigmoid().hardSwish().affine(2).scale().logSoftmax(), [8]);
 });
 
 test("activations keep a shape, flatten multiplies it, dense replaces it", () => {

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::graphs::{lenet5, mixed, random_graph};
+use common::graphs::{lenet5, mixed, random_graph, varied};
 use common::{batch, session};
 use fovea_engine::{Mode, Session, StepOptions};
 use fovea_kernels::Isa;
@@ -44,7 +44,7 @@ fn allocations(work: impl FnOnce()) -> usize {
 fn main() {
     assert_ne!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))), 0);
     for isa in Isa::available() {
-        for definition in [lenet5(), mixed(), random_graph(1), random_graph(2)] {
+        for definition in [lenet5(), mixed(), varied(), random_graph(1), random_graph(2)] {
             let mut session = session(&definition, 2, isa);
             let (images, labels) = batch(&session, 16, 4, 0);
             let (mut predictions, mut output) = (vec![0; 16], vec![0.0; 16 * session.output_len()]);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::graphs::{lenet5, mixed, random_graph};
+use common::graphs::{lenet5, mixed, random_graph, varied};
 use common::{batch, bits, session};
 use fovea_engine::{Optimizer, Session, StepOptions};
 use fovea_kernels::Isa;
@@ -31,7 +31,7 @@ fn train(session: &mut Session, images: usize, steps: std::ops::Range<u64>) -> V
 fn one_two_and_three_threads_train_to_the_same_bits_on_every_instruction_set() {
     for isa in Isa::available() {
         for (definition, images) in
-            [(lenet5(), 13), (mixed(), 9), (random_graph(3), 5), (random_graph(8), 32)]
+            [(lenet5(), 13), (mixed(), 9), (varied(), 9), (random_graph(3), 5), (random_graph(8), 32)]
         {
             let outcome = |threads| {
                 let mut session = session(&definition, threads, isa);

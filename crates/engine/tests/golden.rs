@@ -107,7 +107,7 @@ fn initial_by_name(mut tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
 }
 
 #[test]
-fn residual_inception_and_separable_networks_train_and_predict_as_pytorch_on_every_instruction_set() {
+fn networks_of_every_layer_train_and_predict_as_pytorch_on_every_instruction_set() {
     let golden = Golden::open("network_losses");
     let &[_, batch, height, width, channels] = golden.shape("images") else {
         panic!("images of five dimensions")

@@ -4,6 +4,8 @@
 //! Sizes are small and awkward: a remainder in every tile. The whole takes a fraction of a second.
 
 mod layers;
+mod resizing;
+mod values;
 mod winograd;
 
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
@@ -61,7 +63,11 @@ pub fn run(threads: usize) -> Result<Vec<Check>, Box<dyn std::error::Error>> {
             layers::local_response_normalization(context)?,
             layers::dropping(context)?,
             pooling(context)?,
+            resizing::resizing(context)?,
             elementwise(context)?,
+            values::functions(context)?,
+            values::arithmetic(context)?,
+            values::of_channels(context)?,
             classification(context)?,
             optimizer(context),
         ];

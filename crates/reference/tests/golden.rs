@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use fovea_reference::check::{relative_error, uniform, widen};
-use fovea_reference::{BatchNorm, Conv2d, Golden, LocalResponseNorm, Pooling, Sgd, activation, loss};
+use fovea_reference::{
+    AdaptiveAvgPool2d, BatchNorm, Conv2d, Golden, LocalResponseNorm, MaxPool2d, Pool2d, Pooling, Sgd,
+    Upsample, activation, arithmetic, loss,
+};
 use serde::Deserialize;
 
 const ROUNDING: f64 = 1e-7;
@@ -46,6 +49,97 @@ fn pooling_and_its_gradient_equal_pytorch() {
                 (y, pool.backward(&dy, &argmax))
             }
             Pooling::Average(pool) => (pool.forward(&x), pool.backward(&dy)),
+        };
+        assert_equal(&name, &tensor("y"), &y);
+        assert_equal(&name, &tensor("dx"), &dx);
+    }
+}
+
+/// A layer of the file `layers`, and the hyperparameters that its tensors do not tell.
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase")]
+enum Layer {
+    Clip,
+    HardSigmoid,
+    HardSwish,
+    LogSoftmax,
+    Prelu,
+    GlobalMaxPool,
+    Upsample { factor: [usize; 2] },
+    AdaptiveAvgPool { size: [usize; 2] },
+    ConvTranspose { stride: [usize; 2], padding: [usize; 4], dilation: [usize; 2], groups: usize },
+}
+
+#[test]
+fn layers_and_their_gradients_equal_pytorch() {
+    let golden = Golden::open("layers");
+    let cases: BTreeMap<String, Layer> = golden.cases();
+    assert!(cases.len() >= 18);
+    for (name, layer) in cases {
+        let tensor = |tensor: &str| golden.nhwc(&format!("{name}.{tensor}"));
+        let values = |tensor: &str| golden.values(&format!("{name}.{tensor}"));
+        let [x, dy] = ["x", "dy"].map(|name| widen(&tensor(name)));
+        let &[batch, channels, height, width] = golden.shape(&format!("{name}.x")) else {
+            panic!("x of four dimensions")
+        };
+        let input = [height, width, channels];
+        let (y, dx) = match layer {
+            Layer::Clip => {
+                let y = activation::clip(&x, -1.5, 2.0);
+                let dx = activation::clip_backward(&dy, &y, -1.5, 2.0);
+                (y, dx)
+            }
+            Layer::HardSigmoid => {
+                let y = activation::hard_sigmoid(&x, 1.0 / 6.0, 0.5);
+                let dx = activation::hard_sigmoid_backward(&dy, &y, 1.0 / 6.0);
+                (y, dx)
+            }
+            Layer::HardSwish => (activation::hard_swish(&x), activation::hard_swish_backward(&dy, &x)),
+            Layer::LogSoftmax => {
+                let y = activation::log_softmax(&x, channels);
+                let dx = activation::log_softmax_backward(&dy, &y, channels);
+                (y, dx)
+            }
+            Layer::Prelu => {
+                let weight = widen(values("w"));
+                let (dx, dweight) = activation::prelu_backward(&dy, &x, &weight, channels);
+                assert_equal(&name, values("dw"), &dweight);
+                (activation::prelu(&x, &weight, channels), dx)
+            }
+            Layer::GlobalMaxPool => {
+                let size = [height, width];
+                let pool = Pool2d { batch, input, size, stride: size, padding: [0; 4], ceil_mode: false };
+                let (y, argmax) = MaxPool2d(pool).forward(&x);
+                (y, MaxPool2d(pool).backward(&dy, &argmax))
+            }
+            Layer::Upsample { factor } => {
+                let upsample = Upsample { batch, input, factor };
+                (upsample.forward(&x), upsample.backward(&dy))
+            }
+            Layer::AdaptiveAvgPool { size } => {
+                let pool = AdaptiveAvgPool2d { batch, input, size };
+                (pool.forward(&x), pool.backward(&dy))
+            }
+            Layer::ConvTranspose { stride, padding, dilation, groups } => {
+                // The convolution whose input gradient it is.
+                let &[_, filters, out_height, out_width] = golden.shape(&format!("{name}.y")) else {
+                    panic!("y of four dimensions")
+                };
+                let &[.., kernel_height, kernel_width] = golden.shape(&format!("{name}.w")) else {
+                    panic!("a weight of four dimensions")
+                };
+                let (input, kernel) = ([out_height, out_width, filters], [kernel_height, kernel_width]);
+                let filters = channels;
+                let conv = Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
+                assert_eq!(conv.output(), [height, width, channels]);
+                let (weight, bias) = (widen(values("w")), widen(values("b")));
+                assert_equal(&name, values("dw"), &conv.backward_weight(&dy, &x));
+                let pixels = dy.len() / input[2];
+                assert_equal(&name, values("db"), &arithmetic::gather(&dy, pixels, input[2]));
+                let y = conv.backward_input(&x, &weight);
+                let y = y.iter().enumerate().map(|(at, y)| y + bias[at % bias.len()]).collect();
+                (y, conv.forward(&dy, &weight, None))
+            }
         };
         assert_equal(&name, &tensor("y"), &y);
         assert_equal(&name, &tensor("dx"), &dx);
