@@ -1,18 +1,19 @@
 //! Weights and checkpoints as safetensors files, written whole or not at all.
 //!
-//! A weights file holds parameters and running statistics in PyTorch's layout. A checkpoint holds, besides them, one
+//! A weights file holds parameters, running statistics and the counts of the batches that these have seen, all that is in a
+//! PyTorch `state_dict`, in PyTorch's layout. A checkpoint holds, besides them, one
 //! `optimizer.velocity.NAME` for each parameter and, in the metadata, the graph, the step, the seed and a JSON text that
 //! belongs to the caller: a session that loads it continues as if it had never stopped, to the bit. A checkpoint is a
 //! weights file too: its optimizer state is skipped.
 
 use crate::error::{EngineError, Result};
 use crate::graph::{Graph, OPTIMIZER};
-use crate::parameters::{check, export, import};
+use crate::parameters::{batches_name, check, export, import};
 use crate::session::Session;
 use fovea_formats::FormatError;
-use fovea_formats::safetensors::{SafeTensors, Tensor, write};
+use fovea_formats::safetensors::{Count, SafeTensors, Tensor, write};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Begins the names of velocities.
@@ -28,10 +29,17 @@ impl Session {
     pub fn save_weights(&self, path: &Path) -> Result<u64> {
         let weights = self.weights();
         let tensors: Vec<Tensor> = weights.iter().map(|tensor| tensor.as_tensor()).collect();
-        Ok(write(path, &tensors, &[FORMAT])?)
+        self.write(path, &tensors, &[FORMAT])
     }
 
-    /// Replaces all parameters and running statistics by those given, in PyTorch's layout.
+    /// Writes tensors and the counts of batches.
+    fn write(&self, path: &Path, tensors: &[Tensor], metadata: &[(&str, &str)]) -> Result<u64> {
+        let names: Vec<_> = self.network.norms().map(batches_name).collect();
+        let counts = names.iter().zip(&self.batches).map(|(name, &value)| Count { name, value });
+        Ok(write(path, tensors, &counts.collect::<Vec<_>>(), metadata)?)
+    }
+
+    /// Replaces all parameters and running statistics by those given, in PyTorch's layout; batches are counted from 0.
     ///
     /// Errors: one that lists every tensor that is missing, extra or misshapen; nothing is replaced then.
     pub fn load_weights(&mut self, tensors: &[Tensor]) -> Result<()> {
@@ -44,17 +52,33 @@ impl Session {
         check(&self.network, None, shapes)?;
         let by_name: HashMap<&str, &[f32]> =
             tensors.iter().map(|tensor| (tensor.name, tensor.values)).collect();
-        self.import_weights(|name| Ok(by_name.get(name).copied().unwrap_or_default()))
+        self.import_weights(|name| Ok(by_name.get(name).copied().unwrap_or_default()))?;
+        self.batches.fill(0);
+        Ok(())
     }
 
-    /// Replaces all parameters and running statistics by those of a safetensors file, a checkpoint among them.
+    /// Replaces all parameters and running statistics by those of a safetensors file, a checkpoint among them; a batch
+    /// normalization without a count of its batches begins at 0.
     ///
     /// Errors: as [`Session::load_weights`], and a file that cannot be read; nothing is replaced then.
     pub fn load_weights_file(&mut self, path: &Path) -> Result<()> {
         let file = SafeTensors::open(path)?;
         let names = file.names().iter().map(String::as_str).filter(|name| !name.starts_with(OPTIMIZER));
         check(&self.network, None, shapes(&file, names)?.into_iter())?;
-        self.import_weights(|name| values(&file, name))
+        let batches = self.read_batches(&file)?;
+        self.import_weights(|name| values(&file, name))?;
+        self.batches = batches;
+        Ok(())
+    }
+
+    /// The counts of batches that a file has, 0 where it has none.
+    fn read_batches(&self, file: &SafeTensors) -> Result<Vec<i64>> {
+        let found: HashSet<&str> = file.names().iter().map(String::as_str).collect();
+        let counts = self.network.norms().map(batches_name).map(|name| match found.contains(name.as_str()) {
+            true => Ok(file.count(&name)?),
+            false => Ok(0),
+        });
+        counts.collect()
     }
 
     /// Replaces all parameters and running statistics by what `read` gives for their names, or nothing if it fails.
@@ -80,7 +104,7 @@ impl Session {
             weights.iter().chain(&velocities).map(|tensor| tensor.as_tensor()).collect();
         let (graph, step, seed) = (self.graph().to_json(), self.step.to_string(), self.seed.to_string());
         let metadata = [FORMAT, ("graph", &graph), ("step", &step), ("seed", &seed), ("metadata", metadata)];
-        Ok(write(path, &tensors, &metadata)?)
+        self.write(path, &tensors, &metadata)
     }
 
     /// Continues from a checkpoint: parameters, velocities, step and seed. Returns the caller's metadata.
@@ -106,9 +130,10 @@ impl Session {
         let names = file.names().iter().map(String::as_str);
         check(&self.network, Some(VELOCITY), shapes(&file, names)?.into_iter())?;
         let velocities = import(&self.network.parameters, VELOCITY, |name| values(&file, name))?;
+        let batches = self.read_batches(&file)?;
         self.prepare_training()?;
         self.import_weights(|name| values(&file, name))?;
-        (self.velocities, self.step, self.seed) = (velocities, step, seed);
+        (self.velocities, self.batches, self.step, self.seed) = (velocities, batches, step, seed);
         Ok(metadata)
     }
 }

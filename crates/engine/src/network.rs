@@ -255,6 +255,14 @@ impl Network {
         Ok(network)
     }
 
+    /// The batch normalizations in the graph's order.
+    pub fn norms(&self) -> impl Iterator<Item = &BatchNormLayer> {
+        self.layers.iter().filter_map(|layer| match layer {
+            Layer::BatchNorm(norm) => Some(norm.as_ref()),
+            _ => None,
+        })
+    }
+
     /// Builds the kernel of a node, which reads a vector of this order, and places its parameters behind those that are
     /// there.
     fn layer(&mut self, index: usize, isa: Isa, order: Option<Order>) -> Result<Layer> {

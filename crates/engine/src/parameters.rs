@@ -6,15 +6,20 @@
 
 use crate::buffer::Buffer;
 use crate::error::{Misshapen, Result, WeightsError};
-use crate::network::{Layer, Network, Order, Parameter, Role, Tensors};
+use crate::network::{BatchNormLayer, Network, Order, Parameter, Role, Tensors};
 use crate::op::Init;
 use fovea_formats::safetensors::Tensor;
 use fovea_kernels::random::{Philox, Purpose};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
-/// Ends the names of tensors that PyTorch writes beside running statistics and that mean nothing here.
-const IGNORED: &str = ".num_batches_tracked";
+/// Ends the names of the counts that PyTorch keeps beside running statistics: the batches that they have seen.
+const BATCHES: &str = ".num_batches_tracked";
+
+/// Name of the count of a batch normalization's batches in files.
+pub(crate) fn batches_name(norm: &BatchNormLayer) -> String {
+    format!("{}{BATCHES}", norm.name)
+}
 
 /// Name and shape of a parameter, as in files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -83,7 +88,7 @@ pub(crate) fn export(tensors: &Tensors, buffer: &[f32], prefix: &str) -> Vec<Nam
 }
 
 /// Compares tensors, given as name and shape, with those of the network: its parameters and state and, under `prefix` if
-/// one is given, the parameters once more.
+/// one is given, the parameters once more. A batch normalization's count of batches may be there or not.
 ///
 /// Errors: every tensor that is missing, extra or misshapen, all in one.
 pub(crate) fn check<'a>(
@@ -94,7 +99,7 @@ pub(crate) fn check<'a>(
     let mut error = WeightsError::default();
     let mut shapes = HashMap::new();
     let mut order = Vec::new();
-    for (name, shape) in found.filter(|(name, _)| !is_ignored(network, name)) {
+    for (name, shape) in found.filter(|(name, _)| !is_count(network, name)) {
         match shapes.insert(name, shape) {
             None => order.push(name),
             Some(_) => error.extra.push(name.to_owned()),
@@ -123,12 +128,8 @@ pub(crate) fn check<'a>(
 }
 
 /// Whether a tensor is PyTorch's count of the batches that a batch normalization has seen.
-fn is_ignored(network: &Network, name: &str) -> bool {
-    let is_norm = |node: &str| {
-        let mut layers = network.graph.nodes.iter().zip(&network.layers);
-        layers.any(|(other, layer)| other.name == node && matches!(layer, Layer::BatchNorm(_)))
-    };
-    name.strip_suffix(IGNORED).is_some_and(is_norm)
+fn is_count(network: &Network, name: &str) -> bool {
+    name.strip_suffix(BATCHES).is_some_and(|node| network.norms().any(|norm| norm.name == node))
 }
 
 /// A fresh buffer with the values that `read` gives for each tensor's name, which [`check`] has approved.

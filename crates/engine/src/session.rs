@@ -60,6 +60,8 @@ pub struct Session {
     /// Running statistics, and those of the step that is being made: they count once it has succeeded.
     pub(crate) state: Buffer,
     pub(crate) next_state: Buffer,
+    /// Training batches that each batch normalization has seen, in the graph's order.
+    pub(crate) batches: Vec<i64>,
     /// Empty until the first training step.
     pub(crate) gradients: Buffer,
     pub(crate) velocities: Buffer,
@@ -90,6 +92,7 @@ impl Session {
         let next_state = Buffer::new(network.state.len, "the running statistics")?;
         let losses = vec![Loss::default(); network.outputs.len()];
         let kept = KeptWeights::new(&network);
+        let batches = vec![0; network.norms().count()];
         Ok(Self {
             network,
             isa,
@@ -100,6 +103,7 @@ impl Session {
             parameters,
             state,
             next_state,
+            batches,
             gradients: Buffer::default(),
             velocities: Buffer::default(),
             arena: Buffer::default(),

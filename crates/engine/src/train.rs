@@ -107,6 +107,7 @@ impl Session {
         }
         self.run(index, update, &batch, None);
         std::mem::swap(&mut self.state, &mut self.next_state);
+        self.batches.iter_mut().for_each(|batches| *batches = batches.saturating_add(1));
         self.version += 1;
         self.step += 1;
         Ok(StepResult { loss: loss as f32, correct: self.losses[0].correct })

@@ -14,6 +14,7 @@ use fovea_engine::{
     EngineError, Graph, NamedTensor, Optimizer, OutputLoss, Result, Session, SessionOptions, StepOptions,
     Tensor,
 };
+use fovea_formats::safetensors::{Count, SafeTensors, write};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 
@@ -436,7 +437,7 @@ fn weights_that_do_not_fit_are_all_listed_and_none_is_loaded() {
 }
 
 #[test]
-fn pytorchs_count_of_batches_is_accepted_and_ignored() {
+fn pytorchs_count_of_batches_is_accepted_and_written_on() {
     let mut session = fastest(&chain([2, 2, 3], &[batch_norm(), op("flatten"), dense(2)]));
     let mut weights = session.weights();
     let names: Vec<_> = weights.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -454,19 +455,37 @@ fn pytorchs_count_of_batches_is_accepted_and_ignored() {
     weights.iter_mut().for_each(|tensor| tensor.values.fill(2.5));
     let count =
         NamedTensor { name: "node0.num_batches_tracked".to_owned(), shape: Vec::new(), values: vec![7.0] };
-    weights.push(count.clone());
+    weights.push(count);
     common::load(&mut session, &weights);
     assert_eq!(session.weights(), weights[..6]);
     // Only a batch normalization has one.
     weights[6].name = "node2.num_batches_tracked".to_owned();
     let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
     assert!(message(session.load_weights(&tensors)).contains("extra \"node2.num_batches_tracked\""));
+    weights.pop();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weights");
-    weights[6] = count;
     let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
-    fovea_formats::safetensors::write(&path, &tensors, &[]).unwrap();
+    let count = |value| Count { name: "node0.num_batches_tracked", value };
+    write(&path, &tensors, &[count(1 << 40)], &[]).unwrap();
     session.load_weights_file(&path).unwrap();
+    session.train_step(&[0.5; 12], &[1], &StepOptions::default()).unwrap();
+    let written = |session: &mut Session| {
+        session.save_weights(&path).unwrap();
+        SafeTensors::open(&path).unwrap().count("node0.num_batches_tracked").unwrap()
+    };
+    assert_eq!(written(&mut session), (1 << 40) + 1);
+    let checkpoint = directory.path().join("checkpoint");
+    session.save_checkpoint(&checkpoint, "").unwrap();
+    // A file without counts begins at 0.
+    write(&path, &tensors, &[], &[]).unwrap();
+    session.load_weights_file(&path).unwrap();
+    assert_eq!(written(&mut session), 0);
+    session.load_checkpoint(&checkpoint).unwrap();
+    assert_eq!(written(&mut session), (1 << 40) + 1);
+    let wrong = NamedTensor { name: count(0).name.to_owned(), shape: Vec::new(), values: vec![7.0] };
+    write(&path, &[tensors.clone(), vec![wrong.as_tensor()]].concat(), &[], &[]).unwrap();
+    assert!(message(session.load_weights_file(&path)).contains("a single I64 value"));
     weights[5].shape = vec![4];
     weights[5].values = vec![1.0; 4];
     let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();

@@ -2,7 +2,7 @@
 //!
 //! A thin layer over the crate of the same name, which checks the header: here a file is mapped into memory, its
 //! tensors are given as `f32`, and files are written piece by piece, synced and renamed. Reading converts `F16`, `BF16`
-//! and `F64`; everything written is `F32`, in the order given, so equal tensors make equal files.
+//! and `F64`; tensors are written as `F32` and counts as `I64`, in the order given, so equal contents make equal files.
 //!
 //! Source: <https://github.com/huggingface/safetensors>.
 
@@ -101,6 +101,21 @@ impl<B: AsRef<[u8]>> SafeTensors<B> {
         }
     }
 
+    /// The single value of an `I64` tensor, a count.
+    ///
+    /// Errors: no tensor of that name, another type, more or fewer values than one.
+    pub fn count(&self, name: &str) -> Result<i64, FormatError> {
+        let info = self.info(name)?;
+        let (begin, end) = info.data_offsets;
+        match (info.dtype, <[u8; 8]>::try_from(&self.bytes.as_ref()[self.start + begin..self.start + end])) {
+            (Dtype::I64, Ok(bytes)) => Ok(i64::from_le_bytes(bytes)),
+            (dtype, _) => {
+                let expected = format!("a single I64 value in {}", excerpt(name));
+                Err(FormatError::content(&self.file, expected, format!("{dtype} values of {:?}", info.shape)))
+            }
+        }
+    }
+
     fn info(&self, name: &str) -> Result<&TensorInfo, FormatError> {
         self.header.info(name).ok_or_else(|| {
             let received = format!("{} tensors of other names", self.names.len());
@@ -158,21 +173,37 @@ pub struct Tensor<'a> {
     pub values: &'a [f32],
 }
 
-/// Writes tensors and metadata (pairs of key and value) whole or not at all, and returns the file's length in bytes.
+/// A count to write: an `I64` tensor without dimensions, as PyTorch's `num_batches_tracked`.
+#[derive(Clone, Copy, Debug)]
+pub struct Count<'a> {
+    /// As a tensor's.
+    pub name: &'a str,
+    /// What was counted.
+    pub value: i64,
+}
+
+/// Writes tensors, counts and metadata (pairs of key and value) whole or not at all, and returns the file's length in
+/// bytes.
 ///
 /// Errors: a name or key given twice, values that do not fill their shape, a header of more than 100 MB, and what the
 /// operating system refuses.
-pub fn write(path: &Path, tensors: &[Tensor], metadata: &[(&str, &str)]) -> Result<u64, FormatError> {
+pub fn write(
+    path: &Path,
+    tensors: &[Tensor],
+    counts: &[Count],
+    metadata: &[(&str, &str)],
+) -> Result<u64, FormatError> {
     let invalid = |expected: &str, received: String| {
         FormatError::content(&path.display().to_string(), expected, received)
     };
-    let mut header = Header { metadata, tensors: Vec::with_capacity(tensors.len()) };
+    let mut header = Header { metadata, tensors: Vec::with_capacity(tensors.len() + counts.len()) };
     let mut names = HashSet::from(["__metadata__"]);
+    let of_tensors = tensors.iter().map(|tensor| tensor.name);
+    if let Some(name) = of_tensors.chain(counts.iter().map(|count| count.name)).find(|name| !names.insert(name)) {
+        return Err(invalid("tensors of different names", format!("{} again", excerpt(name))));
+    }
     let mut end = 0;
     for &Tensor { name, shape, values } in tensors {
-        if !names.insert(name) {
-            return Err(invalid("tensors of different names", format!("{} again", excerpt(name))));
-        }
         if shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side)) != Some(values.len()) {
             let received = format!("{} values in {}", values.len(), excerpt(name));
             return Err(invalid(&format!("the values of the shape {shape:?}"), received));
@@ -181,6 +212,11 @@ pub fn write(path: &Path, tensors: &[Tensor], metadata: &[(&str, &str)]) -> Resu
         end += size_of_val(values);
         let info = TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (begin, end) };
         header.tensors.push((name, info));
+    }
+    for &Count { name, .. } in counts {
+        let begin = end;
+        end += size_of::<i64>();
+        header.tensors.push((name, TensorInfo { dtype: Dtype::I64, shape: vec![], data_offsets: (begin, end) }));
     }
     let keys: HashSet<&str> = metadata.iter().map(|&(key, _)| key).collect();
     if keys.len() < metadata.len() {
@@ -199,7 +235,8 @@ pub fn write(path: &Path, tensors: &[Tensor], metadata: &[(&str, &str)]) -> Resu
     atomic::write(path, |writer| {
         writer.write_all(&(text.len() as u64).to_le_bytes())?;
         writer.write_all(&text)?;
-        tensors.iter().try_for_each(|tensor| write_f32(writer, tensor.values))
+        tensors.iter().try_for_each(|tensor| write_f32(writer, tensor.values))?;
+        counts.iter().try_for_each(|count| writer.write_all(&count.value.to_le_bytes()))
     })
 }
 
@@ -237,12 +274,13 @@ mod tests {
         Tensor { name: "conv1.bias", shape: &[1], values: &[f32::MIN_POSITIVE] },
         Tensor { name: "a \"name\"", shape: &[], values: &[3.0] },
     ];
+    const COUNTS: [Count; 1] = [Count { name: "bn1.num_batches_tracked", value: -7 }];
     const METADATA: [(&str, &str); 3] = [("format", "pt"), ("b", "{\"json\":[1]}"), ("a", "é\n")];
 
     fn file() -> (tempfile::TempDir, std::path::PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model.safetensors");
-        write(&path, &TENSORS, &METADATA).unwrap();
+        write(&path, &TENSORS, &COUNTS, &METADATA).unwrap();
         (directory, path)
     }
 
@@ -274,7 +312,10 @@ mod tests {
     fn what_is_written_is_read_back_in_order_with_shapes_values_and_metadata() {
         let (_directory, path) = file();
         let read = SafeTensors::open(&path).unwrap();
-        assert_eq!(read.names(), TENSORS.map(|tensor| tensor.name));
+        assert_eq!(read.names()[..3], TENSORS.map(|tensor| tensor.name));
+        assert_eq!(read.names()[3..], COUNTS.map(|count| count.name));
+        assert_eq!(read.count(COUNTS[0].name).unwrap(), COUNTS[0].value);
+        assert!(read.shape(COUNTS[0].name).unwrap().is_empty());
         for Tensor { name, shape, values } in TENSORS {
             assert_eq!(read.shape(name).unwrap(), shape);
             assert_eq!(*read.values(name).unwrap(), *values);
@@ -296,7 +337,7 @@ mod tests {
     fn a_file_stays_readable_while_it_is_replaced() {
         let (_directory, path) = file();
         let earlier = SafeTensors::open(&path).unwrap();
-        write(&path, &[], &[]).unwrap();
+        write(&path, &[], &[], &[]).unwrap();
         assert_eq!(*earlier.values("conv1.weight").unwrap(), [1.5, -2.0]);
         assert!(SafeTensors::open(&path).unwrap().names().is_empty());
     }
@@ -352,6 +393,22 @@ mod tests {
     }
 
     #[test]
+    fn a_count_is_a_single_whole_number() {
+        let count = |dtype, shape, elements: &[u8]| {
+            let bytes = single(dtype, shape, elements);
+            SafeTensors::parse("x.safetensors", &bytes).unwrap().count("x").map_err(|error| error.to_string())
+        };
+        assert_eq!(count("I64", "[]", &(1i64 << 40).to_le_bytes()), Ok(1 << 40));
+        assert_eq!(count("I64", "[1]", &3i64.to_le_bytes()), Ok(3));
+        let refusal = |received| {
+            Err(format!("Expected a single I64 value in \"x\" for \"x.safetensors\" but received {received}."))
+        };
+        assert_eq!(count("I64", "[2]", &[0; 16]), refusal("I64 values of [2]"));
+        assert_eq!(count("F64", "[]", &[0; 8]), refusal("F64 values of []"));
+        assert_eq!(count("I64", "[0]", &[]), refusal("I64 values of [0]"));
+    }
+
+    #[test]
     fn a_tensor_that_is_not_there_is_refused_by_name() {
         let bytes = single("F32", "[1]", &[0; 4]);
         let read = SafeTensors::parse("x.safetensors", &bytes).unwrap();
@@ -366,10 +423,11 @@ mod tests {
         let earlier = std::fs::read(&path).unwrap();
         let x = Tensor { name: "x", shape: &[2], values: &[1.0, 2.0] };
         let refused = |tensors: &[Tensor], metadata: &[(&str, &str)], received: &str| {
-            let message = write(&path, tensors, metadata).unwrap_err().to_string();
+            let message = write(&path, tensors, &[Count { name: "count", value: 1 }], metadata).unwrap_err().to_string();
             assert!(message.ends_with(&format!("but received {received}.")), "{message}");
         };
         refused(&[x, x], &[], "\"x\" again");
+        refused(&[Tensor { name: "count", ..x }], &[], "\"count\" again");
         refused(&[Tensor { name: "__metadata__", ..x }], &[], "\"__metadata__\" again");
         refused(&[Tensor { shape: &[3], ..x }], &[], "2 values in \"x\"");
         refused(&[Tensor { shape: &[usize::MAX, 4], ..x }], &[], "2 values in \"x\"");

@@ -1,0 +1,158 @@
+/** Ten steps of training equal PyTorch's, from the same weights on the same batches (tests/golden/zoo.py). */
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { ancestors, type GraphDefinition } from "../../src/model/definition.js";
+import { Dataset, type Session } from "../../src/native.js";
+import { fit as train } from "../../src/training/fit.js";
+import { sgd } from "../../src/training/optimizers.js";
+import { architecture } from "../../src/zoo/index.js";
+import { temporaryDirectory } from "../support/directory.js";
+import { readSafetensors } from "../support/files.js";
+import { openGolden } from "../support/golden.js";
+import { type NamedTensor, uniform } from "../support/recipe.js";
+import { instructionSets, recipeSession } from "./support.js";
+
+interface Case {
+  readonly input: readonly [number, number, number];
+  readonly classes: number;
+  readonly batch: number;
+  readonly steps: number;
+  readonly learningRate: number;
+  readonly momentum: number;
+  readonly weightDecay: number;
+  /** What is added to the shifts of batch normalisation. */
+  readonly normShift: number;
+}
+
+const golden = openGolden<Case>("zoo_losses");
+const directory = temporaryDirectory();
+
+/** The network as it is compared: without auxiliary heads, and nothing dropped. */
+function bare({ name, input, nodes, outputs }: GraphDefinition): GraphDefinition {
+  const [output] = outputs;
+  const needed = ancestors(nodes, output ? [output.node] : []);
+  const kept = nodes.filter((node) => needed.has(node.name));
+  return {
+    name,
+    input,
+    nodes: kept.map((node) => (node.op === "dropout" ? { ...node, rate: 0 } : node)),
+    outputs: outputs.slice(0, 1),
+  };
+}
+
+function shiftNorms({ nodes }: GraphDefinition, shift: number) {
+  const biases = new Set(nodes.filter(({ op }) => op === "batchNorm").map(({ name }) => `${name}.bias`));
+  return (weights: NamedTensor[]): NamedTensor[] =>
+    weights.map((tensor) =>
+      biases.has(tensor.name) ? { ...tensor, values: tensor.values.map((value) => value + shift) } : tensor,
+    );
+}
+
+/** Trains as PyTorch did; gives the loss of each step. */
+async function tenSteps(session: Session, { input, classes, batch, steps, ...options }: Case): Promise<number[]> {
+  const images = uniform("images", steps * batch * input[0] * input[1] * input[2]);
+  const labels = Uint32Array.from(uniform("labels", steps * batch), (value) => Math.floor(((value + 1) / 2) * classes));
+  const data = Dataset.fromArrays(images, [steps * batch, ...input], labels, classes);
+  const losses: number[] = [];
+  await train(session, data, {
+    steps,
+    batchSize: batch,
+    shuffle: false,
+    optimizer: sgd(options),
+    callbacks: { onSteps: (metrics) => void losses.push(...metrics.map(({ loss }) => loss)) },
+  });
+  return losses;
+}
+
+/** All tensors that a session holds, by name. */
+async function tensorsOf(session: Session): Promise<Map<string, Float32Array>> {
+  const path = join(directory, "trained.safetensors");
+  await session.saveWeights(path);
+  const { header, data } = readSafetensors(path);
+  const float = Object.entries(header).filter(([, { dtype }]) => dtype === "F32");
+  return new Map(
+    float.map(([name, { data_offsets }]) => [
+      name,
+      new Float32Array(new Uint8Array(data.subarray(...data_offsets)).buffer),
+    ]),
+  );
+}
+
+/** What golden files hold of a tensor: its inner products with vectors of the recipe. */
+function projections(values: Float32Array, count: number): number[] {
+  const vectors = uniform("projections", count * values.length);
+  return Array.from({ length: count }, (_, row) =>
+    values.reduce((sum, value, index) => sum + value * (vectors[row * values.length + index] ?? Number.NaN), 0),
+  );
+}
+
+/** Root mean square of the differences. */
+function distance(one: ArrayLike<number>, other: ArrayLike<number>): number {
+  return Math.sqrt(
+    Array.from(one, (value, index) => (value - (other[index] ?? Number.NaN)) ** 2).reduce((a, b) => a + b) / one.length,
+  );
+}
+
+interface Difference {
+  /** The largest of a step, over the expected loss. */
+  readonly loss: number;
+  /** The largest of a parameter or running statistic, over its length. */
+  readonly tensor: number;
+  /** Of what ten steps changed, over the change: the median over all tensors. */
+  readonly update: number;
+}
+
+/** How far ten steps lead from where PyTorch's led. */
+async function difference(
+  name: string,
+  isa: string,
+  precision: string,
+  change = (same: Case) => same,
+): Promise<Difference> {
+  const recorded = golden.cases[name];
+  if (recorded === undefined) throw new Error(`no golden losses of ${name}`);
+  const definition = bare(architecture(name).create(recorded).definition);
+  const session = await recipeSession(
+    definition,
+    directory,
+    { isa, precision },
+    shiftNorms(definition, recorded.normShift),
+  );
+  const before = await tensorsOf(session);
+  const losses = await tenSteps(session, change(recorded));
+  const after = await tensorsOf(session);
+  await session.close();
+  const expectedLosses = golden.values(`${name}.losses`);
+  expect(losses.length).toBe(expectedLosses.length);
+  expect([...after.keys()].toSorted()).toEqual(golden.names(`${name}.final.`).toSorted());
+  const errors = [...after].map(([tensor, values]) => {
+    const expected = golden.values(`${name}.final.${tensor}`);
+    const error = distance(projections(values, expected.length), expected);
+    const moved = distance(projections(before.get(tensor) ?? values, expected.length), expected);
+    const length = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / 3);
+    return { tensor: error / length, update: error / moved };
+  });
+  return {
+    loss: Math.max(...losses.map((loss, step) => Math.abs(loss / (expectedLosses[step] ?? Number.NaN) - 1))),
+    tensor: Math.max(...errors.map(({ tensor }) => tensor)),
+    update: errors.map(({ update }) => update).toSorted((a, b) => a - b)[errors.length >> 1] ?? Number.NaN,
+  };
+}
+
+/** Portable code trains the smallest in a moment. */
+const runs = Object.keys(golden.cases).flatMap((name) =>
+  instructionSets.filter((isa) => isa !== "scalar" || name === "resnet20").map((isa) => [name, isa] as const),
+);
+
+test.each(runs)("%s trains as in PyTorch, computed with %s", async (name, isa) => {
+  const strict = await difference(name, isa, "strict");
+  console.log(name, isa, "strict", strict);
+  expect(strict.loss).toBeLessThan(1e-4);
+  expect(strict.tensor).toBeLessThan(1e-4);
+  expect(strict.update).toBeLessThan(2e-2);
+  const fast = await difference(name, isa, "fast");
+  console.log(name, isa, "fast", fast);
+  expect(fast.loss).toBeLessThan(1e-3);
+  expect(fast.tensor).toBeLessThan(1e-3);
+  expect(fast.update).toBeLessThan(2e-1);
+});
