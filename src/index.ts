@@ -48,6 +48,7 @@ export {
   writeNpy,
 } from "./native.js";
 export type { Advice } from "./report/advice.js";
+export { diagram } from "./report/diagram/index.js";
 export { type Counts, formatSummary, type LayerSummary, type Summary, summarize } from "./report/summary.js";
 export { saveBest, saveCheckpoints } from "./training/checkpoints.js";
 export {

@@ -1,8 +1,14 @@
+import { writeFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
+import { diagram } from "../report/diagram/index.js";
 import { formatSummary, summarize } from "../report/summary.js";
 import { type ModelSizes, modelHelp, resolveModel } from "./model-argument.js";
 import { imageShape, jsonOption, positiveInteger, type SharedOptions } from "./options.js";
-import { printResult } from "./output.js";
+import { printNote, printResult } from "./output.js";
+
+interface SummaryOptions extends SharedOptions, ModelSizes {
+  readonly diagram?: string;
+}
 
 export function addSummary(program: Command): void {
   program
@@ -11,9 +17,14 @@ export function addSummary(program: Command): void {
     .argument("<model>", modelHelp)
     .addOption(new Option("--input <HxWxC>", "another image size for a zoo model").argParser(imageShape))
     .addOption(new Option("--classes <n>", "another number of classes for a zoo model").argParser(positiveInteger))
+    .option("--diagram <file>", "also draw the network, as SVG")
     .addOption(jsonOption())
-    .action(async (text: string, { json, input, classes }: SharedOptions & ModelSizes) => {
+    .action(async (text: string, { json, input, classes, diagram: file }: SummaryOptions) => {
       const { definition } = await resolveModel(text, { input, classes });
+      if (file !== undefined) {
+        await writeFile(file, diagram(definition));
+        printNote(`the network is drawn in ${file}`);
+      }
       printResult(json, summarize(definition), formatSummary);
     });
 }

@@ -1,16 +1,20 @@
 import type { Command } from "commander";
 import { summarize } from "../report/summary.js";
 import { plainTable } from "../report/table.js";
-import { architectures } from "../zoo/index.js";
+import { type Architecture, architectures } from "../zoo/index.js";
 import { jsonOption, type SharedOptions } from "./options.js";
-import { printResult, whole } from "./output.js";
+import { printResult, UsageError, whole } from "./output.js";
 
 export function addZoo(program: Command): void {
   program
     .command("zoo")
-    .description("List the architectures that can be named as MODEL.")
+    .description("List the architectures that can be named as MODEL, or only those named here, with what they cost.")
+    .argument("[names...]", "such as conv-mobilenet mobilenet")
     .addOption(jsonOption())
-    .action(({ json }: SharedOptions) => printResult(json, entries(), format));
+    .action((names: readonly string[], { json }: SharedOptions) => {
+      const chosen = names.length === 0 ? architectures : names.map(named);
+      printResult(json, chosen.map(entry), format);
+    });
 }
 
 interface Entry {
@@ -23,11 +27,15 @@ interface Entry {
   readonly multAdds: number;
 }
 
-function entries(): Entry[] {
-  return architectures.map(({ name, year, paper, create }) => {
-    const { input, classes, parameters, multAdds } = summarize(create().definition);
-    return { name, year, paper, input, classes, parameters, multAdds };
-  });
+function named(name: string): Architecture {
+  const found = architectures.find((each) => each.name === name);
+  if (found !== undefined) return found;
+  throw new UsageError(`Expected one of ${architectures.map(({ name }) => name).join(", ")} but received "${name}".`);
+}
+
+function entry({ name, year, paper, create }: Architecture): Entry {
+  const { input, classes, parameters, multAdds } = summarize(create().definition);
+  return { name, year, paper, input, classes, parameters, multAdds };
 }
 
 function format(entries: readonly Entry[]): string {

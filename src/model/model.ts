@@ -1,5 +1,6 @@
 import { FoveaError, invalidArgument } from "../errors.js";
 import { type Dataset, type Evaluation, Session } from "../native.js";
+import { diagram } from "../report/diagram/index.js";
 import { formatSummary, summarize } from "../report/summary.js";
 import { fit } from "../training/fit.js";
 import { type FitOptions, type FitResult, type FitState, parseState } from "../training/fit-options.js";
@@ -108,6 +109,21 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    */
   summary(): string {
     return formatSummary(summarize(this.definition));
+  }
+
+  /**
+   * The network as a picture: layers with shapes and parameters, branches, shortcuts, auxiliary heads.
+   *
+   * @returns an SVG document, as {@link diagram} makes it
+   * @example
+   * ```ts
+   * import { zoo } from "fovea";
+   *
+   * console.log(zoo.lenet5().diagram().includes("28 × 28 × 6 · 156 parameters")); // true
+   * ```
+   */
+  diagram(): string {
+    return diagram(this.definition);
   }
 
   /**

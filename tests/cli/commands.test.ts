@@ -30,6 +30,25 @@ test("zoo lists what the paper's networks count", async () => {
   });
 });
 
+test("zoo reproduces the countable columns of MobileNet's comparison with full convolutions", async () => {
+  const { stdout } = await fovea(["zoo", "conv-mobilenet", "mobilenet"]);
+  const rows = stdout.split("\n").filter((line) => line.includes("mobilenet"));
+  expect(rows).toHaveLength(2);
+  expect(rows[0]).toMatch(/29,294,088 +4,867,293,184/); // the paper: 29.3 M, and 4866 M without the last dense layer
+  expect(rows[1]).toMatch(/4,231,976 +568,740,352/); // the paper: 4.2 M and 569 M
+  expect((await fovea(["zoo", "mobilenet", "nonet"])).exitCode).toBe(2);
+});
+
+test("summary draws the network beside what it prints", async () => {
+  const [plain, drawn] = [
+    ["summary", "googlenet"],
+    ["summary", "googlenet", "--diagram", path("googlenet.svg")],
+  ];
+  expect((await fovea(drawn)).stdout).toBe((await fovea(plain)).stdout);
+  expect(readFileSync(path("googlenet.svg"), "utf8")).toMatch(/^<svg .*inception5b.*<\/svg>\n$/s);
+  expect((await fovea(["summary", "lenet5", "--diagram", path("none/x.svg")])).exitCode).toBe(1);
+});
+
 test("summary counts another size and number of classes, too", async () => {
   const summary = await foveaJson(["summary", "lenet5", "--input", "32x32x3", "--classes", "4"]);
   expect(summary).toMatchObject({ name: "lenet5", input: [32, 32, 3], classes: 4 });

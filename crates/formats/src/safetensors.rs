@@ -199,7 +199,9 @@ pub fn write(
     let mut header = Header { metadata, tensors: Vec::with_capacity(tensors.len() + counts.len()) };
     let mut names = HashSet::from(["__metadata__"]);
     let of_tensors = tensors.iter().map(|tensor| tensor.name);
-    if let Some(name) = of_tensors.chain(counts.iter().map(|count| count.name)).find(|name| !names.insert(name)) {
+    if let Some(name) =
+        of_tensors.chain(counts.iter().map(|count| count.name)).find(|name| !names.insert(name))
+    {
         return Err(invalid("tensors of different names", format!("{} again", excerpt(name))));
     }
     let mut end = 0;
@@ -216,7 +218,9 @@ pub fn write(
     for &Count { name, .. } in counts {
         let begin = end;
         end += size_of::<i64>();
-        header.tensors.push((name, TensorInfo { dtype: Dtype::I64, shape: vec![], data_offsets: (begin, end) }));
+        header
+            .tensors
+            .push((name, TensorInfo { dtype: Dtype::I64, shape: vec![], data_offsets: (begin, end) }));
     }
     let keys: HashSet<&str> = metadata.iter().map(|&(key, _)| key).collect();
     if keys.len() < metadata.len() {
@@ -401,7 +405,9 @@ mod tests {
         assert_eq!(count("I64", "[]", &(1i64 << 40).to_le_bytes()), Ok(1 << 40));
         assert_eq!(count("I64", "[1]", &3i64.to_le_bytes()), Ok(3));
         let refusal = |received| {
-            Err(format!("Expected a single I64 value in \"x\" for \"x.safetensors\" but received {received}."))
+            Err(format!(
+                "Expected a single I64 value in \"x\" for \"x.safetensors\" but received {received}."
+            ))
         };
         assert_eq!(count("I64", "[2]", &[0; 16]), refusal("I64 values of [2]"));
         assert_eq!(count("F64", "[]", &[0; 8]), refusal("F64 values of []"));
@@ -423,7 +429,9 @@ mod tests {
         let earlier = std::fs::read(&path).unwrap();
         let x = Tensor { name: "x", shape: &[2], values: &[1.0, 2.0] };
         let refused = |tensors: &[Tensor], metadata: &[(&str, &str)], received: &str| {
-            let message = write(&path, tensors, &[Count { name: "count", value: 1 }], metadata).unwrap_err().to_string();
+            let message = write(&path, tensors, &[Count { name: "count", value: 1 }], metadata)
+                .unwrap_err()
+                .to_string();
             assert!(message.ends_with(&format!("but received {received}.")), "{message}");
         };
         refused(&[x, x], &[], "\"x\" again");
