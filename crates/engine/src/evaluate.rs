@@ -52,7 +52,8 @@ impl Session {
         Ok(evaluation)
     }
 
-    /// The first output for any number of images.
+    /// The first output for any number of images: in batches whose sizes are powers of two, so that a few plans, each
+    /// compiled once, serve every number.
     ///
     /// Shapes: images `[count, height, width, channels]`, output `[count, ..]` with [`Session::output_len`] values an
     /// image.
@@ -63,9 +64,12 @@ impl Session {
         self.check_length("images", count, image_len, images.len())?;
         self.check_length("output", count, output_len, output.len())?;
         let at_once = self.predict_batch();
-        let parts = images.chunks(at_once * image_len).zip(output.chunks_mut(at_once * output_len));
-        for (images, output) in parts {
-            self.infer_batch(images, images.len() / image_len, output)?;
+        let mut done = 0;
+        while done < count {
+            let batch = at_once.min(1 << (count - done).ilog2());
+            let (images, output) = (&images[done * image_len..], &mut output[done * output_len..]);
+            self.infer_batch(&images[..batch * image_len], batch, &mut output[..batch * output_len])?;
+            done += batch;
         }
         Ok(())
     }
@@ -79,7 +83,7 @@ impl Session {
         Ok(())
     }
 
-    /// Images that [`Session::predict`] runs at once: a power of two, so that few plans serve every count.
+    /// Most images that [`Session::predict`] runs at once, a power of two.
     fn predict_batch(&self) -> usize {
         let outputs = self.network.shapes.nodes.iter().map(|node| node.output);
         let largest = outputs.chain([self.network.graph.input]).map(|shape| shape.iter().product()).max();
@@ -107,6 +111,26 @@ fn rank(row: &[f32], label: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Graph;
+    use crate::testing::lenet5;
+    use fovea_reference::check::{relative_error, uniform, widen};
+
+    #[test]
+    fn few_plans_predict_any_number_of_images_each_as_if_it_were_alone() {
+        let mut session = Session::new(Graph::from_json(&lenet5()).unwrap(), Default::default()).unwrap();
+        let image_len = session.image_len();
+        let images = uniform(3, 600 * image_len);
+        let mut alone = vec![0.0; 600 * 10];
+        for (image, output) in images.chunks_exact(image_len).zip(alone.chunks_exact_mut(10)) {
+            session.predict(image, 1, output).unwrap();
+        }
+        for count in (1..70).chain([127, 128, 255, 256, 257, 600]) {
+            let mut together = vec![f32::NAN; count * 10];
+            session.predict(&images[..count * image_len], count, &mut together).unwrap();
+            assert!(relative_error(&together, &widen(&alone[..count * 10])) < 1e-6, "{count}");
+        }
+        assert_eq!(session.plan_count(), 9); // 1, 2, 4 ... 256
+    }
 
     #[test]
     fn equal_logits_rank_by_position_and_nan_never_counts_as_right() {

@@ -210,6 +210,12 @@ impl Session {
         Ok(self.plans.len() - 1)
     }
 
+    /// How many plans there are.
+    #[cfg(test)]
+    pub(crate) fn plan_count(&self) -> usize {
+        self.plans.len()
+    }
+
     /// Takes over parameters and running statistics, laid out as the network says.
     pub(crate) fn set_parameters(&mut self, parameters: Buffer, state: Buffer) {
         (self.parameters, self.state) = (parameters, state);
