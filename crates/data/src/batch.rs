@@ -1,13 +1,13 @@
 //! Images of a dataset as the numbers that a network takes.
 
-use crate::{DataError, Dataset, Images};
+use crate::{Augment, DataError, Dataset, loader::Loader};
 
 /// Some images and their labels, `[images, height, width, channels]` in C order.
 ///
-/// A batch is filled again and again by [`Dataset::gather`]; its memory grows to the largest and stays.
+/// A batch is filled again and again; its memory grows to the largest and stays.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The pixels: bytes divided by 255, other numbers as they are.
+    /// The pixels: bytes divided by 255, other numbers as they are, and what augmentation has made of them.
     pub images: Vec<f32>,
     /// The classes, one for each image.
     pub labels: Vec<u32>,
@@ -15,6 +15,17 @@ pub struct Batch {
     pub step: u64,
     /// The epoch that the step belongs to.
     pub epoch: u64,
+    /// The other images that the images are mixed with, where they are.
+    pub mix: Option<Mix>,
+}
+
+/// What the images of a batch have of others: the loss is `share` of the loss of `labels` and the rest of `other`'s.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mix {
+    /// The classes of the other images, one for each image.
+    pub other: Vec<u32>,
+    /// The share that an image has of itself, from 0 to 1.
+    pub share: f32,
 }
 
 impl Batch {
@@ -36,68 +47,86 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// Removes images.
+    ///
+    /// - `places`: where they stand, rising.
+    pub(crate) fn remove(&mut self, places: &[usize]) {
+        if places.is_empty() {
+            return;
+        }
+        let length = self.images.len() / self.len().max(1);
+        let mut kept = 0;
+        for place in 0..self.len() {
+            if places.binary_search(&place).is_err() {
+                self.images.copy_within(place * length..(place + 1) * length, kept * length);
+                self.labels[kept] = self.labels[place];
+                kept += 1;
+            }
+        }
+        self.images.truncate(kept * length);
+        self.labels.truncate(kept);
+    }
 }
 
 impl Dataset {
-    /// Fills a batch with the images of these indices, in this order; `step` and `epoch` are left to the caller.
+    /// Fills a batch with the images of these indices, in this order; `epoch` is left to the caller.
     ///
-    /// Errors: an index that no image has.
-    pub fn gather(&self, indices: &[u32], batch: &mut Batch) -> Result<(), DataError> {
+    /// - `step`: what augmentation draws its numbers for.
+    ///
+    /// Errors: an index that no image has, an augmentation that makes no sense, and files that cannot be read.
+    pub fn gather(
+        &self,
+        indices: &[u32],
+        augment: &Augment,
+        step: u64,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
+        augment.check(self.image_shape())?;
         let (count, length) = (self.len(), self.image_len());
         if let Some(&index) = indices.iter().find(|&&index| index as usize >= count) {
             return Err(DataError::Index { index, count });
         }
+        batch.step = step;
         batch.labels.clear();
-        batch.labels.extend(indices.iter().map(|&index| self.labels()[index as usize]));
         batch.images.resize(indices.len() * length, 0.0);
-        for (image, &index) in batch.images.chunks_exact_mut(length).zip(indices) {
-            let range = index as usize * length..(index as usize + 1) * length;
-            match self.images() {
-                Images::U8(values) => to_unit(&values[range], image),
-                Images::F32(values) => image.copy_from_slice(&values[range]),
-            }
+        let mut loader = Loader::default();
+        let mut missing = Vec::new();
+        let images = batch.images.chunks_exact_mut(length);
+        for (place, (image, &index)) in images.zip(indices).enumerate() {
+            let label = loader.load(self, index, augment, (step, place as u32), image)?;
+            missing.extend(label.is_none().then_some(place));
+            batch.labels.push(label.unwrap_or_default());
         }
+        batch.remove(&missing);
+        augment.finish(step, batch);
         Ok(())
-    }
-}
-
-/// Bytes as fractions of 255. Divided, as PyTorch does: a product with 1/255 differs in the last bit for half of them,
-/// and fetching the images from memory takes longer than the vectorised division.
-fn to_unit(bytes: &[u8], values: &mut [f32]) {
-    for (value, &byte) in values.iter_mut().zip(bytes) {
-        *value = byte as f32 / 255.0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Images;
 
     fn dataset(images: Images, shape: [usize; 4]) -> Dataset {
         let labels = (0..shape[0] as u32).map(|index| index % 3).collect();
         Dataset::from_arrays(images, &shape, labels, Some(3)).unwrap()
     }
 
-    #[test]
-    fn bytes_become_correctly_rounded_fractions_of_255() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        let mut values = [f32::NAN; 256];
-        to_unit(&bytes, &mut values);
-        for (byte, value) in bytes.into_iter().zip(values) {
-            assert_eq!(value, (byte as f64 / 255.0) as f32, "{byte}");
-        }
-        assert_eq!((values[0], values[255]), (0.0, 1.0));
+    fn gather(dataset: &Dataset, indices: &[u32], batch: &mut Batch) -> Result<(), DataError> {
+        dataset.gather(indices, &Augment::default(), 0, batch)
     }
 
     #[test]
     fn images_and_labels_come_in_the_order_of_the_indices() {
         let dataset = dataset(Images::U8((0..24).map(|value| value * 10).collect()), [4, 1, 2, 3]);
         let mut batch = Batch::default();
-        dataset.gather(&[3, 0, 3], &mut batch).unwrap();
+        gather(&dataset, &[3, 0, 3], &mut batch).unwrap();
         let image = |index: u32| (0..6).map(move |value| ((index * 6 + value) * 10) as f32 / 255.0);
         assert!(batch.images.iter().copied().eq(image(3).chain(image(0)).chain(image(3))));
         assert_eq!((batch.labels.as_slice(), batch.len()), (&[0, 0, 0][..], 3));
-        dataset.gather(&[2], &mut batch).unwrap();
+        gather(&dataset, &[2], &mut batch).unwrap();
         assert!(batch.images.iter().copied().eq(image(2)));
         assert_eq!((batch.labels.as_slice(), batch.len()), (&[2][..], 1));
     }
@@ -106,7 +135,7 @@ mod tests {
     fn numbers_are_taken_as_they_are() {
         let dataset = dataset(Images::F32(vec![-1.0, 300.0]), [2, 1, 1, 1]);
         let mut batch = Batch::default();
-        dataset.gather(&[1, 0], &mut batch).unwrap();
+        gather(&dataset, &[1, 0], &mut batch).unwrap();
         assert_eq!(batch.images, [300.0, -1.0]);
     }
 
@@ -114,10 +143,26 @@ mod tests {
     fn an_index_that_no_image_has_is_refused_and_leaves_the_batch() {
         let dataset = dataset(Images::U8(vec![0; 2]), [2, 1, 1, 1]);
         let mut batch = Batch::default();
-        let message = dataset.gather(&[1, 2], &mut batch).unwrap_err().to_string();
+        let message = gather(&dataset, &[1, 2], &mut batch).unwrap_err().to_string();
         assert_eq!(message, "Expected image indices below 2 for \"indices\" but received 2.");
         assert!(batch.is_empty());
-        dataset.gather(&[], &mut batch).unwrap();
+        gather(&dataset, &[], &mut batch).unwrap();
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn images_are_removed_with_their_labels() {
+        let mut batch = Batch {
+            images: (0..8).map(|v| v as f32).collect(),
+            labels: vec![5, 6, 7, 8],
+            ..Batch::default()
+        };
+        batch.remove(&[]);
+        assert_eq!(batch.len(), 4);
+        batch.remove(&[0, 2]);
+        assert_eq!(
+            (batch.images.as_slice(), batch.labels.as_slice()),
+            (&[2.0, 3.0, 6.0, 7.0][..], &[6, 8][..])
+        );
     }
 }

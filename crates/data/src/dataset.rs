@@ -1,13 +1,17 @@
-//! Images and labels in memory, checked once.
+//! Images and labels, checked once.
 
-use std::path::Path;
+use std::{ops::Range, path::Path, sync::Arc};
 
 use fovea_formats::{
     idx,
     npy::{self, Values},
 };
+use fovea_kernels::threads::Pool;
 
-use crate::DataError;
+use crate::{DataError, folder::Folder};
+
+/// More threads than this wait for the disk or for one another.
+const MOST_THREADS: usize = 16;
 
 /// The pixels of all images, `[images, height, width, channels]` in C order.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,13 +22,28 @@ pub enum Images {
     F32(Vec<f32>),
 }
 
+/// Where the pixels are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// In memory.
+    Memory(Images),
+    /// In files, which are read when they are needed.
+    Files(Folder),
+}
+
 /// Labelled images that have been checked: counts agree, labels are below the number of classes, numbers are finite.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Parts of a dataset share its pixels; a copy costs the indices and labels of its images.
+#[derive(Clone, Debug)]
 pub struct Dataset {
-    images: Images,
+    source: Arc<Source>,
+    /// Which images of the source these are.
+    rows: Vec<u32>,
     shape: [usize; 4],
     labels: Vec<u32>,
     classes: usize,
+    /// One for each class, or none where they are numbers only.
+    class_names: Arc<[String]>,
 }
 
 impl Dataset {
@@ -39,7 +58,7 @@ impl Dataset {
         let shape = check_images(&images.display().to_string(), &read, &shape)?;
         let name = labels.display().to_string();
         let (labels, classes) = check_labels(&name, idx::read::<1>(labels)?.values, shape[0], classes)?;
-        Ok(Dataset { images: read, shape, labels, classes })
+        Dataset::new(Source::Memory(read), shape, labels, classes, Vec::new())
     }
 
     /// Reads images and labels from NPY files.
@@ -83,7 +102,7 @@ impl Dataset {
                 return Err(DataError::ElementType { name, expected, received: other.name() });
             }
         };
-        Ok(Dataset { images, shape, labels, classes })
+        Dataset::new(Source::Memory(images), shape, labels, classes, Vec::new())
     }
 
     /// Takes images and labels that are in memory.
@@ -101,12 +120,76 @@ impl Dataset {
     ) -> Result<Dataset, DataError> {
         let shape = check_images("images", &images, shape)?;
         let (labels, classes) = check_labels("labels", labels, shape[0], classes)?;
-        Ok(Dataset { images, shape, labels, classes })
+        Dataset::new(Source::Memory(images), shape, labels, classes, Vec::new())
     }
 
-    /// The pixels of all images.
-    pub fn images(&self) -> &Images {
-        &self.images
+    /// Puts together what has been checked.
+    ///
+    /// Errors: more images than indices can tell apart.
+    pub(crate) fn new(
+        source: Source,
+        shape: [usize; 4],
+        labels: Vec<u32>,
+        classes: usize,
+        class_names: Vec<String>,
+    ) -> Result<Dataset, DataError> {
+        let count = u32::try_from(shape[0]);
+        let count =
+            count.map_err(|_| DataError::TooManyImages { name: "images".to_owned(), received: shape[0] })?;
+        let (source, class_names) = (Arc::new(source), class_names.into());
+        Ok(Dataset { source, rows: (0..count).collect(), shape, labels, classes, class_names })
+    }
+
+    /// Names the classes, in the order of their labels.
+    ///
+    /// Errors: another number of names than of classes; where labels said how many classes there are, there may be more
+    /// names.
+    pub fn with_class_names(mut self, names: Vec<String>) -> Result<Dataset, DataError> {
+        if names.len() < self.classes {
+            return Err(DataError::ClassNames { classes: self.classes, received: names.len() });
+        }
+        self.classes = names.len();
+        self.class_names = names.into();
+        Ok(self)
+    }
+
+    /// These images of the dataset; each index is below its length.
+    pub(crate) fn select(&self, indices: &[u32]) -> Dataset {
+        let pick = |values: &[u32]| indices.iter().map(|&index| values[index as usize]).collect::<Vec<u32>>();
+        let [_, height, width, channels] = self.shape;
+        let shape = [indices.len(), height, width, channels];
+        Dataset { rows: pick(&self.rows), labels: pick(&self.labels), shape, ..self.clone() }
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where an image stands in the source.
+    pub(crate) fn row(&self, index: u32) -> u32 {
+        self.rows[index as usize]
+    }
+
+    /// Where the values of an image stand, when they are in memory.
+    pub(crate) fn values(&self, index: u32) -> Range<usize> {
+        let (row, length) = (self.row(index) as usize, self.image_len());
+        row * length..(row + 1) * length
+    }
+
+    /// Threads that are worth while to make batches with: decoding takes all that there are, copying takes one.
+    pub(crate) fn loader_threads(&self) -> usize {
+        match *self.source {
+            Source::Memory(_) => 1,
+            Source::Files(_) => Pool::default_threads().min(MOST_THREADS),
+        }
+    }
+
+    /// The pixels of all images of the source, which a part of a dataset shares; none where they are in files.
+    pub fn images(&self) -> Option<&Images> {
+        match &*self.source {
+            Source::Memory(images) => Some(images),
+            Source::Files(_) => None,
+        }
     }
 
     /// `[images, height, width, channels]`, each at least 1.
@@ -124,10 +207,21 @@ impl Dataset {
         self.classes
     }
 
+    /// The name of a class, by default its number.
+    pub fn class_name(&self, label: usize) -> String {
+        self.class_names.get(label).cloned().unwrap_or_else(|| label.to_string())
+    }
+
     /// The number of images, at least 1.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
         self.shape[0]
+    }
+
+    /// Height, width and channels of an image.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let [_, height, width, channels] = self.shape;
+        [height, width, channels]
     }
 
     /// The number of values of one image: height x width x channels.
@@ -246,7 +340,7 @@ mod tests {
         );
         let labels = files.add("labels", &[0, 0, 8, 1, 0, 0, 0, 2, 9, 0]);
         let dataset = Dataset::from_idx(&images, &labels, None).unwrap();
-        assert_eq!(dataset.images(), &Images::U8(vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(dataset.images().unwrap(), &Images::U8(vec![1, 2, 3, 4, 5, 6]));
         assert_eq!(dataset.shape(), [2, 1, 3, 1]);
         assert_eq!((dataset.labels(), dataset.classes()), (&[9, 0][..], 10));
         assert_eq!((dataset.len(), dataset.image_len()), (2, 3));
@@ -270,16 +364,22 @@ mod tests {
         let labels = files.npy("labels", "|u1", "(2,)", &[1, 0]);
         let bytes = files.npy("bytes", "|u1", "(2, 1, 1, 3)", &[1, 2, 3, 4, 5, 6]);
         let dataset = Dataset::from_npy(&bytes, &labels, None).unwrap();
-        assert_eq!((dataset.images(), dataset.shape()), (&Images::U8(vec![1, 2, 3, 4, 5, 6]), [2, 1, 1, 3]));
+        assert_eq!(
+            (dataset.images().unwrap(), dataset.shape()),
+            (&Images::U8(vec![1, 2, 3, 4, 5, 6]), [2, 1, 1, 3])
+        );
         let elements = [0.5f32.to_le_bytes(), (-1.5f32).to_le_bytes()].concat();
         let singles = files.npy("singles", "<f4", "(2, 1, 1)", &elements);
         let dataset = Dataset::from_npy(&singles, &labels, Some(7)).unwrap();
-        assert_eq!((dataset.images(), dataset.shape()), (&Images::F32(vec![0.5, -1.5]), [2, 1, 1, 1]));
+        assert_eq!(
+            (dataset.images().unwrap(), dataset.shape()),
+            (&Images::F32(vec![0.5, -1.5]), [2, 1, 1, 1])
+        );
         assert_eq!(dataset.classes(), 7);
         let elements = [0.1f64.to_be_bytes(), (-1.5f64).to_be_bytes()].concat();
         let doubles = files.npy("doubles", ">f8", "(2, 1, 1)", &elements);
         let dataset = Dataset::from_npy(&doubles, &labels, None).unwrap();
-        assert_eq!(dataset.images(), &Images::F32(vec![0.1, -1.5]));
+        assert_eq!(dataset.images().unwrap(), &Images::F32(vec![0.1, -1.5]));
     }
 
     #[test]

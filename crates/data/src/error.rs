@@ -1,6 +1,10 @@
 //! What can be wrong with a dataset or with the way it is asked for.
 
+use std::path::{Path, PathBuf};
+
 use fovea_formats::FormatError;
+
+use crate::decode::Flaw;
 
 /// Why there is no dataset or no batch; one sentence when displayed. `name` is a file's path, or the argument's name.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +66,53 @@ pub enum DataError {
     )]
     Memory { values: usize },
 
+    #[error("Expected {expected} for \"{}\" but received {received}.", file.display())]
+    Image { file: PathBuf, expected: String, received: String },
+
+    #[error(
+        "Expected from 1 to 16384 pixels a side and 1 or 3 channels for images from files but received {shape:?}."
+    )]
+    FileShape { shape: [usize; 3] },
+
+    #[error("Expected a folder for each class in \"{directory}\" but found none.")]
+    NoClassFolder { directory: String },
+
+    #[error("Expected JPEG, PNG or WebP files in the folders of \"{directory}\" but found none.")]
+    NoImageFile { directory: String },
+
+    #[error("Expected an image that can be read in \"{directory}\" but found none.")]
+    NoReadableImage { directory: String },
+
+    #[error("Expected one of the known classes for a folder of \"{directory}\" but found \"{class}\".")]
+    UnknownClass { directory: String, class: String },
+
+    #[error("Expected {classes} class names for \"classNames\" but received {received}.")]
+    ClassNames { classes: usize, received: usize },
+
+    #[error("Expected CIFAR-10 in \"{directory}\" but it has neither data_batch_1.bin nor data_batch_1.png.")]
+    NoCifar10 { directory: String },
+
+    #[error(
+        "Expected a fraction that leaves images on both sides of {count} for \"fraction\" but received {fraction}."
+    )]
+    Fraction { fraction: f64, count: usize },
+
+    #[error("Expected {expected} for \"{name}\" but received {received}.")]
+    Augmentation { name: String, expected: String, received: String },
+
+    #[error("Expected an image to be resized but it was not: {reason}.")]
+    Resize { reason: String },
+
     #[error("Expected the operating system to start the prefetch thread but it refused: {0}.")]
     Thread(std::io::Error),
 
     #[error("Expected the prefetch thread to deliver step {step} but it has stopped.")]
     Stopped { step: u64 },
+}
+
+impl DataError {
+    /// A file that is no image, or not the one that it should be.
+    pub(crate) fn image(file: &Path, Flaw { expected, received }: Flaw) -> DataError {
+        DataError::Image { file: file.to_owned(), expected, received }
+    }
 }

@@ -1,113 +1,322 @@
 //! Batches made ahead of the steps that need them.
+//!
+//! Several threads make a batch together, a few images at a time, and go on to the next batch when nothing is left of
+//! it. Images are made outside of any lock and then copied into their places, which costs little beside making them;
+//! batches leave in the order of their steps. What a batch holds does not depend on who made which image.
 
 use std::{
+    collections::VecDeque,
+    mem,
     ops::Range,
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
-use crate::{Batch, DataError, Dataset, Sampler};
+use crate::{Augment, Batch, DataError, Dataset, Sampler, loader::Loader};
 
 /// Batches in circulation: one in use and two made ahead.
 const BATCHES: usize = 3;
 
-/// Makes the batches of a range of steps on a thread of its own, up to three at a time.
+/// Values that a thread makes between two visits to the batch, unless one image has more: they stay in its cache.
+const VALUES: usize = 1 << 14;
+
+/// Makes the batches of a range of steps on threads of its own, up to three at a time.
 ///
-/// The same three batches go round, so a step allocates nothing. Dropping the prefetcher ends the thread within the
-/// batch that it is making.
+/// The same three batches go round, so a step allocates nothing. Dropping the prefetcher ends the threads within the
+/// image that each is making.
 pub struct Prefetcher {
     steps: Range<u64>,
-    current: Option<Batch>,
-    // None once the prefetcher is being dropped: closing both ends is what tells the thread to stop.
-    channels: Option<Channels>,
-    thread: Option<JoinHandle<()>>,
+    current: Option<Buffer>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-struct Channels {
-    filled: Receiver<Result<Batch, DataError>>,
-    used: SyncSender<Batch>,
+/// A batch and what is needed to make it, which go round.
+struct Buffer {
+    batch: Batch,
+    indices: Vec<u32>,
+    /// The pixels, which threads fill while the rest of the batch waits in its job.
+    images: Arc<Mutex<Vec<f32>>>,
+}
+
+struct Shared {
+    dataset: Arc<Dataset>,
+    sampler: Sampler,
+    augment: Augment,
+    state: Mutex<State>,
+    /// There may be something to make, or reason to stop.
+    work: Condvar,
+    /// The first batch may be ready, or never will be.
+    ready: Condvar,
+}
+
+struct State {
+    /// Steps whose batches nobody has begun.
+    steps: Range<u64>,
+    spare: Vec<Buffer>,
+    /// Batches begun or ready, in the order of their steps.
+    jobs: VecDeque<Job>,
+    /// The order of the images in `epoch`.
+    order: Vec<u32>,
+    epoch: Option<u64>,
+    stopped: bool,
+}
+
+impl State {
+    fn job(&mut self, step: u64) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.step == step)
+    }
+}
+
+/// A batch that is being made.
+struct Job {
+    step: u64,
+    buffer: Buffer,
+    /// How many images have been taken by threads, and how many are done.
+    taken: usize,
+    done: usize,
+    /// Places of images that are left out.
+    missing: Vec<usize>,
+    /// What went wrong first, counted by place: the same whoever came across it.
+    error: Option<(usize, DataError)>,
+    ready: bool,
 }
 
 impl Prefetcher {
     /// Begins with the batch of the first of these steps, counted from the beginning of training.
     ///
-    /// Errors: a sampler over another number of images, too little memory, and no thread to be had.
-    pub fn new(dataset: Arc<Dataset>, sampler: Sampler, steps: Range<u64>) -> Result<Prefetcher, DataError> {
+    /// Errors: a sampler over another number of images, an augmentation that makes no sense, too little memory, and no
+    /// thread to be had.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        sampler: Sampler,
+        augment: Augment,
+        steps: Range<u64>,
+    ) -> Result<Prefetcher, DataError> {
+        let threads = dataset.loader_threads();
+        Self::with_threads(dataset, sampler, augment, steps, threads)
+    }
+
+    fn with_threads(
+        dataset: Arc<Dataset>,
+        sampler: Sampler,
+        augment: Augment,
+        steps: Range<u64>,
+        threads: usize,
+    ) -> Result<Prefetcher, DataError> {
         if sampler.count() != dataset.len() {
             return Err(DataError::SamplerCount { images: dataset.len(), count: sampler.count() });
         }
-        let (used, empty) = sync_channel(BATCHES);
-        let (full, filled) = sync_channel(BATCHES);
-        for _ in 0..BATCHES {
-            let batch = Batch::with_capacity(sampler.batch_size().min(dataset.len()), dataset.image_len())?;
-            used.send(batch).map_err(|_| DataError::Stopped { step: steps.start })?;
-        }
-        let mut worker = Worker { dataset, sampler, order: Vec::new(), epoch: None };
-        let range = steps.clone();
-        let run = move || {
-            for step in range {
-                // Either end is closed when nobody wants batches any more.
-                let Ok(batch) = empty.recv() else { return };
-                let Ok(()) = full.send(worker.fill(step, batch)) else { return };
-            }
+        augment.check(dataset.image_shape())?;
+        let count = sampler.batch_size().min(dataset.len());
+        let buffer = |_| {
+            let batch = Batch::with_capacity(count, dataset.image_len())?;
+            Ok(Buffer { batch, indices: Vec::with_capacity(count), images: Arc::default() })
         };
-        let thread = thread::Builder::new().name("fovea-prefetch".to_owned()).spawn(run);
-        let thread = thread.map_err(DataError::Thread)?;
-        Ok(Prefetcher {
-            steps,
-            current: None,
-            channels: Some(Channels { filled, used }),
-            thread: Some(thread),
-        })
+        let spare = (0..BATCHES).map(buffer).collect::<Result<_, DataError>>()?;
+        let jobs = VecDeque::with_capacity(BATCHES);
+        let state =
+            State { steps: steps.clone(), spare, jobs, order: Vec::new(), epoch: None, stopped: false };
+        let (state, work, ready) = (Mutex::new(state), Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { dataset, sampler, augment, state, work, ready });
+        let mut prefetcher = Prefetcher { steps, current: None, shared, threads: Vec::new() };
+        for _ in 0..threads.max(1) {
+            let shared = prefetcher.shared.clone();
+            let thread = thread::Builder::new().name("fovea-prefetch".to_owned());
+            match thread.spawn(move || shared.work()) {
+                Ok(thread) => prefetcher.threads.push(thread),
+                Err(error) if prefetcher.threads.is_empty() => return Err(DataError::Thread(error)),
+                Err(_) => break, // fewer do the work, too
+            }
+        }
+        Ok(prefetcher)
     }
 
     /// The next step's batch, or none after the last; waits where it is not made yet.
     ///
-    /// Errors: the thread has stopped before its time, which would be a fault in this crate.
+    /// Errors: a file that could not be read, where that is not allowed; a thread that has stopped before its time,
+    /// which would be a fault in this crate.
     pub fn next_batch(&mut self) -> Result<Option<&Batch>, DataError> {
         let Some(step) = self.steps.next() else { return Ok(None) };
-        let Some(channels) = &self.channels else { return Err(DataError::Stopped { step }) };
+        let mut state = self.shared.lock();
         if let Some(used) = self.current.take() {
-            // Refused only where the thread has made its last batch and needs no more memory.
-            let _ = channels.used.send(used);
+            state.spare.push(used);
+            self.shared.work.notify_all();
         }
-        let batch = channels.filled.recv().map_err(|_| DataError::Stopped { step })??;
-        Ok(Some(self.current.insert(batch)))
+        let job = loop {
+            let is_ready = state.jobs.front().is_some_and(|job| job.ready);
+            match is_ready.then(|| state.jobs.pop_front()).flatten() {
+                Some(job) => break job,
+                None if state.stopped => return Err(DataError::Stopped { step }),
+                None => state = wait(&self.shared.ready, state),
+            }
+        };
+        match job.error {
+            Some((_, error)) => {
+                state.spare.push(job.buffer);
+                Err(error)
+            }
+            None => Ok(Some(&self.current.insert(job.buffer).batch)),
+        }
     }
 }
 
 impl Drop for Prefetcher {
     fn drop(&mut self) {
-        self.channels = None;
-        if let Some(thread) = self.thread.take() {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
             let _ = thread.join(); // a panic over there has been reported by `next_batch`
         }
     }
 }
 
-/// What the thread keeps from one batch to the next.
-struct Worker {
-    dataset: Arc<Dataset>,
-    sampler: Sampler,
-    /// The order of the images in `epoch`.
-    order: Vec<u32>,
-    epoch: Option<u64>,
+/// Some images of a batch for one thread to make.
+struct Piece {
+    step: u64,
+    places: Range<usize>,
+    images: Arc<Mutex<Vec<f32>>>,
 }
 
-impl Worker {
-    fn fill(&mut self, step: u64, mut batch: Batch) -> Result<Batch, DataError> {
-        let (epoch, range) = self.sampler.indices(step);
-        if self.epoch != Some(epoch) {
-            self.sampler.order(epoch, &mut self.order);
-            self.epoch = Some(epoch);
-        }
-        self.dataset.gather(&self.order[range], &mut batch)?;
-        (batch.step, batch.epoch) = (step, epoch);
-        Ok(batch)
+/// What a thread has of its own.
+#[derive(Default)]
+struct Bench {
+    loader: Loader,
+    indices: Vec<u32>,
+    images: Vec<f32>,
+    /// One for each image; none for one that is left out.
+    labels: Vec<Option<u32>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
+
+    fn stop(&self) {
+        self.lock().stopped = true;
+        self.work.notify_all();
+        self.ready.notify_all();
+    }
+
+    /// Makes images until nobody wants any more.
+    fn work(&self) {
+        let mut bench = Bench::default();
+        while let Some(piece) = self.take(&mut bench.indices) {
+            let made = catch_unwind(AssertUnwindSafe(|| self.make(&piece, &mut bench)));
+            let Ok(made) = made else { return self.stop() };
+            self.deliver(piece, made, &bench);
+        }
+    }
+
+    /// The next images to make, and which they are; waits while there are none, and gives none at the end.
+    fn take(&self, indices: &mut Vec<u32>) -> Option<Piece> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let size = (VALUES / self.dataset.image_len()).max(1);
+            if let Some(job) = state.jobs.iter_mut().find(|job| job.taken < job.buffer.indices.len()) {
+                let places = job.taken..job.buffer.indices.len().min(job.taken + size);
+                job.taken = places.end;
+                indices.clear();
+                indices.extend_from_slice(&job.buffer.indices[places.clone()]);
+                return Some(Piece { step: job.step, places, images: job.buffer.images.clone() });
+            }
+            if state.steps.is_empty() {
+                return None;
+            }
+            match state.spare.pop() {
+                Some(buffer) => self.begin(&mut state, buffer),
+                None => state = wait(&self.work, state),
+            }
+        }
+    }
+
+    /// Begins the next step's batch, which must exist.
+    fn begin(&self, state: &mut State, mut buffer: Buffer) {
+        let Some(step) = state.steps.next() else { return };
+        let (epoch, range) = self.sampler.indices(step);
+        if state.epoch != Some(epoch) {
+            self.sampler.order(epoch, &mut state.order);
+            state.epoch = Some(epoch);
+        }
+        buffer.indices.clear();
+        buffer.indices.extend_from_slice(&state.order[range]);
+        let Buffer { batch, indices, images } = &mut buffer;
+        (batch.step, batch.epoch) = (step, epoch);
+        batch.labels.resize(indices.len(), 0);
+        batch.images.resize(indices.len() * self.dataset.image_len(), 0.0);
+        *lock(images) = mem::take(&mut batch.images);
+        let (missing, error) = (Vec::new(), None);
+        state.jobs.push_back(Job { step, buffer, taken: 0, done: 0, missing, error, ready: false });
+        self.work.notify_all();
+    }
+
+    /// Makes the images of a piece; what went wrong comes with its place in the batch.
+    fn make(&self, piece: &Piece, bench: &mut Bench) -> Result<(), (usize, DataError)> {
+        let Bench { loader, indices, images, labels } = bench;
+        let length = self.dataset.image_len();
+        images.resize(indices.len() * length, 0.0);
+        labels.clear();
+        for ((place, &index), image) in
+            piece.places.clone().zip(&*indices).zip(images.chunks_exact_mut(length))
+        {
+            let key = (piece.step, place as u32);
+            let label = loader.load(&self.dataset, index, &self.augment, key, image);
+            labels.push(label.map_err(|error| (place, error))?);
+        }
+        let begin = piece.places.start * length;
+        lock(&piece.images)[begin..begin + images.len()].copy_from_slice(images);
+        Ok(())
+    }
+
+    /// Hands in a piece; whoever hands in the last of a batch finishes it.
+    fn deliver(&self, piece: Piece, made: Result<(), (usize, DataError)>, bench: &Bench) {
+        let mut state = self.lock();
+        // It is there until it is ready, and that it becomes below.
+        let Some(job) = state.job(piece.step) else { return };
+        job.done += piece.places.len();
+        match made {
+            Ok(()) => {
+                for (place, label) in piece.places.zip(&bench.labels) {
+                    match label {
+                        Some(label) => job.buffer.batch.labels[place] = *label,
+                        None => job.missing.push(place),
+                    }
+                }
+            }
+            Err(error) => {
+                let earliest = job.error.take().into_iter().chain([error]).min_by_key(|&(place, _)| place);
+                job.error = earliest;
+            }
+        }
+        if job.done < job.buffer.indices.len() {
+            return;
+        }
+        let (mut batch, mut missing) = (mem::take(&mut job.buffer.batch), mem::take(&mut job.missing));
+        drop(state);
+        batch.images = mem::take(&mut *lock(&piece.images));
+        missing.sort_unstable();
+        batch.remove(&missing);
+        self.augment.finish(piece.step, &mut batch);
+        let mut state = self.lock();
+        if let Some(job) = state.job(piece.step) {
+            job.buffer.batch = batch;
+            job.ready = true;
+        }
+        self.ready.notify_one();
+    }
+}
+
+/// Nothing that is locked here is left half-way by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    condition.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -129,7 +338,19 @@ mod tests {
 
     /// All batches of these steps, from one prefetcher.
     fn batches(dataset: &Arc<Dataset>, sampler: Sampler, steps: Range<u64>) -> Vec<Batch> {
-        let mut prefetcher = Prefetcher::new(dataset.clone(), sampler, steps).unwrap();
+        augmented(dataset, sampler, &Augment::default(), steps, 1)
+    }
+
+    /// All batches of these steps, made by so many threads.
+    fn augmented(
+        dataset: &Arc<Dataset>,
+        sampler: Sampler,
+        augment: &Augment,
+        steps: Range<u64>,
+        threads: usize,
+    ) -> Vec<Batch> {
+        let prefetcher = Prefetcher::with_threads(dataset.clone(), sampler, augment.clone(), steps, threads);
+        let mut prefetcher = prefetcher.unwrap();
         let mut batches = Vec::new();
         while let Some(batch) = prefetcher.next_batch().unwrap() {
             batches.push(batch.clone());
@@ -146,8 +367,8 @@ mod tests {
         for (step, batch) in (0..).zip(made) {
             let (epoch, range) = sampler.indices(step);
             sampler.order(epoch, &mut order);
-            dataset.gather(&order[range], &mut expected).unwrap();
-            (expected.step, expected.epoch) = (step, epoch);
+            dataset.gather(&order[range], &Augment::default(), step, &mut expected).unwrap();
+            expected.epoch = epoch;
             assert_eq!(batch, expected, "step {step}");
         }
     }
@@ -171,7 +392,7 @@ mod tests {
     #[test]
     fn no_steps_are_no_batches_and_after_the_last_there_are_none() {
         assert!(batches(&dataset(3, 1), sampler(3, 2), 4..4).is_empty());
-        let mut prefetcher = Prefetcher::new(dataset(3, 1), sampler(3, 2), 0..1).unwrap();
+        let mut prefetcher = Prefetcher::new(dataset(3, 1), sampler(3, 2), Augment::default(), 0..1).unwrap();
         assert!(prefetcher.next_batch().unwrap().is_some());
         assert!(prefetcher.next_batch().unwrap().is_none());
         assert!(prefetcher.next_batch().unwrap().is_none());
@@ -182,7 +403,14 @@ mod tests {
         let (dataset, sampler) = (dataset(64, 28), sampler(64, 16));
         for taken in 0..8 {
             let begin = Instant::now();
-            let mut prefetcher = Prefetcher::new(dataset.clone(), sampler, 0..u64::MAX).unwrap();
+            let mut prefetcher = Prefetcher::with_threads(
+                dataset.clone(),
+                sampler,
+                Augment::default(),
+                0..u64::MAX,
+                1 + taken % 3,
+            )
+            .unwrap();
             for _ in 0..taken {
                 prefetcher.next_batch().unwrap();
             }
@@ -204,8 +432,10 @@ mod tests {
 
     #[test]
     fn a_sampler_over_another_number_of_images_is_refused() {
-        let message =
-            Prefetcher::new(dataset(3, 2), sampler(4, 2), 0..1).map(|_| ()).unwrap_err().to_string();
+        let message = Prefetcher::new(dataset(3, 2), sampler(4, 2), Augment::default(), 0..1)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
         assert_eq!(message, "Expected a sampler over 3 images for \"sampler\" but received one over 4.");
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fovea_data::{Dataset, Images, Prefetcher, Sampler, SamplerOptions};
+use fovea_data::{Augment, Dataset, Images, Prefetcher, Sampler, SamplerOptions};
 
 /// The system's allocator, counting what it is asked for.
 struct Counting;
@@ -48,11 +48,15 @@ fn a_warm_prefetcher_allocates_nothing() {
         Dataset::from_arrays(Images::U8(images), &[count, side, side], vec![1; count], None).unwrap();
     let options = SamplerOptions { batch_size: 96, shuffle: true, drop_last: false, seed: 1 };
     let sampler = Sampler::new(count, options).unwrap();
-    let mut prefetcher = Prefetcher::new(Arc::new(dataset), sampler, 0..400).unwrap();
+    let list = r#"[{"kind":"flip","probability":0.5},{"kind":"crop","padding":4,"fill":"reflect"},{"kind":"cutout","size":8},
+        {"kind":"jitter","brightness":0.4,"contrast":0.4,"saturation":0.4},{"kind":"mixup","alpha":0.2}]"#;
+    let augmentations = Augment::parse(Some(list)).unwrap();
+    let mut prefetcher =
+        Prefetcher::new(Arc::new(dataset), sampler, Augment::for_training(augmentations, 5), 0..400).unwrap();
     let mut total = 0.0;
     // Both threads wait for one another during the warm-up: the standard library sets up a thread's first wait.
     for step in 0..100 {
-        total += prefetcher.next_batch().unwrap().unwrap().images[0];
+        total += prefetcher.next_batch().unwrap().unwrap().images[2080];
         if step % 10 == 0 {
             thread::sleep(Duration::from_millis(5));
         }
@@ -60,12 +64,12 @@ fn a_warm_prefetcher_allocates_nothing() {
 
     let warm = REQUESTS.load(Ordering::Relaxed);
     for step in 0..200 {
-        total += prefetcher.next_batch().unwrap().unwrap().images[0];
+        total += prefetcher.next_batch().unwrap().unwrap().images[2080];
         if step % 20 == 0 {
             thread::sleep(Duration::from_millis(5));
         }
     }
     assert_eq!(REQUESTS.load(Ordering::Relaxed), warm);
 
-    assert!((total - 300.0 * 7.0 / 255.0).abs() < 1e-3); // and the batches were real
+    assert!(total > 0.0); // and the batches were real
 }

@@ -28,6 +28,10 @@ pub enum Purpose {
     Shuffle = 1,
     /// Which values a dropout keeps; the index is the layer's and the step's.
     Dropout = 2,
+    /// How images are varied; the index is the step.
+    Augmentation = 3,
+    /// Which images are kept to validate with; the index is their class.
+    Split = 4,
 }
 
 /// The random numbers of one seed and stream.
