@@ -4,13 +4,28 @@
 /** Images and labels in native memory; immutable, shared by the sessions that read it. */
 export declare class Dataset {
   /**
-   * Reads two IDX files, as MNIST has them.
+   * Reads two IDX files, as MNIST has them, plain or compressed by gzip.
    *
    * @param images u8, `N x H x W`
    * @param labels u8, `N`
+   * @param classNames default: the labels' numbers
    * @throws `IO` when a file cannot be read, `INVALID_DATA` when it is damaged or the counts differ
    */
-  static fromIdx(images: string, labels: string): Promise<Dataset>
+  static fromIdx(images: string, labels: string, classNames?: Array<string> | undefined | null): Promise<Dataset>
+  /**
+   * Reads CIFAR-10 from a directory with its batches, binary or as PNG.
+   *
+   * @returns the training and the test images
+   * @throws `IO` when a file cannot be read, `INVALID_DATA` when it is damaged
+   */
+  static fromCifar10(directory: string): Promise<[Dataset, Dataset]>
+  /**
+   * Lists a directory of one folder for each class; its files are read when a batch needs them.
+   *
+   * @throws `INVALID_ARGUMENT` for sizes that make no sense, `IO` when a directory cannot be read, `INVALID_DATA` when
+   * it has no images
+   */
+  static fromFolder(directory: string, options: FolderOptions): Promise<Dataset>
   /**
    * Reads two NumPy files.
    *
@@ -30,6 +45,29 @@ export declare class Dataset {
    * not match, a label is no class index, or a value is not finite
    */
   static fromArrays(images: Uint8Array | Float32Array, shape: Array<number>, labels: Uint32Array, classes?: number | undefined | null): Dataset
+  /**
+   * The images of these indices, in this order; pixels are shared, not copied.
+   *
+   * @throws `INVALID_ARGUMENT` for an index that no image has, `INVALID_DATA` when there is none
+   */
+  subset(indices: Uint32Array): Dataset
+  /**
+   * Cuts the images in two, the same share of every class; each part keeps their order.
+   *
+   * @param fraction share of the second part, between 0 and 1
+   * @param seed key of the choice
+   * @returns what is left to train with, and what is kept to validate with
+   * @throws `INVALID_ARGUMENT` when that leaves one part empty
+   */
+  split(fraction: number, seed: number): [Dataset, Dataset]
+  /** Reads every image once: the mean and deviation of each channel, bytes being scaled to 0..1. */
+  statistics(): Promise<Statistics>
+  /** Weights under which every class counts the same: images / (classes x images of the class), 0 without images. */
+  classWeights(): Float32Array
+  /** Names of the classes, in the order of the labels. */
+  get classNames(): Array<string>
+  /** Files that could not be read until now, of a folder whose `corrupt` is `"skip"`. */
+  get skipped(): Array<SkippedFile>
   /** `[n, height, width, channels]`. */
   get shape(): Array<number>
   /** Number of classes. */
@@ -66,7 +104,7 @@ export declare class Session {
    */
   trainSteps(dataset: Dataset, request: TrainRequest): Promise<TrainResult>
   /** Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`. */
-  evaluate(dataset: Dataset, batchSize: number): Promise<Evaluation>
+  evaluate(dataset: Dataset, batchSize: number, options?: EvaluateOptions | undefined | null): Promise<Evaluation>
   /**
    * The first output for any number of images.
    *
@@ -115,6 +153,14 @@ export interface Benchmark {
 }
 
 /**
+ * Reads JPEG, PNG and WebP files as a network takes them.
+ *
+ * @returns `files x height x width x channels` values from 0 to 1
+ * @throws `INVALID_DATA` naming a file that cannot be read, whatever `corrupt` says
+ */
+export declare function decodeImages(files: Array<string>, options: FolderOptions): Promise<Float32Array>
+
+/**
  * Says what this machine has, which instruction set is chosen, and whether every kernel computes
  * what it should on every instruction set the machine has.
  *
@@ -122,9 +168,15 @@ export interface Benchmark {
  */
 export declare function doctor(): Promise<string>
 
+/** How a network is evaluated. */
+export interface EvaluateOptions {
+  /** What training does to its images, as JSON: normalisation is done here, too, the rest is not. */
+  augment?: string
+}
+
 /** How well a network does on a dataset. */
 export interface Evaluation {
-  /** Number of images. */
+  /** Number of images, without those that cannot be read and may be skipped. */
   images: number
   /** Mean over the images. */
   loss: number
@@ -134,6 +186,25 @@ export interface Evaluation {
   top5: number
   /** `classes x classes` counts in row order: a row for each label, a column for each prediction. */
   confusion: Uint32Array
+}
+
+/** How image files become images of one size. */
+export interface FolderOptions {
+  /** Rows of an image. */
+  height: number
+  /** Pixels of a row. */
+  width: number
+  /** 1 (luminance) or 3 (red, green, blue). */
+  channels: number
+  /** `"crop"`: the shorter side fits and the middle is cut out; `"stretch"`: both sides fit. Default `"crop"`. */
+  resize?: 'crop' | 'stretch'
+  /**
+   * What a file that cannot be read does: `"fail"` ends the work with an error that names it, `"skip"` is remembered
+   * in `skipped`; then training takes the next image in its stead, and evaluation leaves it out. Default `"fail"`.
+   */
+  corrupt?: 'fail' | 'skip'
+  /** Names of the classes in the order of their labels. Default: the folders' names, sorted. */
+  classes?: Array<string>
 }
 
 /** An array as it stands in an NPY file, in C order. */
@@ -190,6 +261,22 @@ export interface SessionOptions {
   precision?: string
 }
 
+/** A file that could not be read. */
+export interface SkippedFile {
+  /** Its path. */
+  file: string
+  /** What was expected, and what was found. */
+  reason: string
+}
+
+/** How the values of each channel are spread. */
+export interface Statistics {
+  /** One number for each channel. */
+  mean: Array<number>
+  /** One number for each channel. */
+  deviation: Array<number>
+}
+
 /** A run of training steps. */
 export interface TrainRequest {
   /** Images a step. */
@@ -204,8 +291,10 @@ export interface TrainRequest {
   shuffle: boolean
   /** Leaves out the last batch of an epoch when it is smaller. */
   dropLast: boolean
-  /** Key of the shuffled order. */
+  /** Key of the shuffled order and of what augmentation draws. */
   seed: number
+  /** How images are varied, one operation after another, as JSON. Default: not at all. */
+  augment?: string
 }
 
 /** What a run of training steps brought; one entry a step that was done. */
@@ -218,6 +307,8 @@ export interface TrainResult {
   images: Uint32Array
   /** Wall-clock time of the whole run of steps. */
   seconds: number
+  /** The part of it in which a step waited for its batch. */
+  stallSeconds: number
   /** `"done"`, `"aborted"`, or `"failed"` when the loss or a gradient stopped being a number. */
   stopped: 'done' | 'aborted' | 'failed'
   /** What failed, in a sentence. */

@@ -1,5 +1,19 @@
 /** What `import ... from "fovea"` offers. */
-export { datasets, type Splits } from "./data/datasets.js";
+export {
+  type Augmentation,
+  augment,
+  type KnownNormalization,
+  parseAugmentation,
+  resolveAugmentations,
+} from "./data/augmentations.js";
+export {
+  type DirectoryOptions,
+  datasets,
+  type FolderSplits,
+  type ImageFolderOptions,
+  type Splits,
+} from "./data/datasets.js";
+export type { BatchesOptions, FromIterableOptions, Sample, SampleBatch, Samples } from "./data/iterable.js";
 export { type ErrorCode, FoveaError } from "./errors.js";
 export { concat } from "./model/concat.js";
 export {

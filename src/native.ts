@@ -115,10 +115,13 @@ function door<Name extends keyof Addon>(name: Name): Addon[Name] {
 export type {
   Benchmark,
   Evaluation,
+  FolderOptions,
   NpyArray,
   OptimizerOptions,
   ParameterInfo,
   SessionOptions,
+  SkippedFile,
+  Statistics,
   TrainRequest,
   TrainResult,
 } from "../index.js";
@@ -130,6 +133,9 @@ export type Dataset = native.Dataset;
 /** A network with its parameters, plan and driver thread. */
 export const Session = door("Session");
 export type Session = native.Session;
+
+/** Reads image files as a network takes them: `files x height x width x channels` values from 0 to 1. */
+export const decodeImages = door("decodeImages");
 
 export const readNpy = door("readNpy");
 export const writeNpy = door("writeNpy");

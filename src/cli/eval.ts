@@ -48,7 +48,7 @@ async function evaluate(text: string, { data, batch, json, ...options }: EvalOpt
   const loaded = await loadModel(text, options);
   const { model } = loaded;
   try {
-    const dataset = await parseData(data).test();
+    const dataset = await parseData(data).test(model.inputShape);
     checkDataset(model, dataset);
     const { confusion, accuracy, top5, loss, images } = await model.evaluate(dataset, { batchSize: batch });
     const classes = Math.sqrt(confusion.length);

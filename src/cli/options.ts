@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from "commander";
-import { type DataSource, parseDataSource } from "../data/source.js";
+import { type DataSource, dataHelp, parseDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
 
 /**
@@ -41,12 +41,10 @@ export const batchOption = (images: number): Option =>
   new Option("--batch <n>", "images computed at once").argParser(positiveInteger).default(images);
 
 export const dataOption = (): Option =>
-  new Option("--data <data>", "mnist, mnist:DIRECTORY, fashion-mnist:DIRECTORY or images.npy,labels.npy").argParser(
-    (text) => {
-      parseData(text);
-      return text;
-    },
-  );
+  new Option("--data <data>", dataHelp).argParser((text) => {
+    parseData(text);
+    return text;
+  });
 
 /** DATA, understood; a wrong form is a usage error. */
 export function parseData(text: string): DataSource {

@@ -134,8 +134,8 @@ interface Data {
 
 async function readData({ data }: RunConfig, model: Model): Promise<Data> {
   const source = parseData(data);
-  const train = await source.train();
-  const validation = await source.validation();
+  const train = await source.train(model.inputShape);
+  const validation = await source.validation(model.inputShape);
   checkDataset(model, train);
   if (validation) checkDataset(model, validation);
   return { train, validation };

@@ -1,3 +1,4 @@
+import { type Augmentation, augmentationsJson } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
 import { type Dataset, type Evaluation, Session } from "../native.js";
 import { diagram } from "../report/diagram/index.js";
@@ -27,6 +28,8 @@ export interface ModelOptions {
 export interface EvaluateOptions {
   /** Images computed at once. Default 256. */
   readonly batchSize?: number | undefined;
+  /** What training did to its images: the normalisation is done here, too, the rest is not. Default: nothing. */
+  readonly augment?: readonly Augmentation[] | undefined;
 }
 
 /** What the last layer of a network may be: a vector or feature map whose sizes exist. */
@@ -143,11 +146,11 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * Loss, accuracy, top-5 accuracy and confusion on a data set.
    *
    * @param dataset images of the input's shape, with labels
-   * @param options `batchSize` (256)
+   * @param options `batchSize` (256), `augment` as in training, of which the normalisation is kept
    * @throws FoveaError `INVALID_DATA` when images or labels do not fit
    */
-  async evaluate(dataset: Dataset, { batchSize = 256 }: EvaluateOptions = {}): Promise<Evaluation> {
-    return this.session.evaluate(dataset, batchSize);
+  async evaluate(dataset: Dataset, { batchSize = 256, augment }: EvaluateOptions = {}): Promise<Evaluation> {
+    return this.session.evaluate(dataset, batchSize, augmentationsJson(augment));
   }
 
   /**

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { resolveAugmentations } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
 import type { Dataset, Session } from "../native.js";
 import type { FitOptions } from "./fit-options.js";
@@ -75,7 +76,8 @@ export async function findLearningRate(
     await session.saveCheckpoint(before, "");
     try {
       const rates = Array.from({ length: tries }, (_, index) => lowest * (highest / lowest) ** (index / (tries - 1)));
-      return suggest(await raise(session, train, options, rates));
+      const augment = await resolveAugmentations(options.augment ?? [], train);
+      return suggest(await raise(session, train, { ...options, augment }, rates));
     } finally {
       await session.loadCheckpoint(before);
     }

@@ -1,4 +1,5 @@
 /** What goes into training and what comes out of it. */
+import type { Augmentation } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
 import type { Dataset, Evaluation } from "../native.js";
 import { hasNumbers, parseJson } from "./json.js";
@@ -21,7 +22,12 @@ export interface FitOptions {
   readonly labelSmoothing?: number | undefined;
   /** A new order of the images every epoch. Default true. */
   readonly shuffle?: boolean | undefined;
-  /** Key of the shuffled order. Default 0. */
+  /**
+   * What is done to training images, in this order: `[augment.crop({ padding: 4 }), augment.flip()]`. Validation keeps
+   * the normalisation. Default: nothing.
+   */
+  readonly augment?: readonly Augmentation[] | undefined;
+  /** Key of the shuffled order and of what augmentation draws. Default 0. */
   readonly seed?: number | undefined;
   /** Evaluated after every epoch. */
   readonly validation?: Dataset | undefined;

@@ -1,3 +1,4 @@
+import { augmentationsJson, resolveAugmentations } from "../data/augmentations.js";
 import { FoveaError, hasCode } from "../errors.js";
 import type { Dataset, Evaluation, Session, TrainResult } from "../native.js";
 import { combined } from "./callbacks.js";
@@ -33,7 +34,8 @@ const chunkSeconds = 0.075;
  * throws.
  */
 export async function fit(session: Session, train: Dataset, options: FitOptions = {}): Promise<FitResult> {
-  return new Fit(session, train, options).run();
+  const augment = await resolveAugmentations(options.augment ?? [], train);
+  return new Fit(session, train, { ...options, augment }).run();
 }
 
 class Fit {
@@ -189,7 +191,9 @@ class Fit {
   async #evaluate(validation: Dataset): Promise<Evaluation | undefined> {
     if (this.#aborted) return undefined;
     try {
-      return await this.#abortable(() => this.#session.evaluate(validation, this.#batchSize));
+      return await this.#abortable(() =>
+        this.#session.evaluate(validation, this.#batchSize, augmentationsJson(this.#options.augment)),
+      );
     } catch (error) {
       if (this.#aborted && hasCode(error, "ABORTED")) return undefined;
       throw error;

@@ -1,3 +1,4 @@
+import { augmentationsJson } from "../data/augmentations.js";
 import { invalidArgument } from "../errors.js";
 import type { OptimizerOptions, Session, TrainRequest } from "../native.js";
 import { count, type FitOptions } from "./fit-options.js";
@@ -10,13 +11,22 @@ import { type Optimizer, sgd } from "./optimizers.js";
  */
 export function requestMaker(
   _session: Session,
-  { optimizer = sgd(), batchSize = 64, labelSmoothing = 0, shuffle = true, dropLast = false, seed = 0 }: FitOptions,
+  {
+    optimizer = sgd(),
+    batchSize = 64,
+    labelSmoothing = 0,
+    shuffle = true,
+    dropLast = false,
+    seed = 0,
+    augment,
+  }: FitOptions,
 ): (firstStep: number, learningRates: Float64Array) => TrainRequest {
   count("batchSize", batchSize);
   if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
     throw invalidArgument("labelSmoothing", "a number from 0 to below 1", labelSmoothing);
   }
-  const step = { batchSize, optimizer: nativeOptimizer(optimizer, labelSmoothing), shuffle, dropLast, seed };
+  const native = nativeOptimizer(optimizer, labelSmoothing);
+  const step = { batchSize, optimizer: native, shuffle, dropLast, seed, ...augmentationsJson(augment) };
   return (firstStep, learningRates) => ({ ...step, firstStep, learningRates });
 }
 

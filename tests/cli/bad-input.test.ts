@@ -45,7 +45,7 @@ describe("what was typed wrong ends with exit code 2 and one line that says what
     ["an unknown optimizer", [...train, "--optimizer", "sdg"], /--optimizer.*sgd/],
     ["an unknown schedule", [...train, "--schedule", "step"], /step:EPOCHS.*received "step"/],
     ["epochs and steps", [...train, "--epochs", "1", "--steps", "1"], /--steps.*cannot be used with.*--epochs/],
-    ["unknown data", ["train", "lenet5", "--data", "cifar10", "--out", out], /mnist, .*received "cifar10"/],
+    ["unknown data", ["train", "lenet5", "--data", "imagenet", "--out", out], /mnist, .*received "imagenet"/],
     ["no data", ["train", "lenet5", "--out", out], /Expected --data/],
     ["no place for the run", ["train", "lenet5", "--data", data], /Expected --out/],
     ["a mode that is none", ["bench", "lenet5", "--mode", "predict"], /--mode.*train, infer/],
@@ -77,7 +77,7 @@ describe("what cannot be read or used ends with exit code 1 and one line that sa
 
   test("a directory without the files of MNIST", async () => {
     const { exitCode, line } = await failure(["eval", "lenet5", "--data", `mnist:${path("nowhere")}`]);
-    expect(line).toMatch(/t10k-images-idx3-ubyte in .*nowhere/);
+    expect(line).toMatch(/t10k-images-idx3-ubyte.gz in .*nowhere/);
     expect(exitCode).toBe(1);
   });
 

@@ -390,6 +390,24 @@ mod tests {
     }
 
     #[test]
+    fn augmented_batches_are_the_same_from_any_number_of_threads_and_after_a_resume_within_an_epoch() {
+        let list = r#"[{"kind":"resizedCrop","scale":[0.3,1],"ratio":[0.7,1.4]},{"kind":"crop","padding":3},
+            {"kind":"flip","probability":0.5},{"kind":"jitter","brightness":0.4,"contrast":0.4,"saturation":0},
+            {"kind":"cutout","size":9},{"kind":"mixup","alpha":0.3}]"#;
+        let augment = Augment::for_training(Augment::parse(Some(list)).unwrap(), 5);
+        // More than one piece a batch, and a smaller batch at the end of an epoch.
+        let (dataset, sampler) = (dataset(150, 28), sampler(150, 64));
+        let alone = augmented(&dataset, sampler, &augment, 0..7, 1);
+        assert!(alone[2].len() == 22 && alone[3].mix.is_some() && alone[0].images != alone[3].images);
+        for threads in [2, 3, 8] {
+            assert_eq!(augmented(&dataset, sampler, &augment, 0..7, threads), alone);
+        }
+        for first in 1..7 {
+            assert_eq!(augmented(&dataset, sampler, &augment, first..7, 2), alone[first as usize..]);
+        }
+    }
+
+    #[test]
     fn no_steps_are_no_batches_and_after_the_last_there_are_none() {
         assert!(batches(&dataset(3, 1), sampler(3, 2), 4..4).is_empty());
         let mut prefetcher = Prefetcher::new(dataset(3, 1), sampler(3, 2), Augment::default(), 0..1).unwrap();

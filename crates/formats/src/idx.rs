@@ -1,13 +1,24 @@
-//! IDX, the format of MNIST: a big-endian header and unsigned bytes.
+//! IDX, the format of MNIST: a big-endian header and unsigned bytes, plain or compressed by gzip.
 //!
 //! Two zero bytes, the element type (8 is `u8`, the only one read here), the rank, each dimension as a `u32`, then
 //! the elements in C order. Images are of rank 3, `[images, height, width]`, and labels of rank 1.
 //!
 //! Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
 
-use std::{io::Read, path::Path};
+use std::{
+    io::{BufReader, Read, Seek},
+    path::Path,
+};
 
-use crate::{FormatError, source::Source};
+use flate2::read::MultiGzDecoder;
+
+use crate::{
+    FormatError,
+    source::{self, Source},
+};
+
+/// How a gzip file begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// An array of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,25 +31,30 @@ pub struct Idx<const RANK: usize> {
 
 /// Reads an IDX file of `u8` elements and a known rank.
 ///
-/// Errors: another type or rank, a length that is not the header's, a file compressed with gzip, and what the
-/// operating system refuses.
+/// A compressed file is unpacked as far as its header says that there are elements, and memory grows with what comes
+/// out: a small file that would unpack to more is refused there.
+///
+/// Errors: another type or rank, a length that is not the header's, damaged compression, and what the operating system
+/// refuses.
 pub fn read<const RANK: usize>(path: &Path) -> Result<Idx<RANK>, FormatError> {
-    decode(Source::open(path)?)
+    let (mut file, _) = source::open(path)?;
+    let mut magic = Vec::new();
+    let failed = || FormatError::io("read", path);
+    file.by_ref().take(2).read_to_end(&mut magic).map_err(failed())?;
+    if magic != GZIP {
+        return decode(Source::open(path)?);
+    }
+    file.rewind().map_err(failed())?;
+    unpack(&path.display().to_string(), BufReader::new(file))
 }
 
 /// Parses IDX bytes as [`read`] does; `file` names them in errors.
 pub fn parse<const RANK: usize>(file: &str, bytes: &[u8]) -> Result<Idx<RANK>, FormatError> {
-    decode(Source::memory(file, bytes))
+    if bytes.starts_with(&GZIP) { unpack(file, bytes) } else { decode(Source::memory(file, bytes)) }
 }
 
 fn decode<const RANK: usize>(mut source: Source<impl Read>) -> Result<Idx<RANK>, FormatError> {
-    let expected = || format!("an IDX file of bytes of rank {RANK} (00 00 08 {RANK:02x})");
-    match source.array()? {
-        [0, 0, 8, rank] if rank as usize == RANK => {}
-        [0, 0, 8, rank] => return Err(source.error(expected(), format!("rank {rank}"))),
-        [0x1f, 0x8b, ..] => return Err(source.error(expected(), "a gzip file, which gunzip unpacks")),
-        [a, b, c, d] => return Err(source.error(expected(), format!("{a:02x} {b:02x} {c:02x} {d:02x}"))),
-    }
+    check::<RANK>(source.array()?).map_err(|[expected, received]| source.error(expected, received))?;
     let mut shape = [0; RANK];
     for side in &mut shape {
         *side = u32::from_be_bytes(source.array()?) as usize;
@@ -47,8 +63,60 @@ fn decode<const RANK: usize>(mut source: Source<impl Read>) -> Result<Idx<RANK>,
     Ok(Idx { shape, values })
 }
 
+/// As [`decode`], where only the end of the compressed bytes tells how many there are.
+fn unpack<const RANK: usize>(file: &str, packed: impl Read) -> Result<Idx<RANK>, FormatError> {
+    let mut reader = MultiGzDecoder::new(packed);
+    let mut next = |most: u64| {
+        let mut bytes = Vec::new();
+        let damaged =
+            |error| FormatError::content(file, "a whole gzip file", format!("a damaged one ({error})"));
+        reader.by_ref().take(most).read_to_end(&mut bytes).map(|_| bytes).map_err(damaged)
+    };
+    let length = 4 + 4 * RANK;
+    let header = next(length as u64)?;
+    let truncated = |expected: u128, received: usize| {
+        let expected = u64::try_from(expected).unwrap_or(u64::MAX);
+        FormatError::Truncated { file: file.to_owned(), expected, received: received as u64 }
+    };
+    if header.len() < length {
+        return Err(truncated(length as u128, header.len()));
+    }
+    let (magic, sides) = header.split_at(4);
+    check::<RANK>([magic[0], magic[1], magic[2], magic[3]])
+        .map_err(|[expected, received]| FormatError::content(file, expected, received))?;
+    let mut shape = [0; RANK];
+    for (side, bytes) in shape.iter_mut().zip(sides.as_chunks().0) {
+        *side = u32::from_be_bytes(*bytes) as usize;
+    }
+    let count = shape.iter().fold(1u128, |count, &side| count.saturating_mul(side as u128));
+    // One byte more than there should be: the end of the file is read, too, and with it its check sum.
+    let values = next(u64::try_from(count).unwrap_or(u64::MAX).saturating_add(1))?;
+    let (expected, received) = (count.saturating_add(length as u128), values.len() + length);
+    match (values.len() as u128).cmp(&count) {
+        std::cmp::Ordering::Equal => Ok(Idx { shape, values }),
+        std::cmp::Ordering::Less => Err(truncated(expected, received)),
+        std::cmp::Ordering::Greater => Err(FormatError::content(
+            file,
+            format!("{expected} unpacked bytes, as the shape {shape:?} says,"),
+            "more",
+        )),
+    }
+}
+
+/// Checks the first four bytes; else what was expected and received.
+fn check<const RANK: usize>(magic: [u8; 4]) -> Result<(), [String; 2]> {
+    let received = match magic {
+        [0, 0, 8, rank] if rank as usize == RANK => return Ok(()),
+        [0, 0, 8, rank] => format!("rank {rank}"),
+        [a, b, c, d] => format!("{a:02x} {b:02x} {c:02x} {d:02x}"),
+    };
+    Err([format!("an IDX file of bytes of rank {RANK} (00 00 08 {RANK:02x})"), received])
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn images() -> Vec<u8> {
@@ -96,7 +164,69 @@ mod tests {
         let expected = "Expected an IDX file of bytes of rank 3 (00 00 08 03) for \"images\" but received";
         assert_eq!(refusal(&[0, 0, 8, 1, 0, 0, 0, 0]), format!("{expected} rank 1."));
         assert_eq!(refusal(&[0, 0, 0x0d, 3]), format!("{expected} 00 00 0d 03."));
-        assert_eq!(refusal(&[0x1f, 0x8b, 8, 8]), format!("{expected} a gzip file, which gunzip unpacks."));
+    }
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_compressed_file_reads_as_the_plain_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("images.gz");
+        let plain = parse::<3>("images", &images()).unwrap();
+        std::fs::write(&path, packed(&images())).unwrap();
+        assert_eq!(read::<3>(&path).unwrap(), plain);
+        let (first, second) = (images()[..9].to_vec(), images()[9..].to_vec());
+        assert_eq!(parse::<3>("images", &[packed(&first), packed(&second)].concat()).unwrap(), plain);
+        let none = packed(&[0, 0, 8, 1, 0, 0, 0, 0]);
+        assert!(parse::<1>("labels", &none).unwrap().values.is_empty());
+    }
+
+    #[test]
+    fn a_compressed_file_that_is_cut_or_says_something_else_is_refused() {
+        let whole = packed(&images());
+        for length in 2..whole.len() {
+            let message = parse::<3>("images", &whole[..length]).unwrap_err().to_string();
+            assert!(message.starts_with("Expected a whole gzip file for \"images\""), "{message}");
+        }
+        let refusal = |bytes: &[u8]| parse::<3>("images", &packed(bytes)).unwrap_err().to_string();
+        assert_eq!(refusal(&images()[..20]), "Expected at least 28 bytes for \"images\" but received 20.");
+        assert_eq!(refusal(&images()[..7]), "Expected at least 16 bytes for \"images\" but received 7.");
+        assert_eq!(
+            refusal(&[images(), vec![0]].concat()),
+            "Expected 28 unpacked bytes, as the shape [2, 2, 3] says, for \"images\" but received more."
+        );
+        assert!(refusal(&[0, 0, 8, 1]).starts_with("Expected at least 16 bytes"));
+        assert!(refusal(&[1; 16]).ends_with("but received 01 01 01 01."));
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_compressed_file_changes_what_is_read() {
+        let whole = packed(&images());
+        let plain = parse::<3>("images", &whole).unwrap();
+        for bit in 16..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            // Some bits, such as those of the time, say nothing about the content.
+            if let Ok(read) = parse::<3>("images", &bytes) {
+                assert_eq!(read, plain, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_compressed_file_that_unpacks_to_much_is_refused_where_its_header_ends() {
+        let mut bomb = images();
+        bomb.resize(64 << 20, 0);
+        let bomb = packed(&bomb);
+        assert!(bomb.len() < 100_000);
+        let message = parse::<3>("images", &bomb).unwrap_err().to_string();
+        assert!(message.ends_with("but received more."), "{message}");
+        let message = parse::<3>("images", &packed(&[[0, 0, 8, 3].as_slice(), &[0xff; 12]].concat()));
+        assert!(message.unwrap_err().to_string().starts_with("Expected at least 18446744073709551615 bytes"));
     }
 
     #[test]

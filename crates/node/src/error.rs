@@ -65,12 +65,18 @@ pub fn from_format(error: FormatError) -> Error {
 pub fn from_data(error: DataError) -> Error {
     let code = match error {
         DataError::Format(error) => return from_format(error),
-        DataError::BatchSize { .. } | DataError::NoWholeBatch { .. } | DataError::Memory { .. } => {
-            Code::InvalidArgument
-        }
+        DataError::BatchSize { .. }
+        | DataError::NoWholeBatch { .. }
+        | DataError::Memory { .. }
+        | DataError::Index { .. }
+        | DataError::FileShape { .. }
+        | DataError::ClassNames { .. }
+        | DataError::Fraction { .. }
+        | DataError::Augmentation { .. } => Code::InvalidArgument,
+        DataError::NoCifar10 { .. } => Code::Io,
         DataError::Thread(_)
         | DataError::Stopped { .. }
-        | DataError::Index { .. }
+        | DataError::Resize { .. }
         | DataError::SamplerCount { .. } => Code::Internal,
         _ => Code::InvalidData,
     };

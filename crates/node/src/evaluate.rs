@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fovea_data::{Dataset, Prefetcher, Sampler, SamplerOptions};
+use fovea_data::{Augment, Dataset, Prefetcher, Sampler, SamplerOptions};
 use fovea_engine::Session;
 use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
@@ -11,10 +11,18 @@ use crate::driver::Abort;
 use crate::error::{Code, Error, Result, from_data, from_engine};
 use crate::options::zeros;
 
+/// How a network is evaluated.
+#[napi(object)]
+#[derive(Default)]
+pub struct EvaluateOptions {
+    /// What training does to its images, as JSON: normalisation is done here, too, the rest is not.
+    pub augment: Option<String>,
+}
+
 /// How well a network does on a dataset.
 #[napi(object)]
 pub struct Evaluation {
-    /// Number of images.
+    /// Number of images, without those that cannot be read and may be skipped.
     pub images: f64,
     /// Mean over the images.
     pub loss: f64,
@@ -30,6 +38,7 @@ pub struct Evaluation {
 pub fn evaluate(
     session: &mut Session,
     data: Arc<Dataset>,
+    augment: Augment,
     batch_size: usize,
     abort: &Abort,
 ) -> Result<Evaluation> {
@@ -40,12 +49,17 @@ pub fn evaluate(
     let mut predictions = zeros(batch_size.min(images), "the predictions")?;
     let options = SamplerOptions { batch_size, shuffle: false, drop_last: false, seed: 0 };
     let sampler = Sampler::new(images, options).map_err(from_data)?;
-    let mut batches = Prefetcher::new(data, sampler, 0..sampler.steps_per_epoch()).map_err(from_data)?;
-    let (mut loss, mut correct, mut top5) = (0.0, 0, 0);
+    let steps = 0..sampler.steps_per_epoch();
+    let mut batches = Prefetcher::new(data, sampler, augment, steps).map_err(from_data)?;
+    let (mut images, mut loss, mut correct, mut top5) = (0, 0.0, 0, 0);
     while let Some(batch) = batches.next_batch().map_err(from_data)? {
         if abort.is_asked() {
             return Err(Error::new(Code::Aborted, "Expected the evaluation to end but it was aborted."));
         }
+        if batch.is_empty() {
+            continue; // none of its files can be read
+        }
+        images += batch.len();
         let predictions = &mut predictions[..batch.len()];
         let part = session.evaluate_batch(&batch.images, &batch.labels, predictions).map_err(from_engine)?;
         loss += part.loss_sum;
@@ -54,6 +68,9 @@ pub fn evaluate(
         for (&label, &prediction) in batch.labels.iter().zip(&*predictions) {
             confusion[label as usize * classes + prediction as usize] += 1u32;
         }
+    }
+    if images == 0 {
+        return Err(Error::new(Code::InvalidData, "Expected an image that can be read but found none."));
     }
     let images = images as f64;
     Ok(Evaluation {

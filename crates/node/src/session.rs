@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fovea_data::Augment;
 use fovea_engine::{Graph, Mode, Precision, Session as Engine};
 use fovea_kernels::Isa;
 use napi::Env;
@@ -10,8 +11,8 @@ use napi_derive::napi;
 
 use crate::dataset::Dataset;
 use crate::driver::{Abort, Driver, Facts, Failure};
-use crate::error::{Code, Error, Result, from_engine, invalid_argument};
-use crate::evaluate::evaluate;
+use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument};
+use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::options::{count, whole, zeros};
 use crate::train::{TrainRequest, TrainRun};
 
@@ -121,10 +122,19 @@ impl Session {
 
     /// Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`.
     #[napi(catch_unwind, ts_return_type = "Promise<Evaluation>")]
-    pub fn evaluate<'env>(&self, env: &'env Env, dataset: &Dataset, batch_size: f64) -> Result<Object<'env>> {
+    pub fn evaluate<'env>(
+        &self,
+        env: &'env Env,
+        dataset: &Dataset,
+        batch_size: f64,
+        options: Option<EvaluateOptions>,
+    ) -> Result<Object<'env>> {
         let batch_size = count("batchSize", batch_size)?;
-        let data = dataset.data.clone();
-        self.driver.send(env, move |worker, abort| evaluate(worker.session(), data, batch_size, abort))
+        let EvaluateOptions { augment } = options.unwrap_or_default();
+        let augment = Augment::parse(augment.as_deref()).map_err(from_data)?;
+        let (data, augment) = (dataset.data.clone(), Augment::for_evaluation(augment));
+        self.driver
+            .send(env, move |worker, abort| evaluate(worker.session(), data, augment, batch_size, abort))
     }
 
     /// The first output for any number of images.

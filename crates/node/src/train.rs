@@ -1,15 +1,15 @@
 //! A run of training steps: batches from the prefetcher, steps by the engine, numbers collected.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fovea_data::{Batch, DataError, Dataset, Prefetcher, Sampler, SamplerOptions};
-use fovea_engine::{EngineError, Optimizer, StepOptions};
+use fovea_data::{Augment, Batch, DataError, Dataset, Mix, Prefetcher, Sampler, SamplerOptions};
+use fovea_engine::{EngineError, Optimizer, StepOptions, Targets};
 use napi::bindgen_prelude::{Float32Array, Float64Array, Uint32Array};
 use napi_derive::napi;
 
 use crate::driver::{Abort, Worker};
-use crate::error::{Error, Result, from_data, from_engine, invalid_argument};
+use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument};
 use crate::evaluate::check_images;
 use crate::options::{count, whole};
 
@@ -43,8 +43,10 @@ pub struct TrainRequest {
     pub shuffle: bool,
     /// Leaves out the last batch of an epoch when it is smaller.
     pub drop_last: bool,
-    /// Key of the shuffled order.
+    /// Key of the shuffled order and of what augmentation draws.
     pub seed: f64,
+    /// How images are varied, one operation after another, as JSON. Default: not at all.
+    pub augment: Option<String>,
 }
 
 /// What a run of training steps brought; one entry a step that was done.
@@ -58,6 +60,8 @@ pub struct TrainResult {
     pub images: Uint32Array,
     /// Wall-clock time of the whole run of steps.
     pub seconds: f64,
+    /// The part of it in which a step waited for its batch.
+    pub stall_seconds: f64,
     /// `"done"`, `"aborted"`, or `"failed"` when the loss or a gradient stopped being a number.
     #[napi(ts_type = "'done' | 'aborted' | 'failed'")]
     pub stopped: String,
@@ -71,19 +75,23 @@ pub struct TrainResult {
 pub struct Feed {
     data: Arc<Dataset>,
     sampler: Sampler,
+    augment: Augment,
     next_step: u64,
     batches: Prefetcher,
 }
 
 impl Feed {
-    fn new(data: Arc<Dataset>, sampler: Sampler, first_step: u64) -> Result<Self> {
-        let batches = Prefetcher::new(data.clone(), sampler, first_step..u64::MAX).map_err(from_data)?;
-        Ok(Self { data, sampler, next_step: first_step, batches })
+    fn new(data: Arc<Dataset>, sampler: Sampler, augment: Augment, first_step: u64) -> Result<Self> {
+        let batches = Prefetcher::new(data.clone(), sampler, augment.clone(), first_step..u64::MAX);
+        Ok(Self { data, sampler, augment, next_step: first_step, batches: batches.map_err(from_data)? })
     }
 
     /// Whether its next batch is the first of a run.
     fn continues_with(&self, run: &TrainRun) -> bool {
-        Arc::ptr_eq(&self.data, &run.data) && self.sampler == run.sampler && self.next_step == run.first_step
+        Arc::ptr_eq(&self.data, &run.data)
+            && self.sampler == run.sampler
+            && self.augment == run.augment
+            && self.next_step == run.first_step
     }
 
     fn next_batch(&mut self) -> Result<&Batch> {
@@ -98,6 +106,7 @@ impl Feed {
 pub struct TrainRun {
     data: Arc<Dataset>,
     sampler: Sampler,
+    augment: Augment,
     first_step: u64,
     learning_rates: Vec<f32>,
     options: StepOptions<'static>,
@@ -112,13 +121,23 @@ impl TrainRun {
             drop_last: request.drop_last,
             seed: whole("seed", request.seed, 0)?,
         };
+        let augment = Augment::parse(request.augment.as_deref()).map_err(from_data)?;
+        let augment = Augment::for_training(augment, sampler.seed);
+        augment.check(data.image_shape()).map_err(from_data)?;
         let sampler = Sampler::new(data.len(), sampler).map_err(from_data)?;
         let first_step = whole("firstStep", request.first_step, 0)?;
         let learning_rates: Vec<f32> = request.learning_rates.iter().map(|&rate| rate as f32).collect();
         if let Some(rate) = learning_rates.iter().find(|rate| !rate.is_finite() || **rate < 0.0) {
             return Err(invalid_argument("learningRate", "a number of at least 0", rate));
         }
-        Ok(Self { data, sampler, first_step, learning_rates, options: request.optimizer.try_into()? })
+        Ok(Self {
+            data,
+            sampler,
+            augment,
+            first_step,
+            learning_rates,
+            options: request.optimizer.try_into()?,
+        })
     }
 
     /// Trains until the last step, an abort or an error.
@@ -128,21 +147,29 @@ impl TrainRun {
         let began = Instant::now();
         let mut feed = match kept.take().filter(|feed| feed.continues_with(&self)) {
             Some(feed) => feed,
-            None => Feed::new(self.data, self.sampler, self.first_step)?,
+            None => Feed::new(self.data, self.sampler, self.augment, self.first_step)?,
         };
         let count = self.learning_rates.len();
         let mut losses = Vec::with_capacity(count);
         let mut correct = Vec::with_capacity(count);
         let mut images = Vec::with_capacity(count);
+        let mut stall = Duration::ZERO;
+        let mut mixed = Vec::new();
         let mut options = self.options;
         let mut failure = None;
         for learning_rate in self.learning_rates {
             if abort.is_asked() {
                 break;
             }
+            let asked = Instant::now();
             let batch = feed.next_batch()?;
+            stall += asked.elapsed();
             options.learning_rate = learning_rate;
-            let step = match session.train_step(&batch.images[..], &batch.labels, &options) {
+            let targets = match &batch.mix {
+                None => Targets::Labels(&batch.labels),
+                Some(mix) => Targets::Values(shares(&batch.labels, mix, session.output_len(), &mut mixed)?),
+            };
+            let step = match session.train_step(&batch.images, targets, &options) {
                 Ok(step) => step,
                 // The steps before it have been made, and are told.
                 Err(error @ EngineError::NotFinite { .. }) => {
@@ -166,10 +193,27 @@ impl TrainRun {
             correct: correct.into(),
             images: images.into(),
             seconds: began.elapsed().as_secs_f64(),
+            stall_seconds: stall.as_secs_f64(),
             stopped: stopped.to_owned(),
             failure,
         })
     }
+}
+
+/// What mixed images should be: for each a row of classes, with the shares of its own and of the other's.
+fn shares<'a>(labels: &[u32], mix: &Mix, classes: usize, targets: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+    if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
+        let message =
+            format!("Expected labels below {classes}, the network's classes, but received {label}.");
+        return Err(Error::new(Code::InvalidData, message));
+    }
+    targets.clear();
+    targets.resize(labels.len() * classes, 0.0);
+    for ((row, &own), &other) in targets.chunks_exact_mut(classes).zip(labels).zip(&mix.other) {
+        row[own as usize] += mix.share;
+        row[other as usize] += 1.0 - mix.share;
+    }
+    Ok(targets)
 }
 
 impl TryFrom<OptimizerOptions> for StepOptions<'_> {
