@@ -120,6 +120,11 @@ impl Frame {
 
     fn webp(&mut self, file: &[u8]) -> Result<Raw, Flaw> {
         let damaged = |error: image_webp::DecodingError| Flaw::damaged("WebP", error);
+        // The decoder looks at the chunks that it needs; what is cut off after them may say how the image is turned.
+        let length = file.get(4..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        if u64::from(length) + 8 > file.len() as u64 {
+            return Err(Flaw::damaged("WebP", "its end is missing"));
+        }
         let mut decoder = image_webp::WebPDecoder::new(Cursor::new(file)).map_err(damaged)?;
         let (width, height) = decoder.dimensions();
         let sides = [height as usize, width as usize];
@@ -186,4 +191,69 @@ fn ends(file: &[u8]) -> bool {
         }
     }
     true // no headers as they should be: the decoder has found its own way
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// The small images of tests/images, by name.
+    fn files() -> Vec<(String, Vec<u8>)> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images");
+        let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let images = paths.filter(|path| path.extension().unwrap() != "npy" && !path.ends_with("large.png"));
+        images.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_file_that_is_cut_anywhere_is_refused_or_has_all_its_pixels() {
+        let (mut frame, mut whole) = (Frame::default(), Frame::default());
+        for (name, file) in files() {
+            whole.decode(&file, 3).unwrap();
+            for length in 0..file.len() {
+                match frame.decode(&file[..length], 3) {
+                    // A PNG has only its end after the pixels.
+                    Ok(()) => {
+                        assert!(frame.bytes == whole.bytes && file.len() - length <= 16, "{name} {length}")
+                    }
+                    Err(flaw) => assert!(flaw.expected.contains("image"), "{name} {length}: {flaw:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_a_decoder_panic() {
+        let mut frame = Frame::default();
+        for (name, file) in files() {
+            // Every bit of some headers, and some of all the rest.
+            for bit in (0..file.len() * 8).filter(|bit| bit / 8 < 48 || bit % 7 == 0) {
+                let mut bytes = file.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                if frame.decode(&bytes, 3).is_ok() {
+                    let [height, width] = frame.sides;
+                    assert_eq!(frame.bytes.len(), height * width * 3, "{name} {bit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_after_a_signature_are_refused_without_a_panic() {
+        let mut frame = Frame::default();
+        let mut state = 1u64;
+        for signature in [&[0xff, 0xd8, 0xff][..], b"\x89PNG\r\n\x1a\n", b"RIFF\x30\0\0\0WEBPVP8 "] {
+            for _ in 0..2000 {
+                let mut random = || {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    (state >> 33) as u8
+                };
+                let length = usize::from(random() % 64);
+                let bytes = [signature, &(0..length).map(|_| random()).collect::<Vec<u8>>()].concat();
+                assert!(frame.decode(&bytes, 3).is_err());
+            }
+        }
+    }
 }
