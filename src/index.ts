@@ -82,6 +82,8 @@ export type {
 } from "./training/fit-options.js";
 export { csvLog, jsonLinesLog } from "./training/logs.js";
 export { type Optimizer, type Sgd, type SgdOptions, sgd } from "./training/optimizers.js";
+export { type ClassMetrics, perClass } from "./training/per-class.js";
+export { type Recipe, type RecipeName, recipe, recipes } from "./training/recipes.js";
 export {
   constant,
   cosine,

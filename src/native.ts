@@ -114,6 +114,7 @@ function door<Name extends keyof Addon>(name: Name): Addon[Name] {
 
 export type {
   Benchmark,
+  EvaluateOptions,
   Evaluation,
   FolderOptions,
   NpyArray,

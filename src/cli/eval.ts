@@ -1,5 +1,7 @@
 import type { Command } from "commander";
+import { plainTable } from "../report/table.js";
 import { checkDataset } from "../training/check-dataset.js";
+import { type ClassMetrics, perClass } from "../training/per-class.js";
 import { loadModel, modelHelp, noteUntrained } from "./model-argument.js";
 import {
   batchOption,
@@ -27,6 +29,7 @@ interface EvalResult {
   readonly images: number;
   /** Rows are labels, columns what the network said. */
   readonly confusion: readonly (readonly number[])[];
+  readonly perClass: readonly ClassMetrics[];
 }
 
 export function addEval(program: Command): void {
@@ -46,23 +49,28 @@ export function addEval(program: Command): void {
 
 async function evaluate(text: string, { data, batch, json, ...options }: EvalOptions): Promise<void> {
   const loaded = await loadModel(text, options);
-  const { model } = loaded;
+  const { model, augment } = loaded;
   try {
     const dataset = await parseData(data).test(model.inputShape);
     checkDataset(model, dataset);
-    const { confusion, accuracy, top5, loss, images } = await model.evaluate(dataset, { batchSize: batch });
+    const { confusion, accuracy, top5, loss, images } = await model.evaluate(dataset, {
+      batchSize: batch,
+      augment,
+    });
     const classes = Math.sqrt(confusion.length);
     const rows = Array.from({ length: classes }, (_, row) => [
       ...confusion.subarray(row * classes, (row + 1) * classes),
     ]);
-    printResult(json, { accuracy, top5, loss, images, confusion: rows }, format);
+    const names = loaded.classNames.length > 0 ? loaded.classNames : dataset.classNames;
+    printResult(json, { accuracy, top5, loss, images, confusion: rows, perClass: perClass(rows, names) }, format);
     noteUntrained(loaded);
   } finally {
     await model.close();
   }
 }
 
-function format({ accuracy, top5, loss, images, confusion }: EvalResult): string {
+function format({ accuracy, top5, loss, images, confusion, perClass }: EvalResult): string {
+  const name = (label: number): string => perClass[label]?.label ?? String(label);
   const lines = [
     `accuracy  ${percent(accuracy)}   (${whole(accuracy * images)} of ${whole(images)} images)`,
     `top 5     ${percent(top5)}`,
@@ -73,6 +81,11 @@ function format({ accuracy, top5, loss, images, confusion }: EvalResult): string
     .filter(({ label, said, count }) => label !== said && count > 0)
     .sort((a, b) => b.count - a.count)
     .slice(0, 5)
-    .map(({ label, said, count }) => `${label} taken for ${said} (${count})`);
-  return [...lines, ...(mistakes.length === 0 ? [] : [`mistakes  ${mistakes.join(", ")}`])].join("\n");
+    .map(({ label, said, count }) => `${name(label)} taken for ${name(said)} (${count})`);
+  const share = (value: number | null): string => (value === null ? "-" : percent(value));
+  const table = plainTable(
+    [{ title: "class", align: "left" }, { title: "images" }, { title: "recall" }, { title: "precision" }],
+    perClass.map(({ label, images, recall, precision }) => [label, whole(images), share(recall), share(precision)]),
+  );
+  return [...lines, ...(mistakes.length === 0 ? [] : [`mistakes  ${mistakes.join(", ")}`]), "", table].join("\n");
 }

@@ -13,13 +13,13 @@ const rows = 20;
 export async function printLearningRates(
   model: Model,
   train: Dataset,
-  { batchSize, optimizer, labelSmoothing, shuffle, seed }: RunConfig,
+  { batchSize, optimizer, labelSmoothing, shuffle, augment, seed }: RunConfig,
   json?: boolean,
 ): Promise<void> {
   const interrupt = new Interrupt(() => {}, "stopping the search");
   try {
     const { signal } = interrupt;
-    const options = { batchSize, optimizer, labelSmoothing, shuffle, seed, signal };
+    const options = { batchSize, optimizer, labelSmoothing, shuffle, augment, seed, signal };
     printResult(json, await findLearningRate(model, train, options), format);
   } finally {
     interrupt.dispose();

@@ -6,6 +6,7 @@ import { addDoctor } from "./doctor.js";
 import { addEval } from "./eval.js";
 import { addExplain } from "./explain.js";
 import { explainError, printError } from "./output.js";
+import { addPredict } from "./predict.js";
 import { addRun } from "./run.js";
 import { addSummary } from "./summary.js";
 import { addTrain } from "./train.js";
@@ -21,7 +22,7 @@ const program = new Command("fovea")
   .configureOutput({ outputError: (text) => printError(text.replace(/^error: /, "")) })
   .exitOverride();
 
-for (const add of [addTrain, addEval, addRun, addView, addSummary, addZoo, addExplain, addBench, addDoctor])
+for (const add of [addTrain, addEval, addPredict, addRun, addView, addSummary, addZoo, addExplain, addBench, addDoctor])
   add(program);
 
 // Whoever reads may stop reading, as `head` does.

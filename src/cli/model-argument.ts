@@ -1,5 +1,6 @@
 import { extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { Augmentation } from "../data/augmentations.js";
 import { FoveaError, hasCode } from "../errors.js";
 import type { GraphDefinition } from "../model/definition.js";
 import { Model } from "../model/model.js";
@@ -15,6 +16,10 @@ export interface ResolvedModel {
   readonly definition: GraphDefinition;
   /** The trained weights that belong to it, where there are some. */
   readonly weights?: string;
+  /** What was done to the images that it was trained with; evaluation keeps the normalisation. */
+  readonly augment?: readonly Augmentation[];
+  /** Names of its classes, where they are known. */
+  readonly classNames?: readonly string[];
 }
 
 /** Sizes other than a zoo model's own. */
@@ -41,7 +46,8 @@ export async function resolveModel(text: string, sizes: ModelSizes = {}): Promis
   if (moduleExtensions.includes(extname(text))) return fromModule(text);
   if (await RunDirectory.isRun(text)) {
     const { config, weightsPath } = await RunDirectory.open(text);
-    return { name: config.model, definition: config.graph, weights: weightsPath };
+    const { model: name, graph: definition, augment, classNames } = config;
+    return { name, definition, weights: weightsPath, augment, classNames };
   }
   const names = architectures.map(({ name }) => name).join(", ");
   throw new UsageError(
@@ -53,6 +59,8 @@ export async function resolveModel(text: string, sizes: ModelSizes = {}): Promis
 export interface LoadedModel {
   readonly name: string;
   readonly model: Model;
+  readonly augment: readonly Augmentation[];
+  readonly classNames: readonly string[];
   /** Whether its weights are those that training begins with. */
   readonly untrained: boolean;
 }
@@ -66,7 +74,8 @@ export async function loadModel(
   const file = weights ?? resolved.weights;
   const model = new Model(resolved.definition, options);
   if (file !== undefined) await model.load(file);
-  return { name: resolved.name, model, untrained: file === undefined };
+  const { name, augment = [], classNames = [] } = resolved;
+  return { name, model, augment, classNames, untrained: file === undefined };
 }
 
 /** Says so, where a result is that of initial weights; after the result, so that an error stays one line. */

@@ -1,7 +1,9 @@
 import { resolve } from "node:path";
+import type { Augmentation } from "../data/augmentations.js";
 import { absoluteDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
-import { checkedOptimizer, type Optimizer, sgd } from "../training/optimizers.js";
+import { checkedOptimizer, defaultOptimizers, type Optimizer, sgd } from "../training/optimizers.js";
+import { type Recipe, type RecipeName, recipes } from "../training/recipes.js";
 import { type RunConfig, runDefaults } from "../training/run-config.js";
 import { type Metric, rebased, type Schedule } from "../training/schedules.js";
 import { architectures } from "../zoo/index.js";
@@ -18,7 +20,7 @@ export interface TrainOptions extends SharedOptions {
   readonly epochs?: number;
   readonly steps?: number;
   readonly batch?: number;
-  readonly optimizer?: "sgd";
+  readonly optimizer?: Optimizer["kind"];
   readonly lr?: number;
   readonly momentum?: number;
   readonly nesterov?: boolean;
@@ -26,7 +28,9 @@ export interface TrainOptions extends SharedOptions {
   readonly schedule?: ScheduleShape;
   readonly warmup?: number;
   readonly labelSmoothing?: number;
+  readonly recipe?: RecipeName;
   readonly shuffle: boolean;
+  readonly augment?: readonly Augmentation[] | false;
   readonly weights?: string;
   readonly saveEvery?: number;
   readonly monitor?: Metric;
@@ -47,7 +51,7 @@ export interface NewRun {
 
 /** The options of a new run. */
 export async function newRun(model: string | undefined, options: TrainOptions): Promise<NewRun> {
-  const { data, out, steps } = options;
+  const { data, out, steps, saveEvery, monitor, patience, keep, saveBest, csv } = options;
   if (model === undefined) throw new UsageError("Expected a MODEL to train, or --resume with the run to go on with.");
   if (data === undefined)
     throw new UsageError("Expected --data with the images to train on, for example --data mnist.");
@@ -55,26 +59,33 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
     throw new UsageError("Expected --out with a directory for the run, for example --out runs/1.");
   }
   const { name, definition, weights } = await resolveModel(model);
+  const base: Partial<Recipe> = options.recipe === undefined ? {} : recipes[options.recipe];
+  const length = options.epochs === undefined && steps === undefined ? base : options;
   const config: RunConfig = {
+    ...runDefaults,
+    ...definedOnly({ saveEvery, monitor, patience, keep, saveBest, csv }),
     model: name,
     data: absoluteDataSource(data, resolve),
-    epochs: steps === undefined ? (options.epochs ?? 10) : null,
-    steps: steps ?? null,
-    batchSize: options.batch ?? 64,
-    optimizer: optimizer(options, choosesOptimizer(options) ? sgd() : (recipeOf(name) ?? sgd())),
-    labelSmoothing: options.labelSmoothing ?? 0,
+    recipe: options.recipe ?? null,
+    epochs: length.steps === undefined ? (length.epochs ?? 10) : null,
+    steps: length.steps ?? null,
+    batchSize: options.batch ?? base.batchSize ?? 64,
+    optimizer: optimizer(options, base.optimizer ?? defaultOptimizer(name, options)),
+    labelSmoothing: options.labelSmoothing ?? base.labelSmoothing ?? 0,
+    augment: options.augment === false ? [] : (options.augment ?? base.augment ?? []),
     shuffle: options.shuffle,
     seed: options.seed ?? 0,
     precision: options.precision ?? "fast",
-    saveEvery: options.saveEvery ?? runDefaults.saveEvery,
-    monitor: options.monitor ?? runDefaults.monitor,
-    patience: options.patience ?? runDefaults.patience,
-    keep: options.keep ?? runDefaults.keep,
-    saveBest: options.saveBest ?? runDefaults.saveBest,
-    csv: options.csv ?? runDefaults.csv,
     graph: definition,
   };
   return { config, out, weights: options.weights ?? weights };
+}
+
+/** Of an object, the keys that have a value. */
+function definedOnly<Values extends object>(
+  values: Values,
+): { [Key in keyof Values]?: Exclude<Values[Key], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as typeof values;
 }
 
 /**
@@ -98,6 +109,10 @@ export function resumedConfig(
   same("MODEL", model, own.model);
   same("--out", options.out && resolve(options.out), resolve(run));
   same("--batch", options.batch, own.batchSize);
+  same("--recipe", options.recipe, own.recipe);
+  if (options.augment !== undefined && JSON.stringify(options.augment || []) !== JSON.stringify(own.augment)) {
+    throw new UsageError(`Expected --augment to be left out with --resume, or what ${run} has.`);
+  }
   same("--seed", options.seed, own.seed);
   same("--monitor", options.monitor, own.monitor);
   same("--optimizer", options.optimizer, own.optimizer.kind);
@@ -106,32 +121,33 @@ export function resumedConfig(
   if (options.weights !== undefined) throw new UsageError("Expected --weights to be left out with --resume.");
   if (options.findLr) throw new UsageError("Expected --find-lr to be left out with --resume.");
   const { epochs, steps } = options.epochs === undefined && options.steps === undefined ? own : options;
+  const { saveEvery, patience, keep, saveBest, csv, labelSmoothing } = options;
   return {
     ...own,
+    ...definedOnly({ saveEvery, patience, keep, saveBest, csv, labelSmoothing }),
     data: options.data === undefined ? own.data : absoluteDataSource(options.data, resolve),
     epochs: epochs ?? null,
     steps: steps ?? null,
     optimizer: optimizer(options, own.optimizer),
-    labelSmoothing: options.labelSmoothing ?? own.labelSmoothing,
-    saveEvery: options.saveEvery ?? own.saveEvery,
-    patience: options.patience ?? own.patience,
-    keep: options.keep ?? own.keep,
-    saveBest: options.saveBest ?? own.saveBest,
-    csv: options.csv ?? own.csv,
   };
 }
 
-/** Whether anything was typed that a recipe decides: then the plain defaults fill the rest. */
-function choosesOptimizer({ optimizer, lr, momentum, nesterov, weightDecay, schedule, warmup }: TrainOptions): boolean {
-  return [optimizer, lr, momentum, nesterov, weightDecay, schedule, warmup].some((option) => option !== undefined);
+/**
+ * What trains a network of which no recipe is named: plainly, as soon as anything is typed that a recipe decides; else as
+ * its architecture has been found to learn well.
+ */
+function defaultOptimizer(model: string, options: TrainOptions): Optimizer {
+  const { optimizer, lr, momentum, nesterov, weightDecay, schedule, warmup } = options;
+  const typed = [optimizer, lr, momentum, nesterov, weightDecay, schedule, warmup].some(
+    (option) => option !== undefined,
+  );
+  const known = architectures.find(({ name }) => name === model);
+  return typed ? sgd() : (known?.recipe ?? sgd());
 }
 
-/** What is known to train a zoo model well. */
-function recipeOf(model: string): Optimizer | undefined {
-  return architectures.find(({ name }) => name === model)?.recipe;
-}
-
-function optimizer(options: TrainOptions, own: Optimizer): Optimizer {
+function optimizer(options: TrainOptions, known: Optimizer): Optimizer {
+  const own =
+    (options.optimizer ?? known.kind) === known.kind ? known : defaultOptimizers[options.optimizer ?? "sgd"]();
   const { momentum, nesterov, weightDecay = own.weightDecay } = options;
   if ((momentum !== undefined && !("momentum" in own)) || (nesterov && !("nesterov" in own))) {
     const name = momentum === undefined ? "--nesterov" : "--momentum";

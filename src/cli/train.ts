@@ -1,18 +1,16 @@
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Augmentation, augmentationHelp, parseAugmentation, resolveAugmentations } from "../data/augmentations.js";
 import { FoveaError, hasCode } from "../errors.js";
 import { Model } from "../model/model.js";
 import type { Dataset } from "../native.js";
-import { lineProgress, type Progress, silentProgress, terminalProgress } from "../report/progress.js";
-import { summarize } from "../report/summary.js";
 import { serveView } from "../report/view-server.js";
 import { checkDataset } from "../training/check-dataset.js";
 import { fit } from "../training/fit.js";
-import { type FitOptions, type FitResult, type FitState, initialState, runLength } from "../training/fit-options.js";
-import { defaultLearningRates, describeOptimizer } from "../training/optimizers.js";
+import { type FitOptions, type FitState, initialState, runLength } from "../training/fit-options.js";
+import { defaultLearningRates } from "../training/optimizers.js";
+import { recipes } from "../training/recipes.js";
 import type { RunConfig } from "../training/run-config.js";
 import { RunDirectory } from "../training/run-directory.js";
-import type { RunLength } from "../training/schedules.js";
-import { architectures } from "../zoo/index.js";
 import { printLearningRates } from "./find-lr.js";
 import { Interrupt } from "./interrupt.js";
 import { modelHelp } from "./model-argument.js";
@@ -29,9 +27,10 @@ import {
   threadsOption,
   wholeNumber,
 } from "./options.js";
-import { count, peakMemoryBytes, percent, printNote, printResult, UsageError, whole } from "./output.js";
+import { printNote, UsageError } from "./output.js";
 import { scheduleOption } from "./schedule-option.js";
 import { type NewRun, newRun, resumedConfig, type TrainOptions } from "./train-config.js";
+import { chooseProgress, type Data, heading, recipesHelp, report } from "./train-output.js";
 
 export function addTrain(program: Command): void {
   program
@@ -44,6 +43,9 @@ export function addTrain(program: Command): void {
     .addOption(new Option("--epochs <n>", "passes over the data, in all (default: 10)").argParser(positiveInteger))
     .addOption(
       new Option("--steps <n>", "batches, in all; instead of --epochs").argParser(positiveInteger).conflicts("epochs"),
+    )
+    .addOption(
+      new Option("--recipe <name>", "begin with the options of a recipe, see below").choices(Object.keys(recipes)),
     )
     .addOption(new Option("--batch <n>", "images a step (default: 64)").argParser(positiveInteger))
     .addOption(new Option("--optimizer <name>", "what turns gradients into weights (default: sgd)").choices(["sgd"]))
@@ -59,6 +61,7 @@ export function addTrain(program: Command): void {
     .addOption(new Option("--warmup <steps>", "rise to the learning rate linearly (default: 0)").argParser(wholeNumber))
     .addOption(new Option("--label-smoothing <s>", "share spread over all classes (default: 0)").argParser(fraction))
     .addOption(new Option("--no-shuffle", "keep the order of the images"))
+    .addOption(new Option("--augment <list>", augmentationHelp).argParser(augmentation))
     .addOption(new Option("--no-augment", "train on the images as they are, which is the default"))
     .addOption(new Option("--weights <file>", "initial weights, as safetensors"))
     .addOption(new Option("--save-every <steps>", "save inside an epoch too").argParser(positiveInteger))
@@ -86,9 +89,12 @@ export function addTrain(program: Command): void {
     .action(train);
 }
 
-function recipesHelp(): string {
-  const recipes = architectures.map(({ name, recipe }) => `  ${name}: ${describeOptimizer(recipe)}`);
-  return `\nWhere nothing is said about the optimizer or its learning rate, a zoo model has its recipe:\n${recipes.join("\n")}`;
+function augmentation(text: string): Augmentation[] {
+  try {
+    return parseAugmentation(text);
+  } catch (error) {
+    throw error instanceof FoveaError ? new InvalidArgumentError(error.message) : error;
+  }
 }
 
 async function train(text: string | undefined, options: TrainOptions): Promise<void> {
@@ -102,7 +108,8 @@ async function train(text: string | undefined, options: TrainOptions): Promise<v
     // Compiles the training plan, so that a network that cannot be trained is told before anything is written.
     await model.session.explain("train", Math.min(config.batchSize, data.train.length), false);
     if (options.findLr) return await printLearningRates(model, data.train, config, options.json);
-    const { run, state } = "out" in prepared ? await begin(prepared, model) : await goOn(prepared, model, data.train);
+    const { run, state } =
+      "out" in prepared ? await begin(prepared, model, data.train) : await goOn(prepared, model, data.train);
     const view = options.view ? await serveView(run) : undefined;
     if (view) printNote(`the run's page is at ${view.url} while it is trained`);
     try {
@@ -127,11 +134,6 @@ async function earlierRun(text: string | undefined, path: string, options: Train
   return { run, config: resumedConfig(path, run.config, text, options) };
 }
 
-interface Data {
-  readonly train: Dataset;
-  readonly validation: Dataset | undefined;
-}
-
 async function readData({ data }: RunConfig, model: Model): Promise<Data> {
   const source = parseData(data);
   const train = await source.train(model.inputShape);
@@ -147,8 +149,9 @@ interface Stage {
 }
 
 /** Writes step 0 as a checkpoint: from then on there is always one to go back to, and the disk is known to hold it. */
-async function begin({ out = "", config }: NewRun, { session }: Model): Promise<Stage> {
-  const run = await RunDirectory.create(out, config);
+async function begin({ out = "", config }: NewRun, { session }: Model, train: Dataset): Promise<Stage> {
+  const augment = await resolveAugmentations(config.augment, train);
+  const run = await RunDirectory.create(out, { ...config, augment, classNames: train.classNames });
   await run.save(session, initialState);
   return { run, state: initialState };
 }
@@ -169,14 +172,14 @@ function lengthOf({ epochs, steps, batchSize }: RunConfig): Pick<FitOptions, "ep
 }
 
 async function runTraining(run: RunDirectory, state: FitState, model: Model, data: Data, json = false): Promise<void> {
-  const { optimizer, labelSmoothing, shuffle, seed, saveEvery, monitor, patience } = run.config;
+  const { optimizer, labelSmoothing, shuffle, augment, seed, saveEvery, monitor, patience } = run.config;
   const progress = chooseProgress(json);
   const interrupt = new Interrupt(() => progress.stop(), "stopping; the run is being saved");
   let saved = state.step;
   try {
     const result = await fit(model.session, data.train, {
       ...lengthOf(run.config),
-      ...{ optimizer, labelSmoothing, shuffle, seed },
+      ...{ optimizer, labelSmoothing, shuffle, augment, seed },
       saveEvery: saveEvery ?? undefined,
       monitor: monitor ?? undefined,
       patience: patience ?? undefined,
@@ -210,55 +213,4 @@ async function runTraining(run: RunDirectory, state: FitState, model: Model, dat
     progress.stop();
     interrupt.dispose();
   }
-}
-
-function chooseProgress(json: boolean): Progress {
-  const write = (line: string): void => void process.stdout.write(`${line}\n`);
-  if (process.stderr.isTTY && (json || process.stdout.isTTY)) {
-    return terminalProgress(process.stderr, json ? () => {} : write);
-  }
-  return json ? silentProgress : lineProgress(write);
-}
-
-function heading(config: RunConfig, { session }: Model, data: Data, length: RunLength, step: number): string {
-  const { steps, stepsPerEpoch } = length;
-  const { parameters } = summarize(config.graph);
-  const validation = data.validation ? `, ${whole(data.validation.length)} to validate` : "";
-  const epochs = steps / stepsPerEpoch;
-  const size = Number.isInteger(epochs)
-    ? `${count(epochs, "epoch")} of ${whole(stepsPerEpoch)} steps`
-    : count(steps, "step");
-  const from = step === 0 ? "" : ` from step ${whole(step)}`;
-  return [
-    `${config.model} (${whole(parameters)} parameters) on ${config.data}: ${count(data.train.length, "image")}${validation}`,
-    `${size}${from}, batch ${config.batchSize}, ${count(session.threads, "thread")}, ${session.isa}`,
-    describeOptimizer(config.optimizer),
-  ].join("\n");
-}
-
-function report(run: RunDirectory, result: FitResult, json: boolean): void {
-  const { steps, epochs, trainLoss, validationAccuracy, seconds, imagesPerSecond, best, stopped } = result;
-  printResult(
-    json,
-    {
-      run: run.path,
-      steps,
-      epochs,
-      trainLoss,
-      validationAccuracy,
-      seconds,
-      imagesPerSecond,
-      peakMemoryBytes: peakMemoryBytes(),
-    },
-    () => {
-      const accuracy = validationAccuracy === null ? [] : [`validation accuracy ${percent(validationAccuracy)}`];
-      const loss = trainLoss === null ? [] : [`training loss ${trainLoss.toFixed(4)}`];
-      const pace = [`${seconds.toFixed(1)} s`, `${whole(imagesPerSecond)} images/s`];
-      const facts = [...accuracy, ...loss, ...(imagesPerSecond > 0 ? pace : [])].join(", ");
-      const early = stopped === "patience" ? `, ended early: epoch ${best?.epoch} was the best` : "";
-      return stopped !== "aborted"
-        ? `${run.path}: ${facts || "nothing to do"} (${count(steps, "step")})${early}`
-        : `${run.path}: stopped and saved at step ${whole(steps)}; go on with \`fovea train --resume ${run.path}\``;
-    },
-  );
 }

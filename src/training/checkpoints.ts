@@ -17,10 +17,11 @@ interface Trained {
  * @param path the file; what `fit`'s `monitor` says is the best
  * @example
  * ```ts
- * import { saveBest, zoo } from "fovea";
+ * import { saveBest, zoo, type FitOptions } from "fovea";
  *
  * const lenet = zoo.lenet5();
- * const options = { epochs: 20, callbacks: saveBest(lenet, "best.safetensors") };
+ * const options: FitOptions = { epochs: 20, callbacks: saveBest(lenet, "best.safetensors") };
+ * console.log(options.epochs); // 20
  * ```
  */
 export function saveBest({ session }: Trained, path: string): FitCallbacks {

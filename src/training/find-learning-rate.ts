@@ -1,11 +1,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { resolveAugmentations } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
 import type { Dataset, Session } from "../native.js";
 import type { FitOptions } from "./fit-options.js";
-import { requestMaker } from "./request.js";
+import { prepareSteps } from "./steps.js";
 
 /** Options of {@link findLearningRate}: those of `fit` that say what a step is, and the range. */
 export interface FindLearningRateOptions
@@ -58,6 +57,7 @@ const explosion = 4;
  * const { train } = await datasets.mnist();
  * const lenet = zoo.lenet5();
  * const { suggestion } = await findLearningRate(lenet, train, { tries: 50 });
+ * console.log(suggestion > 0.001, suggestion < 1); // true true
  * await lenet.fit(train, { steps: 10, optimizer: sgd({ learningRate: cosine(suggestion) }) });
  * ```
  */
@@ -76,8 +76,7 @@ export async function findLearningRate(
     await session.saveCheckpoint(before, "");
     try {
       const rates = Array.from({ length: tries }, (_, index) => lowest * (highest / lowest) ** (index / (tries - 1)));
-      const augment = await resolveAugmentations(options.augment ?? [], train);
-      return suggest(await raise(session, train, { ...options, augment }, rates));
+      return suggest(await raise(session, train, options, rates));
     } finally {
       await session.loadCheckpoint(before);
     }
@@ -92,7 +91,7 @@ async function raise(
   options: FitOptions,
   rates: readonly number[],
 ): Promise<LearningRatePoint[]> {
-  const request = requestMaker(session, options);
+  const { request } = await prepareSteps(session, train, options);
   const points: LearningRatePoint[] = [];
   let mean = 0;
   let lowest = Number.POSITIVE_INFINITY;

@@ -127,6 +127,8 @@ export interface FitResult {
   readonly seconds: number;
   /** Training images over the time spent in training steps; 0 when this call did none. */
   readonly imagesPerSecond: number;
+  /** Share of the time spent in training steps in which they waited for their images, from 0 to 1. */
+  readonly inputStall: number;
   /** `"patience"` when too many epochs brought no improvement. */
   readonly stopped: "done" | "aborted" | "patience";
 }

@@ -1,4 +1,3 @@
-import { augmentationsJson, resolveAugmentations } from "../data/augmentations.js";
 import { FoveaError, hasCode } from "../errors.js";
 import type { Dataset, Evaluation, Session, TrainResult } from "../native.js";
 import { combined } from "./callbacks.js";
@@ -15,8 +14,8 @@ import {
 import { Judge } from "./judge.js";
 import { initialPlateau, learningRateAt } from "./learning-rate.js";
 import { type Optimizer, sgd } from "./optimizers.js";
-import { requestMaker } from "./request.js";
 import type { RunLength } from "./schedules.js";
+import { prepareSteps, type Steps } from "./steps.js";
 
 const chunkSeconds = 0.075;
 
@@ -34,8 +33,7 @@ const chunkSeconds = 0.075;
  * throws.
  */
 export async function fit(session: Session, train: Dataset, options: FitOptions = {}): Promise<FitResult> {
-  const augment = await resolveAugmentations(options.augment ?? [], train);
-  return new Fit(session, train, { ...options, augment }).run();
+  return new Fit(session, train, options, await prepareSteps(session, train, options)).run();
 }
 
 class Fit {
@@ -44,23 +42,24 @@ class Fit {
   readonly #options: FitOptions;
   readonly #optimizer: Optimizer;
   readonly #batchSize: number;
-  readonly #request: ReturnType<typeof requestMaker>;
+  readonly #steps: Steps;
   readonly #length: RunLength;
   readonly #judge: Judge;
   readonly #callbacks: Required<FitCallbacks>;
   #state: FitState;
   #chunk = 1;
   #trainingSeconds = 0;
+  #stallSeconds = 0;
   #trainedImages = 0;
   #saved: number;
 
-  constructor(session: Session, train: Dataset, options: FitOptions) {
+  constructor(session: Session, train: Dataset, options: FitOptions, steps: Steps) {
     this.#session = session;
     this.#train = train;
     this.#options = options;
     this.#optimizer = options.optimizer ?? sgd();
     this.#batchSize = options.batchSize ?? 64;
-    this.#request = requestMaker(session, options);
+    this.#steps = steps;
     this.#length = runLength(train.length, options);
     this.#judge = new Judge(options, this.#optimizer.learningRate);
     this.#callbacks = combined(options.callbacks);
@@ -83,6 +82,7 @@ class Fit {
       best,
       seconds: (performance.now() - began) / 1000,
       imagesPerSecond: this.#trainedImages === 0 ? 0 : this.#trainedImages / this.#trainingSeconds,
+      inputStall: this.#trainedImages === 0 ? 0 : this.#stallSeconds / this.#trainingSeconds,
       stopped,
     };
   }
@@ -130,7 +130,7 @@ class Fit {
   }
 
   async #trainSteps(learningRates: Float64Array): Promise<TrainResult> {
-    const request = this.#request(this.#state.step, learningRates);
+    const request = this.#steps.request(this.#state.step, learningRates);
     return this.#abortable(() => this.#session.trainSteps(this.#train, request));
   }
 
@@ -141,6 +141,7 @@ class Fit {
     const sum = (values: Uint32Array): number => values.reduce((total, each) => total + each, 0);
     const images = sum(result.images);
     this.#trainingSeconds += result.seconds;
+    this.#stallSeconds += result.stallSeconds;
     this.#trainedImages += images;
     this.#state = {
       ...before,
@@ -191,9 +192,7 @@ class Fit {
   async #evaluate(validation: Dataset): Promise<Evaluation | undefined> {
     if (this.#aborted) return undefined;
     try {
-      return await this.#abortable(() =>
-        this.#session.evaluate(validation, this.#batchSize, augmentationsJson(this.#options.augment)),
-      );
+      return await this.#abortable(() => this.#session.evaluate(validation, this.#batchSize, this.#steps.evaluation));
     } catch (error) {
       if (this.#aborted && hasCode(error, "ABORTED")) return undefined;
       throw error;

@@ -19,6 +19,7 @@ export type MetricsLine = StepMetrics | EpochMetrics;
  * import { jsonLinesLog, type FitOptions } from "fovea";
  *
  * const options: FitOptions = { epochs: 5, callbacks: [jsonLinesLog("metrics.jsonl")] };
+ * console.log(options.epochs); // 5
  * ```
  */
 export function jsonLinesLog(path: string): FitCallbacks {

@@ -205,6 +205,16 @@ export function lars({
   };
 }
 
+/** Every optimizer as it is unless told otherwise. */
+export const defaultOptimizers: Readonly<Record<Optimizer["kind"], () => Optimizer>> = {
+  sgd,
+  adam,
+  adamw,
+  rmsprop,
+  lamb,
+  lars,
+};
+
 /** An optimizer whose numbers have been checked again, after some of them were replaced. */
 export function checkedOptimizer(optimizer: Optimizer): Optimizer {
   switch (optimizer.kind) {

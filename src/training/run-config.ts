@@ -1,3 +1,4 @@
+import type { Augmentation } from "../data/augmentations.js";
 import type { GraphDefinition } from "../model/definition.js";
 import { hasNumbers, isRecord } from "./json.js";
 import type { Optimizer } from "./optimizers.js";
@@ -9,6 +10,10 @@ export interface RunConfig {
   readonly model: string;
   /** DATA as the command line names it, with absolute paths. */
   readonly data: string;
+  /** Names of the classes, in the order of the labels. */
+  readonly classNames: readonly string[];
+  /** The recipe that the options began with; null for none. */
+  readonly recipe: string | null;
   /** The length of the run; one of the two is null. */
   readonly epochs: number | null;
   readonly steps: number | null;
@@ -16,6 +21,8 @@ export interface RunConfig {
   readonly optimizer: Optimizer;
   readonly labelSmoothing: number;
   readonly shuffle: boolean;
+  /** What is done to the images; all numbers are known. */
+  readonly augment: readonly Augmentation[];
   readonly seed: number;
   readonly precision: "fast" | "strict";
   /** Steps between checkpoints inside an epoch; null for none. */
@@ -33,8 +40,11 @@ export interface RunConfig {
   readonly graph: GraphDefinition;
 }
 
-/** What a run does unless told otherwise, besides training. */
+/** What a run does unless told otherwise. */
 export const runDefaults = {
+  classNames: [],
+  recipe: null,
+  augment: [],
   saveEvery: null,
   monitor: null,
   patience: null,

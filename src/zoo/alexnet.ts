@@ -1,6 +1,5 @@
 import type { Vector } from "../model/vector.js";
-import { sgd } from "../training/optimizers.js";
-import { step } from "../training/schedules.js";
+import { recipes } from "../training/recipes.js";
 import { type AnyMap, define } from "./architecture.js";
 
 /** A convolution with its ReLU, and what follows: local response normalisation, max-pooling 3x3 with stride 2. */
@@ -28,9 +27,6 @@ const oneTower: readonly Stage[] = [
   { filters: 256, kernel: 3, padding: 1 },
   { filters: 256, kernel: 3, padding: 1, pool: true },
 ];
-
-/** The paper's; its rate was divided by 10 three times in about 90 epochs. */
-const recipe = sgd({ learningRate: step(0.01, { every: 25 }), weightDecay: 5e-4 });
 
 /** The paper's alpha multiplies the sum over the five channels, and not their mean. */
 const normalisation = { size: 5, alpha: 5 * 1e-4, beta: 0.75, k: 2 } as const;
@@ -81,7 +77,7 @@ export const alexnet = define(
     paper: "Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks",
     input: [227, 227, 3],
     classes: 1000,
-    recipe,
+    recipe: recipes.alexnet.optimizer,
   },
   (x, classes) => classifier(features(x, paper).flatten({ name: "flatten" }), 1, classes),
 );
@@ -108,7 +104,7 @@ export const alexnetTorchvision = define(
     paper: "Krizhevsky 2014, One Weird Trick for Parallelizing Convolutional Neural Networks",
     input: [224, 224, 3],
     classes: 1000,
-    recipe,
+    recipe: recipes.alexnet.optimizer,
   },
   (x, classes) => {
     const pooled = features(x, oneTower).adaptiveAvgPool(6, { name: "avgpool" });

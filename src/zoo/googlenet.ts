@@ -1,8 +1,7 @@
 import { concat } from "../model/concat.js";
 import type { Outputs } from "../model/model.js";
 import type { Vector } from "../model/vector.js";
-import { sgd } from "../training/optimizers.js";
-import { step } from "../training/schedules.js";
+import { recipes } from "../training/recipes.js";
 import { type AnyMap, define } from "./architecture.js";
 
 /** GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842), Table 1: the filters of each inception module. */
@@ -37,9 +36,6 @@ interface Variant {
 
 const paper: Variant = { batchNorm: false, thirdKernel: 5, lastPool: 3, dropout: 0.4 };
 const torchvision: Variant = { batchNorm: true, thirdKernel: 3, lastPool: 2, dropout: 0.2 };
-
-/** The paper's: the rate falls by 4 % every 8 epochs. */
-const recipe = sgd({ learningRate: step(0.01, { every: 8, factor: 0.96 }), weightDecay: 2e-4 });
 
 /** Convolution that keeps height and width at stride 1, batch normalisation where there is some, and ReLU. */
 function convolution({ batchNorm }: Variant, x: AnyMap, filters: number, kernel: number, name: string, stride = 1) {
@@ -127,7 +123,7 @@ export const googlenet = define(
     paper: "Szegedy et al. 2014, Going Deeper with Convolutions",
     input: [224, 224, 3],
     classes: 1000,
-    recipe,
+    recipe: recipes.googlenet.optimizer,
   },
   (x, classes) => network(paper, x, classes),
 );
@@ -155,7 +151,7 @@ export const googlenetTorchvision = define(
     paper: "Szegedy et al. 2014, Going Deeper with Convolutions",
     input: [224, 224, 3],
     classes: 1000,
-    recipe,
+    recipe: recipes.googlenet.optimizer,
   },
   (x, classes) => network(torchvision, x, classes),
 );

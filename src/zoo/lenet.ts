@@ -1,5 +1,4 @@
-import { sgd } from "../training/optimizers.js";
-import { inverse } from "../training/schedules.js";
+import { recipes } from "../training/recipes.js";
 import { type AnyMap, define } from "./architecture.js";
 
 const features = [
@@ -8,12 +7,6 @@ const features = [
   [16, "valid"],
 ] as const;
 const classifier = [120, 84] as const; // units
-
-/**
- * What trains LeNet-5 on MNIST to 98.8 % in three epochs and 99 % in ten: a rate that halves in a thousand steps and a
- * little weight decay. At a constant rate the last epochs are as noisy as the first.
- */
-const recipe = sgd({ learningRate: inverse(0.05, { decay: 0.001 }), weightDecay: 5e-4 });
 
 /** [h, w, c] -> [h / 2, w / 2, filters], or with padding `"valid"` -> [(h - 4) / 2, (w - 4) / 2, filters] */
 function block(x: AnyMap, [filters, padding]: (typeof features)[number]): AnyMap {
@@ -42,7 +35,7 @@ export const lenet5 = define(
     paper: "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
     input: [28, 28, 1],
     classes: 10,
-    recipe,
+    recipe: recipes["lenet5-long"].optimizer,
   },
   (x, classes) => {
     const [fc1, fc2] = classifier;

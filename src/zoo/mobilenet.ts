@@ -1,7 +1,6 @@
 import { invalidArgument } from "../errors.js";
 import type { Model } from "../model/model.js";
-import { sgd } from "../training/optimizers.js";
-import { cosine } from "../training/schedules.js";
+import { recipes } from "../training/recipes.js";
 import { type AnyMap, define, type Network, type ZooOptions } from "./architecture.js";
 
 /** MobileNet (Howard et al. 2017, arXiv:1704.04861), Table 1. */
@@ -22,14 +21,12 @@ const blocks = [
   [1024, 1],
 ] as const;
 
-/** A network this small needs little weight decay, as the paper finds. */
-const recipe = sgd({ learningRate: cosine(0.05, { warmup: 400 }), weightDecay: 4e-5 });
 const entry = {
   year: 2017,
   paper: "Howard et al. 2017, MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
   input: [224, 224, 3],
   classes: 1000,
-  recipe,
+  recipe: recipes.mobilenet.optimizer,
 } as const;
 
 /** A block of the network: the convolutions from one number of channels to the next, `name` before theirs. */

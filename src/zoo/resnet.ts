@@ -1,5 +1,4 @@
-import { sgd } from "../training/optimizers.js";
-import { cosine, step } from "../training/schedules.js";
+import { recipes } from "../training/recipes.js";
 import { type AnyMap, define } from "./architecture.js";
 
 /** ResNet (He et al. 2015, arXiv:1512.03385), Table 1: the blocks of each stage. */
@@ -14,10 +13,6 @@ const imagenet = {
 const cifar = { resnet20: 3, resnet32: 5, resnet44: 7, resnet56: 9, resnet110: 18 } as const;
 
 const paper = "He et al. 2015, Deep Residual Learning for Image Recognition";
-/** The paper's for ImageNet: the rate is divided by 10 about every 30 epochs. */
-const imagenetRecipe = sgd({ learningRate: step(0.1, { every: 30 }), weightDecay: 1e-4 });
-/** The paper's for CIFAR, its rate and drops for batches of 128 made a curve for batches of 64. */
-const cifarRecipe = sgd({ learningRate: cosine(0.05, { warmup: 400 }), weightDecay: 1e-4 });
 
 /** A convolution without bias that keeps height and width at stride 1, and batch normalisation. */
 function convolution(x: AnyMap, filters: number, kernel: number, stride: number, name: string, norm: string): AnyMap {
@@ -77,7 +72,7 @@ function imagenetNetwork(name: keyof typeof imagenet) {
   const [kind, depths] = imagenet[name];
   const block = { basic, bottleneck }[kind];
   return define(
-    { name, year: 2015, paper, input: [224, 224, 3], classes: 1000, recipe: imagenetRecipe },
+    { name, year: 2015, paper, input: [224, 224, 3], classes: 1000, recipe: recipes["resnet-imagenet"].optimizer },
     (image, classes) => {
       const stem = convolution(image, 64, 7, 2, "conv1", "bn1").relu();
       const x = stages(stem.maxPool(3, { stride: 2, padding: 1, name: "maxpool" }), depths, 64, block, projection);
@@ -88,11 +83,14 @@ function imagenetNetwork(name: keyof typeof imagenet) {
 
 function cifarNetwork(name: keyof typeof cifar) {
   const depth = cifar[name];
-  return define({ name, year: 2015, paper, input: [32, 32, 3], classes: 10, recipe: cifarRecipe }, (image, classes) => {
-    const stem = convolution(image, 16, 3, 1, "conv1", "bn1").relu();
-    const x = stages(stem, [depth, depth, depth], 16, basic, zeros);
-    return x.globalAvgPool({ name: "avgpool" }).flatten().dense(classes, { name: "fc" });
-  });
+  return define(
+    { name, year: 2015, paper, input: [32, 32, 3], classes: 10, recipe: recipes["resnet-cifar-paper"].optimizer },
+    (image, classes) => {
+      const stem = convolution(image, 16, 3, 1, "conv1", "bn1").relu();
+      const x = stages(stem, [depth, depth, depth], 16, basic, zeros);
+      return x.globalAvgPool({ name: "avgpool" }).flatten().dense(classes, { name: "fc" });
+    },
+  );
 }
 
 /**

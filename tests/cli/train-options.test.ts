@@ -93,3 +93,38 @@ test("a run with a plateau and patience, stopped in the middle and gone on with,
   const { stdout } = await fovea(["train", "--resume", path("parts")]);
   expect(stdout).toMatch(/ended early: epoch \d+ was the best/);
 });
+
+describe("--recipe", () => {
+  const config = (run: string): Record<string, unknown> =>
+    JSON.parse(readFileSync(join(path(run), "config.json"), "utf8"));
+
+  test("brings its options, and what is typed beside it counts", async () => {
+    await foveaJson(
+      train("recipe", "--recipe", "lenet5-fashion", "--epochs", "1", "--lr", "0.02", "--augment", "crop:2"),
+    );
+    expect(config("recipe")).toMatchObject({
+      ...{ recipe: "lenet5-fashion", epochs: 1, batchSize: 64, labelSmoothing: 0.05 },
+      optimizer: { kind: "sgd", nesterov: true, weightDecay: 5e-4, learningRate: { kind: "one-cycle", rate: 0.02 } },
+      augment: [{ kind: "crop", padding: 2, fill: "zeros" }],
+      classNames: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+    });
+  });
+
+  test("is refused where there is none of that name", async () => {
+    const { exitCode, stderr } = await fovea(train("refused", "--recipe", "lenet6"));
+    expect([exitCode, stderr]).toEqual([2, expect.stringMatching(/--recipe.*lenet5-mnist/)]);
+  });
+});
+
+test("an augmented run, stopped in the middle of an epoch and gone on with, is the one that was not", async () => {
+  const options = ["--batch", "48", "--augment", "crop:2,flip,cutout:5,normalize"];
+  await foveaJson(train("augmented", "--steps", "31", ...options, "--threads", "1"));
+  await foveaJson(train("augmented-parts", "--steps", "9", ...options, "--threads", "2"));
+  await foveaJson(["train", "--resume", path("augmented-parts"), "--steps", "20", "--threads", "1"]);
+  await foveaJson(["train", "--resume", path("augmented-parts"), "--steps", "31", "--threads", "2"]);
+  expect(weights("augmented-parts").equals(weights("augmented"))).toBe(true);
+  await foveaJson(train("plain", "--steps", "31", "--batch", "48", "--no-augment"));
+  expect(weights("plain").equals(weights("augmented"))).toBe(false);
+  const { exitCode, stderr } = await fovea(["train", "--resume", path("augmented"), "--no-augment"]);
+  expect([exitCode, stderr]).toEqual([2, expect.stringContaining("Expected --augment to be left out with --resume")]);
+});

@@ -31,7 +31,17 @@ describe("a run directory", () => {
   test("holds the files of the contract, and the printed object its keys", async () => {
     const result = await foveaJson(train("files", "--epochs", "2", "--lr", "0.05"));
     expect(Object.keys(result)).toEqual([
-      ...["run", "steps", "epochs", "trainLoss", "validationAccuracy", "seconds", "imagesPerSecond", "peakMemoryBytes"],
+      ...[
+        "run",
+        "steps",
+        "epochs",
+        "trainLoss",
+        "validationAccuracy",
+        "seconds",
+        "imagesPerSecond",
+        "inputStall",
+        "peakMemoryBytes",
+      ],
     ]);
     expect(result).toMatchObject({ run: path("files"), steps: 32, epochs: 2 });
     expect(result["validationAccuracy"]).toBeGreaterThan(0.5);
