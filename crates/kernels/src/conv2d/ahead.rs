@@ -1,11 +1,9 @@
 //! Fetching into the cache what the next block of a weight gradient reads, while this one is multiplied.
 
+use super::tile::LINE;
 use crate::View4;
 use crate::simd::Simd;
 use std::ops::Range;
-
-/// Floats of a cache line.
-pub(super) const LINE: usize = 16;
 
 /// Cache lines of some pixels, fetched a few at a time: what gathers pixels jumps from row to row and would wait for
 /// each line.

@@ -11,6 +11,7 @@
 //! register tile has rows: such inputs are copied with a line between the rows.
 
 use super::layout::Panels;
+use super::scratch;
 use super::tile::{self, Addresses, LINE, ProductJob};
 use super::{Conv2d, Conv2dShape, Pass};
 use crate::simd::{Kernel, Simd};
@@ -95,10 +96,9 @@ impl<'a> Dense<'a> {
 
     /// Floats of a thread's sums, tables of pointers and transposed chunk.
     fn scratch_pieces(&self, rows: usize) -> [usize; 3] {
-        let pointers = |count: usize| (count * size_of::<usize>() / size_of::<f32>()).next_multiple_of(LINE);
         let rows = self.rows_a_part(rows);
         let transposed = if self.transposes { self.chunk() * self.columns.width } else { 0 };
-        [rows * self.columns.width, 3 * pointers(rows), transposed]
+        [rows * self.columns.width, 2 * scratch::pointers(rows), transposed]
     }
 
     pub fn scratch_len(&self, batch: usize, threads: usize) -> usize {
@@ -125,8 +125,7 @@ impl<'a> Dense<'a> {
         let pieces = self.scratch_pieces(rows);
         let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.threads());
         let copy_len = self.copy_len(rows, input.ld());
-        assert!(scratch.len() >= copy_len + threads * a_thread, "the scratch memory is too short");
-        assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+        scratch::check(scratch, copy_len + threads * a_thread);
         let (copy, scratch) = scratch.split_at_mut(copy_len);
         let (input, input_ld) = self.spread(context, input, copy);
         let scratch = Shareable::new(scratch);
@@ -138,7 +137,7 @@ impl<'a> Dense<'a> {
             let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
             let (sums, rest) = scratch.split_at_mut(pieces[0]);
             let (tables, transposed) = rest.split_at_mut(pieces[1]);
-            let table = pieces[1] / 3;
+            let table = pieces[1] / 2;
             context.isa.run(Part {
                 dense: self,
                 panel,
@@ -152,8 +151,7 @@ impl<'a> Dense<'a> {
                 output,
                 sums: sums.as_mut_ptr(),
                 inputs: tables.as_mut_ptr().cast(),
-                sums_of_rows: tables[table..].as_mut_ptr().cast(),
-                outputs: tables[2 * table..].as_mut_ptr().cast(),
+                outputs: tables[table..].as_mut_ptr().cast(),
                 transposed: transposed.as_mut_ptr(),
             });
         });
@@ -206,7 +204,6 @@ struct Part<'a> {
     sums: *mut f32,
     /// Tables with a pointer a row.
     inputs: *mut *const f32,
-    sums_of_rows: *mut *mut f32,
     outputs: *mut *mut f32,
     /// `[inner element of the chunk][width]`.
     transposed: *mut f32,
@@ -246,23 +243,26 @@ impl Part<'_> {
                     addresses: Addresses::Offsets(&offset),
                     pitch: rows,
                     taps: 1,
+                    start: 0,
                     run,
                     weight,
-                    outputs: if is_last { self.outputs } else { self.sums_of_rows }.wrapping_add(row),
+                    outputs: self.outputs.wrapping_add(row),
+                    next_outputs: self.outputs.wrapping_add(row),
                     output_step: 0,
-                    column: if is_last { column } else { 0 },
+                    column,
                     pixel_count: (self.rows - row).min(rows),
-                    channel_count: if is_last { columns.columns_of(self.panel) } else { width },
+                    channel_count: columns.columns_of(self.panel),
                     bias: match self.bias {
                         Some(bias) if is_first => bias.as_ptr().wrapping_add(column),
                         _ => std::ptr::null(),
                     },
                     sums: if is_first { std::ptr::null() } else { self.sums.wrapping_add(row * width) },
+                    keep: if is_last { std::ptr::null_mut() } else { self.sums.wrapping_add(row * width) },
                     residual: None,
                     relu: self.relu && is_last,
                     stream: false,
                     // The next chunk's weights follow; each tile asks for a line a step.
-                    ahead: weight.wrapping_add(run * width + index * run * LINE),
+                    ahead: [weight.wrapping_add(run * width + index * run * LINE); 2],
                 };
                 // SAFETY: the tables have a pointer for each row of whole tiles, the panel `run` rows from here on.
                 unsafe { tile::product::<S, NV>(simd, job) };
@@ -278,7 +278,6 @@ impl Part<'_> {
             // SAFETY: the tables and the sums have room for whole tiles of rows.
             unsafe {
                 *self.inputs.add(row) = self.input.wrapping_add(image * self.input_ld);
-                *self.sums_of_rows.add(row) = self.sums.wrapping_add(row * self.dense.columns.width);
                 *self.outputs.add(row) = self.output.pixel(image);
             }
         }

@@ -13,8 +13,8 @@
 //! order in which its windows see them: backwards for stride 1, each phase of the stride by itself otherwise.
 
 use super::depthwise_gather::Gather;
-use super::gather::{self, Phase, Tap};
 use super::layout::Panels;
+use super::taps::{self, Phase, Tap};
 use super::{Conv2dShape, Isa, Pass, depthwise_weight_gradient};
 
 /// Runs a block for each `$index` from 0 up to a constant of at most 17, with the loop unrolled: the register tiles of
@@ -113,10 +113,10 @@ impl Depthwise {
         if channels == 1 || shape.groups != channels || shape.filters != channels {
             return None;
         }
-        let taps = gather::forward_taps(shape);
+        let taps = taps::forward_taps(shape);
         let kernel_taps = (0..taps.len()).collect();
         let forward = [Phase { offset: [0, 0], grid: [oh, ow], taps, kernel_taps, first_tap: 0 }];
-        let mut phases = gather::input_gradient_phases(shape);
+        let mut phases = taps::input_gradient_phases(shape);
         for phase in &mut phases {
             phase.taps.reverse();
             phase.kernel_taps.reverse();

@@ -17,7 +17,7 @@
 //! as long.
 
 use super::depthwise::{Image, MOST_SIDE, ahead, corner_of_3x3, is_crowded, tile_side, unroll};
-use super::gather::{Phase, Tap};
+use super::taps::{Phase, Tap};
 use super::tile;
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};

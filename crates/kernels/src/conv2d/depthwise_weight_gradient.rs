@@ -12,7 +12,7 @@
 
 use super::depthwise::{Depthwise, Image, MOST_SIDE, ahead, corner_of_3x3, tile_side, unroll};
 use super::depthwise_gather::streams;
-use super::gather::Tap;
+use super::taps::Tap;
 use super::tile;
 use super::weight_gradient::add_chunks;
 use crate::simd::{Kernel, Simd};

@@ -10,88 +10,15 @@
 //!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time;
 //! - otherwise one pointer for each tap and pixel, those outside the input pointing to zeros.
 
+use super::gather_tiles::Tiles;
 use super::layout::Panels;
-use super::tile::{self, Addresses, ProductJob};
-use super::{Conv2dShape, Isa, border};
-use crate::simd::{Kernel, Simd};
+use super::scratch;
+use super::taps::Tap;
+use super::tile::{self, Addresses, LINE, ProductJob};
+use super::{Isa, border};
 use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
-
-/// A tap: the input pixel read by grid pixel (i, j) is (i stride + row, j stride + column).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tap {
-    pub row: isize,
-    pub column: isize,
-}
-
-/// The pixels of dx whose position modulo the stride is the same: they meet the same taps of the kernel, so they are a
-/// convolution of stride 1 over dy.
-#[derive(Clone, Debug)]
-pub(super) struct Phase {
-    /// First row and column of dx.
-    pub offset: [usize; 2],
-    /// Rows and columns of dx, a stride apart.
-    pub grid: [usize; 2],
-    pub taps: Vec<Tap>,
-    /// For each tap, its place in the kernel (row x kernel width + column).
-    pub kernel_taps: Vec<usize>,
-    /// Taps of the phases before.
-    pub first_tap: usize,
-}
-
-/// The taps of the forward pass, in the kernel's order.
-pub(super) fn forward_taps(shape: &Conv2dShape) -> Vec<Tap> {
-    let ([kh, kw], [dh, dw]) = (shape.kernel, shape.dilation);
-    let [top, _, _, left] = shape.padding;
-    let tap = |row: usize, column: usize| Tap {
-        row: (row * dh) as isize - top as isize,
-        column: (column * dw) as isize - left as isize,
-    };
-    (0..kh * kw).map(|index| tap(index / kw, index % kw)).collect()
-}
-
-/// The phases of the input gradient: stride height x stride width of them, fewer where dx is smaller than the stride.
-pub(super) fn input_gradient_phases(shape: &Conv2dShape) -> Vec<Phase> {
-    let [top, _, _, left] = shape.padding;
-    // On one axis: the kernel's taps a with (position + padding - a dilation) divisible by the stride, and the quotients.
-    let taps_of = |axis: usize, position: usize, padding: usize| -> Vec<(usize, isize)> {
-        let (dilation, stride) = (shape.dilation[axis], shape.stride[axis] as isize);
-        let reach = |tap: usize| (position + padding) as isize - (tap * dilation) as isize;
-        let meets = |&tap: &usize| reach(tap) % stride == 0;
-        (0..shape.kernel[axis]).filter(meets).map(|tap| (tap, reach(tap) / stride)).collect()
-    };
-    let [h, w, _] = shape.input;
-    let mut phases = Vec::new();
-    let mut first_tap = 0;
-    for row in 0..shape.stride[0].min(h) {
-        for column in 0..shape.stride[1].min(w) {
-            let rows = taps_of(0, row, top);
-            let columns = taps_of(1, column, left);
-            let pairs = rows.iter().flat_map(|row| columns.iter().map(move |column| (*row, *column)));
-            let (kernel_taps, taps) = pairs
-                .map(|((a, row), (b, column))| (a * shape.kernel[1] + b, Tap { row, column }))
-                .unzip::<_, _, Vec<_>, Vec<_>>();
-            let grid = [(h - row).div_ceil(shape.stride[0]), (w - column).div_ceil(shape.stride[1])];
-            let count = taps.len();
-            phases.push(Phase { offset: [row, column], grid, taps, kernel_taps, first_tap });
-            first_tap += count;
-        }
-    }
-    phases
-}
-
-/// How far the taps reach outside an input from a grid of stride 1: top, right, bottom, left.
-pub(super) fn reach(taps: &[Tap], grid: [usize; 2], input: [usize; 2]) -> [usize; 4] {
-    let beyond = |place: isize, size: usize| (place + 1 - size as isize).max(0) as usize;
-    taps.iter().fold([0; 4], |[top, right, bottom, left], tap| {
-        [
-            top.max((-tap.row).max(0) as usize),
-            right.max(beyond(tap.column + grid[1] as isize - 1, input[1])),
-            bottom.max(beyond(tap.row + grid[0] as isize - 1, input[0])),
-            left.max((-tap.column).max(0) as usize),
-        ]
-    })
-}
+use std::ops::Range;
 
 /// One pass, described by where it reads and writes.
 pub(super) struct Gather<'a> {
@@ -131,50 +58,52 @@ struct Source {
     ld: usize,
     /// Rows and columns of padding before the first pixel, where it was copied.
     origin: [usize; 2],
+    /// The row that the first pixel is in, where only a band was copied.
+    first_row: usize,
 }
 
 /// The weights and epilogue of a pass.
 #[derive(Clone, Copy)]
-struct Epilogue<'a> {
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
+pub(super) struct Epilogue<'a> {
+    pub weight: &'a [f32],
+    pub bias: Option<&'a [f32]>,
     /// Floats from an output to its residual.
-    residual: Option<isize>,
-    relu: bool,
-    stream: bool,
+    pub residual: Option<isize>,
+    pub relu: bool,
+    pub stream: bool,
 }
 
-/// How the work is cut, by shape alone.
+/// How the work is cut. Every output is summed by one thread in one order, so no result depends on it.
+#[derive(Clone, Copy)]
 struct Cut {
-    /// Images of a block where the input is copied between zeros, else 0.
-    images: usize,
-    /// Tiles of a block.
-    tiles: usize,
+    /// Bands of rows that an image is copied in, or blocks of tiles of all images.
     blocks: usize,
     /// Ranges that the panels are cut into.
     panel_ranges: usize,
+    /// Parts of each range and group: runs of blocks.
+    parts: usize,
 }
 
 /// The tiles of a block. A line is a row of the grid where tiles stay within one, else the whole block.
 #[derive(Clone, Copy)]
-struct Tiling {
+pub(super) struct Tiling {
     /// Pixels of a line.
     line: usize,
     tiles_a_line: usize,
     /// Pixels of a tile; a line's last has what is left.
     pixels_a_tile: usize,
     /// Floats between neighbouring pixels of a tile, where one pointer serves all.
-    step: Option<usize>,
+    pub step: Option<usize>,
 }
 
 impl Tiling {
     /// Tiles of `count` pixels, which are whole lines.
-    fn tiles(&self, count: usize) -> usize {
+    pub fn tiles(&self, count: usize) -> usize {
         count / self.line.max(1) * self.tiles_a_line
     }
 
     /// The first pixel of a tile, and how many it has.
-    fn pixels_of(&self, tile: usize) -> [usize; 2] {
+    pub fn pixels_of(&self, tile: usize) -> [usize; 2] {
         let (line, place) = (tile / self.tiles_a_line, tile % self.tiles_a_line * self.pixels_a_tile);
         [line * self.line + place, (self.line - place).min(self.pixels_a_tile)]
     }
@@ -183,17 +112,21 @@ impl Tiling {
 /// A vector multiply-add is about half a cycle; a part should be worth some microseconds.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 15;
 
-/// Bytes of input that a block of tiles may cover: it is read once for each panel, from the second-level cache.
+/// Bytes of input that a block may cover: it is read once for each panel, from the second-level cache.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// The most tiles of a block that the cache and sharing ask for.
+/// The most tiles of a block.
 const MOST_TILES: usize = 64;
 
-/// Enough parts for sixteen threads to share evenly.
-const PARTS_WANTED: usize = 64;
+/// Steps of the inner dimension that a panel's tiles walk before any goes on: their weights stay in the second-level
+/// cache, or even the first, while the next ones are asked for.
+pub(super) const CHUNK: usize = 512;
 
-/// Alignment of the pieces of a thread's scratch memory, in floats.
-const ALIGNMENT: usize = 16;
+/// What a tile's product with a panel costs, and what it costs to fetch a panel's weights once and a tile's input once, in
+/// quarters of a product.
+const MULTIPLYING: usize = 4;
+const FETCHING_WEIGHTS: usize = 2;
+const FETCHING_INPUT: usize = 1;
 
 impl Gather<'_> {
     fn is_padded(&self) -> bool {
@@ -236,25 +169,56 @@ impl Gather<'_> {
         tile::rows(self.isa, self.panels.width / self.isa.lanes())
     }
 
-    fn cut(&self, batch: usize) -> Cut {
+    /// Cuts a batch for a number of threads, each of which takes the same number of parts.
+    fn cut(&self, batch: usize, threads: usize) -> Cut {
         let pixels = self.grid[0] * self.grid[1];
-        let (tile, work) = (self.tile_rows(), self.tile_work());
+        let total = (batch * pixels).div_ceil(self.tile_rows()).max(1);
+        let work = total.saturating_mul(self.tile_work()).saturating_mul(self.groups);
+        let threads = (work / MULTIPLY_ADDS_A_PART).clamp(1, threads);
         if self.copies() {
-            let tiles = self.tiling(pixels).tiles(pixels);
-            let images = MULTIPLY_ADDS_A_PART.div_ceil(work * tiles).min(batch.max(1));
-            return Cut { images, tiles, blocks: batch.div_ceil(images), panel_ranges: 1 };
+            // As few bands as allow even shares.
+            let even = |bands: &usize| (batch * bands).is_multiple_of(threads);
+            let bands = self.bands();
+            let bands = (bands..bands + threads).find(even).unwrap_or(bands).min(self.grid[0]);
+            return Cut { blocks: bands, panel_ranges: 1, parts: threads.min(batch * bands) };
         }
-        let total = (batch * pixels).div_ceil(tile).max(1);
-        let bytes = tile * self.channels * self.stride[0] * self.stride[1] * size_of::<f32>();
-        let for_cache = (BLOCK_BYTES / bytes.max(1)).clamp(2, MOST_TILES);
-        let for_sharing = total.div_ceil(PARTS_WANTED);
-        let for_work = MULTIPLY_ADDS_A_PART.div_ceil(work);
-        let tiles = for_cache.min(for_sharing).max(for_work).min(total);
-        let blocks = total.div_ceil(tiles);
-        let ranges_for_work = work * tiles / MULTIPLY_ADDS_A_PART;
-        let ranges_for_sharing = PARTS_WANTED / (blocks * self.groups);
-        let panel_ranges = ranges_for_work.min(ranges_for_sharing).clamp(1, self.panels.count);
-        Cut { images: 0, tiles, blocks, panel_ranges }
+        let cut_in = |panel_ranges: usize| {
+            let shares = threads.div_ceil(panel_ranges).div_ceil(self.groups);
+            let blocks = total.div_ceil(self.most_tiles()).next_multiple_of(shares).min(total);
+            Cut { blocks, panel_ranges, parts: shares.min(blocks) }
+        };
+        let cost = |cut: &Cut| {
+            let tiles = total.div_ceil(cut.blocks) * cut.blocks.div_ceil(cut.parts);
+            let parts = (cut.parts * cut.panel_ranges * self.groups).div_ceil(threads);
+            let panels = self.panels.count.div_ceil(cut.panel_ranges);
+            let fetches = cut.blocks.div_ceil(cut.parts);
+            parts * (panels * (MULTIPLYING * tiles + FETCHING_WEIGHTS * fetches) + FETCHING_INPUT * tiles)
+        };
+        let ranges = 1..=threads.min(self.panels.count);
+        ranges.map(cut_in).min_by_key(cost).unwrap_or(Cut { blocks: 1, panel_ranges: 1, parts: 1 })
+    }
+
+    /// The most tiles of a block.
+    fn most_tiles(&self) -> usize {
+        let bytes = self.tile_rows() * self.channels * self.stride[0] * self.stride[1] * size_of::<f32>();
+        (BLOCK_BYTES / bytes.max(1)).clamp(2, MOST_TILES)
+    }
+
+    /// Bands that an image is copied in, so that the copy stays in the second-level cache.
+    fn bands(&self) -> usize {
+        let [h, w] = self.padded_size();
+        (h * w * self.channels * size_of::<f32>()).div_ceil(BLOCK_BYTES).min(self.grid[0])
+    }
+
+    /// Rows of the grid in a band.
+    fn band(&self, band: usize, bands: usize) -> Range<usize> {
+        self.grid[0] * band / bands..self.grid[0] * (band + 1) / bands
+    }
+
+    /// Rows of the padded image that `rows` rows of the grid read.
+    fn rows_read(&self, rows: usize) -> usize {
+        let [first, last] = [self.taps.first(), self.taps.last()].map(|tap| tap.map_or(0, |tap| tap.row));
+        rows.saturating_sub(1) * self.stride[0] + 1 + last.abs_diff(first)
     }
 
     /// Multiply-adds of a tile over all panels.
@@ -263,26 +227,31 @@ impl Gather<'_> {
         (self.tile_rows() * self.taps.len() * self.channels * vectors).max(1)
     }
 
-    /// Floats of each piece of a thread's scratch memory: zeros, tap offsets, pixel pointers, output pointers, copy.
-    fn scratch_pieces(&self) -> [usize; 5] {
-        let words =
-            |count: usize| (count * size_of::<usize>() / size_of::<f32>()).next_multiple_of(ALIGNMENT);
+    /// Whether the inner dimension is cut into chunks, whose sums wait in scratch memory.
+    fn is_chunked(&self) -> bool {
+        !self.copies() && self.taps.len() * self.channels > CHUNK + CHUNK / 2
+    }
+
+    /// Floats of each piece of a thread's scratch memory: zeros, tap offsets, pixel pointers, output pointers, copy, sums.
+    fn scratch_pieces(&self) -> [usize; 6] {
         let (tile, taps, copies) = (self.tile_rows(), self.taps.len().max(1), self.copies());
         let indirect = self.is_padded() && !copies;
-        // No batch leads to a larger block.
-        let tiles = match copies {
-            true => self.tiling(self.grid[0] * self.grid[1]).tiles(self.grid[0] * self.grid[1]),
-            false => MULTIPLY_ADDS_A_PART.div_ceil(self.tile_work()).max(MOST_TILES),
+        let rows = self.grid[0].div_ceil(self.bands().max(1));
+        let tiles = if copies {
+            self.tiling(rows * self.grid[1]).tiles(rows * self.grid[1])
+        } else {
+            self.most_tiles()
         };
-        let [h, w] = self.padded_size();
+        let copy = self.rows_read(rows) * self.padded_size()[1] * self.channels;
         // A tile that is not full reads what its other pixels would have, behind the last row too.
         let behind = self.pixel_step().map_or(0, |step| tile * step);
         [
-            if indirect { self.channels.next_multiple_of(ALIGNMENT) } else { 0 },
-            words(taps),
-            words(tiles * tile * if indirect { taps } else { 1 }),
-            words(tiles * tile),
-            if copies { (h * w * self.channels + behind).next_multiple_of(ALIGNMENT) } else { 0 },
+            if indirect { self.channels.next_multiple_of(LINE) } else { 0 },
+            scratch::pointers(taps),
+            scratch::pointers(tiles * tile * if indirect { taps } else { 1 }),
+            scratch::pointers(tiles * tile),
+            if copies { (copy + behind).next_multiple_of(LINE) } else { 0 },
+            if self.is_chunked() { tiles * tile * self.panels.width } else { 0 },
         ]
     }
 
@@ -303,23 +272,23 @@ impl Gather<'_> {
         output: &ViewMut4,
         scratch: &mut [f32],
     ) {
+        if input.n() == 0 {
+            return;
+        }
         let pieces = self.scratch_pieces();
-        let a_thread = pieces.iter().sum::<usize>();
-        assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
-        assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+        let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.threads());
+        scratch::check(scratch, a_thread * threads);
         let relu = activation == Activation::Relu;
         let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
         let residual = residual.map(|residual| output.distance_to(residual));
-        let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(tile::LINE);
+        let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(LINE);
         let epilogue = Epilogue { weight, bias, residual, relu, stream };
-        let cut = self.cut(input.n());
+        let cut = self.cut(input.n(), threads);
         let scratch = Shareable::new(scratch);
-        let parts = cut.blocks * cut.panel_ranges * self.groups;
-        context.pool.run(parts, |thread, part| {
+        context.pool.run(cut.parts * cut.panel_ranges * self.groups, |thread, part| {
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
             let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
-            let worker = Worker { gather: self, input, output, epilogue, cut: &cut, scratch, pieces };
-            worker.run_part(part);
+            Worker { gather: self, input, output, epilogue, cut, scratch, pieces }.run_part(part);
         });
     }
 }
@@ -330,41 +299,47 @@ struct Worker<'a> {
     input: View4<'a>,
     output: &'a ViewMut4<'a>,
     epilogue: Epilogue<'a>,
-    cut: &'a Cut,
+    cut: Cut,
     scratch: &'a mut [f32],
-    pieces: [usize; 5],
+    pieces: [usize; 6],
 }
 
 impl Worker<'_> {
     fn run_part(mut self, part: usize) {
-        let Cut { images, tiles, blocks, panel_ranges } = *self.cut;
-        let (group, rest) = (part % self.gather.groups, part / self.gather.groups);
-        let (range, block) = (rest % panel_ranges, rest / panel_ranges);
-        let count = self.gather.panels.count;
-        let panels = [count * range / panel_ranges, count * (range + 1) / panel_ranges];
-        debug_assert!(block < blocks);
-        let pixels_an_image = self.gather.grid[0] * self.gather.grid[1];
-        if images > 0 {
-            for image in block * images..((block + 1) * images).min(self.input.n()) {
-                let source = self.copy_between_zeros(image);
-                self.run_block(source, [image * pixels_an_image, pixels_an_image], group, panels);
+        let (gather, Cut { blocks, panel_ranges, parts }) = (self.gather, self.cut);
+        let (group, rest) = (part % gather.groups, part / gather.groups);
+        // Threads have neighbouring parts: first all blocks, for which a range of panels stays in the cache.
+        let (run, range) = (rest % parts, rest / parts);
+        let share = |of: usize, index: usize, count: usize| of * index / count..of * (index + 1) / count;
+        let panels = share(gather.panels.count, range, panel_ranges);
+        let columns = gather.grid[1];
+        let pixels = gather.grid[0] * columns;
+        if gather.copies() {
+            for unit in share(self.input.n() * blocks, run, parts) {
+                let (image, band) = (unit / blocks, gather.band(unit % blocks, blocks));
+                let source = self.copy_between_zeros(image, &band);
+                let block = [image * pixels + band.start * columns, band.len() * columns];
+                self.run_block(source, block, group, &panels);
             }
             return;
         }
-        let tile = self.gather.tile_rows();
-        let total = self.input.n() * pixels_an_image;
-        let first = block * tiles * tile;
+        let (tile, total) = (gather.tile_rows(), self.input.n() * pixels);
         let source = Source {
-            pointer: self.input.pixel(0).wrapping_add(group * self.gather.channels),
-            size: self.gather.input,
+            pointer: self.input.pixel(0).wrapping_add(group * gather.channels),
+            size: gather.input,
             ld: self.input.ld(),
             origin: [0, 0],
+            first_row: 0,
         };
-        self.run_block(source, [first, (tiles * tile).min(total - first)], group, panels);
+        for block in share(blocks, run, parts) {
+            let tiles = share(total.div_ceil(tile), block, blocks);
+            let first = tiles.start * tile;
+            self.run_block(source, [first, (tiles.len() * tile).min(total - first)], group, &panels);
+        }
     }
 
-    /// The thread's scratch pieces: zeros, tap offsets, pixel pointers, output pointers, copy.
-    fn scratch_pointers(&mut self) -> [*mut f32; 5] {
+    /// The thread's scratch pieces: zeros, tap offsets, pixel pointers, output pointers, copy, sums.
+    fn scratch_pointers(&mut self) -> [*mut f32; 6] {
         let mut start = 0;
         self.pieces.map(|length| {
             let pointer = self.scratch.as_mut_ptr().wrapping_add(start);
@@ -373,23 +348,26 @@ impl Worker<'_> {
         })
     }
 
-    /// Copies an image into scratch memory with zeros around it; returns it as a source of one image.
-    fn copy_between_zeros(&mut self, image: usize) -> Source {
-        let (size, ld) = (self.gather.padded_size(), self.gather.channels);
+    /// Copies what a band of an image reads into scratch memory, with zeros around it; returns it as a source of one
+    /// image.
+    fn copy_between_zeros(&mut self, image: usize, band: &Range<usize>) -> Source {
+        let gather = self.gather;
+        let (size, ld) = (gather.padded_size(), gather.channels);
+        let (first_row, rows) = (band.start * gather.stride[0], gather.rows_read(band.len()));
         let copy = self.scratch_pointers()[4];
-        // SAFETY: the piece has room for the padded image, and is this thread's alone.
-        let to = unsafe { std::slice::from_raw_parts_mut(copy, size[0] * size[1] * ld) };
-        border::copy_between_zeros(self.input, image, self.gather.padding, to);
-        let [top, _, _, left] = self.gather.padding;
-        Source { pointer: copy, size, ld, origin: [top, left] }
+        // SAFETY: the piece has room for the rows of a band, and is this thread's alone.
+        let to = unsafe { std::slice::from_raw_parts_mut(copy, rows * size[1] * ld) };
+        border::copy_between_zeros(self.input, image, gather.padding, first_row..first_row + rows, to);
+        let [top, _, _, left] = gather.padding;
+        Source { pointer: copy, size, ld, origin: [top, left], first_row }
     }
 
     /// Computes `count` grid pixels from `first` on, for a range of panels.
-    fn run_block(&mut self, source: Source, [first, count]: [usize; 2], group: usize, panels: [usize; 2]) {
+    fn run_block(&mut self, source: Source, [first, count]: [usize; 2], group: usize, panels: &Range<usize>) {
         let gather = self.gather;
-        let copied = self.cut.images > 0;
+        let copied = gather.copies();
         let indirect = gather.is_padded() && !copied;
-        let [zeros, offsets, pixels, outputs, _] = self.scratch_pointers();
+        let [zeros, offsets, pixels, outputs, _, sums] = self.scratch_pointers();
         let (offsets, pixels, outputs) =
             (offsets.cast::<isize>(), pixels.cast::<*const f32>(), outputs.cast::<*mut f32>());
         let merged =
@@ -418,28 +396,32 @@ impl Worker<'_> {
                 addresses: if indirect { Addresses::Indirect } else { Addresses::Offsets(offsets) },
                 pitch: tile,
                 taps,
+                start: 0,
                 run,
                 weight: std::ptr::null(),
                 outputs,
+                next_outputs: outputs,
                 output_step: gather.output_step[1] * self.output.ld(),
                 column: 0,
                 pixel_count: tile,
                 channel_count: 0,
                 bias: std::ptr::null(),
                 sums: std::ptr::null(),
+                keep: std::ptr::null_mut(),
                 residual: self.epilogue.residual,
                 relu: self.epilogue.relu,
                 stream: self.epilogue.stream,
-                ahead: std::ptr::null(),
+                ahead: [std::ptr::null(); 2],
             },
             tiling: gather.tiling(count),
             pixels: count,
             pointers_a_tile: if indirect { taps * tile } else { tile },
             panels: gather.panels,
             group,
-            range: panels,
+            range: panels.clone(),
             first_row: gather.first_row,
             epilogue: self.epilogue,
+            sums: gather.is_chunked().then_some(sums),
         });
     }
 
@@ -483,7 +465,8 @@ impl Worker<'_> {
                         let table = pixels.add(tile_index * taps * tile + place);
                         self.tap_addresses(source, source_image, corner, zeros, table);
                     } else {
-                        let pixel = (source_image * source.size[0] + corner[0]) * source.size[1] + corner[1];
+                        let row = source_image * source.size[0] + corner[0] - source.first_row;
+                        let pixel = row * source.size[1] + corner[1];
                         *pixels.add(tile_index * tile + place) =
                             source.pointer.wrapping_add(pixel * source.ld);
                     }
@@ -523,77 +506,6 @@ impl Worker<'_> {
             let inside = source.pointer.wrapping_add(pixel.wrapping_mul(source.ld));
             // SAFETY: the caller vouches for the room.
             unsafe { *table.add(index * tile) = if row < h && column < w { inside } else { zeros } };
-        }
-    }
-}
-
-/// The tiles of a block, for each panel of a range.
-struct Tiles<'a> {
-    /// The parts of a job that are the same for all.
-    job: ProductJob,
-    tiling: Tiling,
-    pixels: usize,
-    pointers_a_tile: usize,
-    panels: &'a Panels,
-    group: usize,
-    range: [usize; 2],
-    first_row: usize,
-    epilogue: Epilogue<'a>,
-}
-
-impl Kernel for Tiles<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        match self.panels.width / S::LANES {
-            1 => self.each::<S, 1>(simd),
-            2 => self.each::<S, 2>(simd),
-            _ => self.each::<S, 3>(simd),
-        }
-        if self.job.stream {
-            simd.finish_streams();
-        }
-    }
-}
-
-impl Tiles<'_> {
-    #[inline(always)]
-    fn each<S: Simd, const NV: usize>(&self, simd: S) {
-        let tile = tile::rows_for(S::REGISTERS, NV);
-        let first_column = self.group * self.panels.columns;
-        for panel in self.range[0]..self.range[1] {
-            let column = panel * self.panels.width;
-            let mut job = self.job;
-            let row = self.panels.start(self.group, panel) + self.first_row * self.panels.width;
-            job.weight = self.epilogue.weight.as_ptr().wrapping_add(row);
-            job.channel_count = self.panels.columns_of(panel);
-            if let Some(bias) = self.epilogue.bias {
-                job.bias = bias.as_ptr().wrapping_add(first_column + column);
-            }
-            job.column = column;
-            let tiles = self.tiling.tiles(self.pixels);
-            for index in 0..tiles {
-                job.pixels = self.job.pixels.wrapping_add(index * self.pointers_a_tile);
-                // Only the first panel meets pixels that are not in the second-level cache yet.
-                job.ahead = if panel == self.range[0] && index + 1 < tiles {
-                    // SAFETY: the next tile has a pointer for each tap and pixel, or for each pixel.
-                    unsafe { *job.pixels.add(self.pointers_a_tile + self.pointers_a_tile / 2 / tile * tile) }
-                } else {
-                    job.weight
-                };
-                job.outputs = self.job.outputs.wrapping_add(index * tile);
-                job.pixel_count = self.tiling.pixels_of(index)[1];
-                // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes were
-                // checked by the public function, so panel, bias and outputs are in bounds; a copy ends in as many
-                // floats as a full tile reads.
-                unsafe {
-                    match self.tiling.step {
-                        Some(step) => tile::product_row::<S, NV>(simd, job, step),
-                        None => tile::product::<S, NV>(simd, job),
-                    }
-                }
-            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! Depthwise weights are one panel instead, a row for each tap and a column for each channel: `[tap][width]`.
 
-use super::gather::Phase;
+use super::taps::Phase;
 use super::{Conv2dShape, tile};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;

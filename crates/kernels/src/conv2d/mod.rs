@@ -23,9 +23,12 @@ mod depthwise;
 mod depthwise_gather;
 mod depthwise_weight_gradient;
 mod gather;
+mod gather_tiles;
 mod layout;
 mod packed_weight_gradient;
 mod scatter;
+mod scratch;
+mod taps;
 mod tile;
 mod weight_gradient;
 pub mod winograd;
@@ -38,8 +41,9 @@ mod tests;
 use crate::{Activation, Context, Isa, View4, ViewMut4};
 use dense::Dense;
 use depthwise::Depthwise;
-use gather::{Gather, Phase, Tap};
+use gather::Gather;
 use layout::Panels;
+use taps::{Phase, Tap};
 
 /// Geometry of a convolution. Sizes are `[height, width]`, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,8 +227,8 @@ impl Conv2d {
             // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
             InputGradient::Scatter => Panels::new(isa, shape.groups * kh, k, kw * c),
         };
-        let forward_taps = gather::forward_taps(&shape);
-        let phases = gather::input_gradient_phases(&shape);
+        let forward_taps = taps::forward_taps(&shape);
+        let phases = taps::input_gradient_phases(&shape);
         Ok(Self {
             shape,
             output,
@@ -516,7 +520,7 @@ impl Conv2d {
             output_step: stride,
             output_offset: phase.offset,
             row_taps: None,
-            padding: gather::reach(&phase.taps, phase.grid, [oh, ow]),
+            padding: taps::reach(&phase.taps, phase.grid, [oh, ow]),
         }
     }
 }

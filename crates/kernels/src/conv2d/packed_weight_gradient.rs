@@ -8,8 +8,8 @@
 //! Where dw is small, chunks of the images are parts: each packs and multiplies alone, into its own copy of dw. Where it
 //! is large, all threads pack a block together, then share its panels.
 
-use super::ahead::{Ahead, LINE};
-use super::tile::{self, Reduction, ReductionJob};
+use super::ahead::Ahead;
+use super::tile::{self, LINE, Reduction, ReductionJob};
 use super::weight_gradient::add_chunks;
 use super::{Conv2d, Conv2dShape};
 use crate::simd::{Kernel, Simd};

@@ -6,6 +6,7 @@
 //! pixel, of which those near the border meet only zeros.
 
 use super::layout::Panels;
+use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
 use super::{Conv2d, Conv2dShape, InputGradient};
 use crate::simd::{Kernel, Simd};
@@ -52,8 +53,7 @@ fn products_len(convolution: &Conv2d) -> usize {
 /// Floats of a thread's products, and of its two tables of pointers.
 fn scratch_pieces(convolution: &Conv2d) -> [usize; 3] {
     let rows = tile_rows(convolution);
-    let pointers = (rows * size_of::<usize>() / size_of::<f32>()).next_multiple_of(16);
-    [rows * products_len(convolution), pointers, pointers]
+    [rows * products_len(convolution), scratch::pointers(rows), scratch::pointers(rows)]
 }
 
 pub(super) fn scratch_len(convolution: &Conv2d, threads: usize) -> usize {
@@ -71,8 +71,7 @@ pub(super) fn run(
 ) {
     let pieces = scratch_pieces(convolution);
     let a_thread = pieces.iter().sum::<usize>();
-    assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
-    assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+    scratch::check(scratch, a_thread * context.pool.threads());
     let scratch = Shareable::new(scratch);
     let Conv2dShape { filters, groups, .. } = convolution.shape;
     let [oh, ow, _] = convolution.output;
@@ -176,19 +175,22 @@ impl Images<'_> {
                 addresses: Addresses::Offsets(&no_offset),
                 pitch: tile,
                 taps: 1,
+                start: 0,
                 run: panels.rows,
                 weight: self.weight.as_ptr().wrapping_add(start),
                 outputs: self.outputs,
+                next_outputs: self.outputs,
                 output_step: 0,
                 column: panel * panels.width,
                 pixel_count: count,
                 channel_count: panels.width,
                 bias: std::ptr::null(),
                 sums: std::ptr::null(),
+                keep: std::ptr::null_mut(),
                 residual: None,
                 relu: false,
                 stream: false,
-                ahead: self.weight.as_ptr().wrapping_add(start),
+                ahead: [self.weight.as_ptr().wrapping_add(start); 2],
             };
             // SAFETY: a tile of dy pixels of `rows` channels, a whole panel of weights, and products with room for
             // every panel of every kernel row.

@@ -16,7 +16,8 @@ fn shape(input: [usize; 3], filters: usize, kernel: usize) -> Conv2dShape {
 }
 
 /// Geometries that reach every path: kernel rows merged or not, copied between zeros, pointers to zeros, scatter and
-/// gather, phases with and without taps, remainders of tiles and of panels.
+/// gather, phases with and without taps, remainders of tiles and of panels, chunks of the inner dimension, bands of an
+/// image.
 fn cases() -> Vec<(usize, Conv2dShape)> {
     let mut cases = vec![
         (5, shape([28, 28, 1], 6, 5)),
@@ -51,6 +52,10 @@ fn cases() -> Vec<(usize, Conv2dShape)> {
         (9, Conv2dShape { stride: [2, 2], ..shape([13, 14, 256], 256, 1) }),
         (5, Conv2dShape { padding: [2, 1, 0, 3], dilation: [2, 1], ..shape([7, 8, 80], 96, 3) }),
         (32, shape([1, 1, 256], 272, 1)),
+        (1, shape([6, 5, 1100], 40, 1)),
+        (2, Conv2dShape { padding: [1; 4], ..shape([5, 6, 100], 72, 3) }),
+        (1, Conv2dShape { padding: [1; 4], stride: [2, 2], ..shape([4, 5, 600], 17, 3) }),
+        (1, Conv2dShape { padding: [3, 2, 4, 3], stride: [2, 2], ..shape([127, 100, 3], 20, 7) }),
     ];
     cases.push((1, Conv2dShape { stride: [5, 5], ..shape([5, 5, 2], 2, 1) }));
     cases.extend(depthwise_cases());
@@ -349,11 +354,13 @@ fn impossible_geometries_are_one_sentence_each() {
     );
 }
 
-/// Maps whose sides are multiples of four and not, one with fewer channels out than in, padding of all kinds.
+/// Maps whose sides are multiples of four and not, one with fewer channels out than in, one with fewer tiles than the
+/// threads share, padding of all kinds.
 fn winograd_cases() -> Vec<(usize, Conv2dShape)> {
     let padded = |padding: [usize; 4], input, filters| Conv2dShape { padding, ..shape(input, filters, 3) };
     vec![
         (2, padded([1; 4], [16, 16, 64], 64)),
+        (1, padded([1; 4], [14, 13, 64], 112)),
         (8, padded([1; 4], [7, 7, 80], 64)),
         (5, padded([0; 4], [11, 14, 64], 112)),
         (9, padded([2, 1, 0, 2], [5, 9, 96], 80)),

@@ -77,12 +77,15 @@ pub(super) struct ProductJob {
     /// Pixel pointers from one tap to the next.
     pub pitch: usize,
     pub taps: usize,
-    /// Floats of a tap, side by side.
+    /// Where in each tap the floats begin, and how many there are, side by side.
+    pub start: usize,
     pub run: usize,
     /// One panel of weights, `[tap][run][NV vectors]`.
     pub weight: *const f32,
     /// Where each pixel's output channels begin; for a row of pixels, where the first's do.
     pub outputs: *const *mut f32,
+    /// Likewise for the tile whose outputs to ask for: the next, or this one.
+    pub next_outputs: *const *mut f32,
     /// For a row of pixels, floats between their outputs.
     pub output_step: usize,
     /// The output channel at which this panel begins.
@@ -95,14 +98,17 @@ pub(super) struct ProductJob {
     pub bias: *const f32,
     /// What earlier products left for this tile, `[pixel][NV vectors]` for all of its pixels; or null for nothing.
     pub sums: *const f32,
+    /// Where to leave the sums for later products, likewise, instead of storing outputs; or null.
+    pub keep: *mut f32,
     /// Floats from an output to what is added to it before the activation, if something is.
     pub residual: Option<isize>,
     pub relu: bool,
     /// Whether whole tiles are written past the caches; outputs and panels then begin at multiples of a cache line.
     pub stream: bool,
-    /// What will be read next, in mapped memory: the steps of the first tap each ask for one cache line from here on.
-    /// Nothing happens in a row of pixels, which is short and finds the next one beside it.
-    pub ahead: *const f32,
+    /// What will be read next, in mapped memory: the steps of the first tap ask for one cache line each from the first
+    /// address on, those of the other taps from the second. Nothing happens in a row of pixels, which is short and finds
+    /// the next one beside it.
+    pub ahead: [*const f32; 2],
 }
 
 /// Floats of a cache line.
@@ -126,15 +132,15 @@ impl ProductJob {
 }
 
 impl ProductJob {
-    /// Asks for the lines that the tile will write, or add: it stores all at once, which would wait for each of them.
+    /// Asks for the lines that the next tile will write, or add: it stores all at once, which would wait for each of them.
     ///
     /// # Safety
-    /// `outputs` has MR entries.
+    /// `next_outputs` has MR entries.
     #[inline(always)]
     unsafe fn fetch_outputs<S: Simd, const MR: usize, const NV: usize>(&self, simd: S) {
         for i in 0..MR {
             // SAFETY: the caller vouches for the entry.
-            let output = unsafe { *self.outputs.add(i) }.wrapping_add(self.column);
+            let output = unsafe { *self.next_outputs.add(i) }.wrapping_add(self.column);
             let output = output.wrapping_offset(self.residual.unwrap_or(0));
             for at in (0..NV * S::LANES).step_by(LINE) {
                 simd.prefetch(output.wrapping_add(at));
@@ -176,20 +182,20 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
                     }
                 }
             }
-            if STEP == 0 && (job.residual.is_some() || !job.stream) {
+            if STEP == 0 && job.keep.is_null() && (job.residual.is_some() || !job.stream) {
                 job.fetch_outputs::<S, MR, NV>(simd);
             }
-            let (mut weight, mut ahead, mut ahead_step) = (job.weight, job.ahead, LINE);
+            let (mut weight, [mut ahead, later]) = (job.weight, job.ahead);
             for tap in 0..job.taps {
                 let mut pixels = [std::ptr::null::<f32>(); MR];
                 match job.addresses {
                     Addresses::Indirect => {
                         for i in 0..MR {
-                            pixels[i] = *job.pixels.add(tap * job.pitch + i);
+                            pixels[i] = (*job.pixels.add(tap * job.pitch + i)).wrapping_add(job.start);
                         }
                     }
                     Addresses::Offsets(offsets) => {
-                        let offset = *offsets.add(tap);
+                        let offset = *offsets.add(tap) + job.start as isize;
                         for i in 0..if STEP == 0 { MR } else { 1 } {
                             pixels[i] = (*job.pixels.add(i)).wrapping_offset(offset);
                         }
@@ -198,7 +204,7 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
                 for step in 0..job.run {
                     if STEP == 0 {
                         simd.prefetch(ahead);
-                        ahead = ahead.wrapping_add(ahead_step);
+                        ahead = ahead.wrapping_add(LINE);
                     }
                     let mut weights = [simd.zero(); NV];
                     for j in 0..NV {
@@ -215,7 +221,9 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
                         }
                     }
                 }
-                ahead_step = 0;
+                if tap == 0 {
+                    ahead = later;
+                }
             }
             store::<S, MR, NV, STEP>(simd, &job, sums);
         }
@@ -231,16 +239,42 @@ fn lanes_of<S: Simd>(count: usize, j: usize) -> usize {
 /// Applies the activation and writes the pixels and channels that exist.
 ///
 /// # Safety
-/// `outputs` and `output_step` give `pixel_count` outputs of `channel_count` writable floats.
+/// `outputs` and `output_step` give `pixel_count` outputs of `channel_count` writable floats; `keep`, if not null, has room
+/// for the tile.
 #[inline(always)]
 unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     simd: S,
     job: &ProductJob,
     sums: [[S::Vector; NV]; MR],
 ) {
-    if job.pixel_count < MR || job.channel_count < NV * S::LANES || job.residual.is_some() {
+    if !job.keep.is_null() {
+        for i in 0..MR {
+            for j in 0..NV {
+                // SAFETY: there is room for all of the tile.
+                unsafe { simd.store(job.keep.add((i * NV + j) * S::LANES), sums[i][j]) };
+            }
+        }
+        return;
+    }
+    if job.pixel_count < MR || job.channel_count < NV * S::LANES {
         return simd.enter(StoreSome::<S, MR, NV, STEP> { job: *job, sums });
     }
+    let sums = match job.residual {
+        None => sums,
+        Some(residual) => {
+            let mut added = sums;
+            for i in 0..MR {
+                for j in 0..NV {
+                    // SAFETY: all pixels and channels exist, in the residual, too.
+                    added[i][j] = unsafe {
+                        let at = job.output::<STEP>(i).add(j * S::LANES).wrapping_offset(residual);
+                        simd.add(sums[i][j], simd.load(at))
+                    };
+                }
+            }
+            added
+        }
+    };
     for i in 0..MR {
         for j in 0..NV {
             let sum = if job.relu { simd.max(simd.zero(), sums[i][j]) } else { sums[i][j] };
@@ -253,8 +287,8 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     }
 }
 
-/// Stores a tile of which not all pixels and channels exist, or that has a residual. It counts off sums that lie in memory, so it is a function
-/// of its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
+/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function of
+/// its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
 struct StoreSome<S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
     job: ProductJob,
     sums: [[S::Vector; NV]; MR],

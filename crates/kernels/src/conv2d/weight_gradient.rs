@@ -293,7 +293,7 @@ impl Part<'_> {
             let copy = self.copy.wrapping_add(index * len);
             // SAFETY: the thread's piece of scratch memory has room for a block's images.
             let to = unsafe { std::slice::from_raw_parts_mut(copy, len) };
-            border::copy_between_zeros(self.x, image + index, shape.padding, to);
+            border::copy_between_zeros(self.x, image + index, shape.padding, 0..h, to);
         }
         self.copy
     }

@@ -13,12 +13,14 @@
 pub use super::winograd_weight_gradient::WeightGradient;
 
 use super::layout::Panels;
+use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
 use super::winograd_transform::{FREQUENCIES, INPUTS, OUTPUTS, input_line, output_line, weight_line};
 use super::{Conv2d, Conv2dShape, InputGradient, Pass};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Activation, Context, Isa, View4, ViewMut4};
+use std::ops::Range;
 
 /// Channels below which transforming costs more than multiplying.
 const FEWEST_CHANNELS: usize = 64;
@@ -33,12 +35,11 @@ pub enum Weights {
 }
 
 impl Weights {
-    /// Tiles below which direct summation is faster. Reading a transformed weight costs about as much as multiplying it
-    /// with 40 tiles, writing it as much as 60.
+    /// Tiles below which direct summation is faster: four times as many weights are read, and written if they change.
     fn fewest_tiles(self) -> usize {
         match self {
-            Self::Change => 128,
-            Self::Stay => 48,
+            Self::Change => 32,
+            Self::Stay => 16,
         }
     }
 }
@@ -48,6 +49,9 @@ const GAP: usize = 16;
 
 /// Time in which a block reads the weights, in tiles multiplied with them.
 const WEIGHTS_IN_TILES: usize = 3;
+
+/// Tiles whose inputs are transformed while one is multiplied with a panel.
+const TILES_TRANSFORMED: usize = 4;
 
 /// Channels from which on U comes from the third-level cache, and the processor's own prefetching, which starts anew with
 /// each page, is too late.
@@ -160,13 +164,19 @@ impl Winograd {
         }
     }
 
-    /// Tiles of a block: as many as allow full register tiles and even shares for the threads. No result depends on it.
-    fn tiles_a_block(&self, total: usize, threads: usize) -> usize {
-        let cost = |tiles: usize| {
+    /// Tiles of a block, as many as allow full register tiles and even shares for the threads, and ranges that the panels
+    /// are cut into: each range transforms a block's inputs again, but reads only its own weights. No result depends on it.
+    fn cut(&self, total: usize, threads: usize) -> [usize; 2] {
+        let cost = |&[tiles, ranges]: &[usize; 2]| {
             let computed = tiles.div_ceil(self.tiles_a_product(tiles)) * self.tiles_a_product(tiles);
-            total.div_ceil(tiles).div_ceil(threads) * (computed + WEIGHTS_IN_TILES)
+            let panels = self.panels.count.div_ceil(ranges);
+            let a_part = panels * (computed + WEIGHTS_IN_TILES) + tiles.div_ceil(TILES_TRANSFORMED);
+            (total.div_ceil(tiles) * ranges).div_ceil(threads) * a_part
         };
-        (1..=self.most_tiles()).min_by_key(|&tiles| cost(tiles)).unwrap_or(1)
+        let ranges = [1, threads.min(self.panels.count)];
+        let cuts =
+            ranges.into_iter().flat_map(|ranges| (1..=self.most_tiles()).map(move |tiles| [tiles, ranges]));
+        cuts.min_by_key(cost).unwrap_or([1, 1])
     }
 
     /// Tiles of one matrix product, so that those of a block need few products of full height.
@@ -187,11 +197,10 @@ impl Winograd {
         let tiles = self.most_tiles();
         let products =
             (1..=tiles).map(|tiles| tiles.div_ceil(self.tiles_a_product(tiles))).max().unwrap_or(1);
-        let pointers = |count: usize| (count * size_of::<usize>() / size_of::<f32>()).next_multiple_of(16);
         [
             FREQUENCIES * (tiles * self.channels[0] + GAP),
             FREQUENCIES * (tiles * self.panels.count * self.panels.width + GAP),
-            2 * pointers(products * self.tile_rows()),
+            2 * scratch::pointers(products * self.tile_rows()),
             self.channels[0],
         ]
     }
@@ -234,12 +243,13 @@ impl Winograd {
         assert!(bias.is_none_or(|bias| bias.len() == k));
         let pieces = self.scratch_pieces();
         let a_thread = pieces.iter().sum::<usize>();
-        assert!(scratch.len() >= a_thread * context.pool.threads(), "the scratch memory is too short");
-        assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+        scratch::check(scratch, a_thread * context.pool.threads());
         let total = self.tiles(x.n());
-        let tiles = self.tiles_a_block(total, context.pool.threads());
+        let [tiles, ranges] = self.cut(total, context.pool.threads());
+        let blocks = total.div_ceil(tiles);
         let scratch = Shareable::new(scratch);
-        context.pool.run(total.div_ceil(tiles), |thread, part| {
+        context.pool.run(blocks * ranges, |thread, part| {
+            let (range, block) = (part / blocks, part % blocks);
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
             let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
             let (v, rest) = scratch.split_at_mut(pieces[0]);
@@ -255,8 +265,10 @@ impl Winograd {
                 residual: residual.map(|residual| y.distance_to(residual)),
                 relu: activation == Activation::Relu,
                 y: &y,
-                first: part * tiles,
-                count: (total - part * tiles).min(tiles),
+                panels: self.panels.count * range / ranges..self.panels.count * (range + 1) / ranges,
+                fetches: self.channels[0] >= CHANNELS_TO_FETCH || blocks <= context.pool.threads(),
+                first: block * tiles,
+                count: (total - block * tiles).min(tiles),
                 v: v.as_mut_ptr(),
                 v_step: tiles * c + GAP,
                 m: m.as_mut_ptr(),
@@ -321,6 +333,9 @@ struct Block<'a> {
     residual: Option<isize>,
     relu: bool,
     y: &'a ViewMut4<'a>,
+    /// The panels of U that are multiplied, and whether they must be asked for.
+    panels: Range<usize>,
+    fetches: bool,
     /// The first tile, and how many.
     first: usize,
     count: usize,
@@ -385,11 +400,11 @@ impl Block<'_> {
         for frequency in 0..FREQUENCIES {
             let offset = (frequency * self.v_step) as isize;
             let weight = self.transformed.as_ptr().wrapping_add(frequency * self.winograd.frequency_len());
-            for panel in 0..panels.count {
+            for panel in self.panels.clone() {
                 let weight = weight.wrapping_add(panel * panel_len);
                 for (index, first) in (0..self.count).step_by(height).enumerate() {
                     // Each tile asks for `c` lines: the first ones for the next panel, which has NV times as many.
-                    let ahead = if index < panels.width / tile::LINE && *c >= CHANNELS_TO_FETCH {
+                    let ahead = if index < panels.width / tile::LINE && self.fetches {
                         weight.wrapping_add(panel_len + index * c * tile::LINE)
                     } else {
                         later.next(c * tile::LINE)
@@ -399,19 +414,22 @@ impl Block<'_> {
                         addresses: Addresses::Offsets(&offset),
                         pitch: rows,
                         taps: 1,
+                        start: 0,
                         run: *c,
                         weight,
                         outputs: self.outputs.wrapping_add(index * rows),
+                        next_outputs: self.outputs.wrapping_add(index * rows),
                         output_step: 0,
                         column: frequency * self.m_step + panel * panels.width,
                         pixel_count: (self.count - first).min(height),
                         channel_count: panels.width,
                         bias: std::ptr::null(),
                         sums: std::ptr::null(),
+                        keep: std::ptr::null_mut(),
                         residual: None,
                         relu: false,
                         stream: false,
-                        ahead,
+                        ahead: [ahead; 2],
                     };
                     // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
                     // panel of every tile.
@@ -512,10 +530,11 @@ impl Kernel for TransformOutput<'_> {
     fn run<S: Simd>(self, simd: S) {
         let block = self.block;
         let Winograd { panels, output: [oh, ow], channels: [_, k], .. } = *block.winograd;
+        let (first, end) = (block.panels.start * panels.width, (block.panels.end * panels.width).min(k));
         let [image, row, column] = block.tile(self.place);
         let (rows, columns) = ((oh - row).min(OUTPUTS), (ow - column).min(OUTPUTS));
         let from = block.m.cast_const().wrapping_add(self.place * panels.count * panels.width);
-        for channel in (0..k).step_by(S::LANES) {
+        for channel in (first..end).step_by(S::LANES) {
             let bias = match block.bias {
                 // SAFETY: the bias has k floats, a multiple of LANES.
                 Some(bias) => unsafe { simd.load(bias.as_ptr().add(channel)) },
