@@ -85,3 +85,12 @@ test("a diagram is one document of well-formed text, whatever the layers are cal
   expect(open).toEqual([]);
   expect(lenet5().diagram()).toContain("28 × 28 × 6 · 156 parameters");
 });
+
+test("layers that no network of the zoo has are described, too", () => {
+  const { definition } = model(input(8, 8, 4), (x) =>
+    x.convTranspose(6, 3, { stride: 2, name: "up" }).relu6().adaptiveAvgPool(5, { name: "five" }).conv(2, 3),
+  );
+  const lines = boxGraph(definition).boxes.map(({ lines }) => lines[1]);
+  expect(lines).toContain("transposed conv 3 × 3, 6, stride 2 · ReLU6");
+  expect(lines).toContain("adaptive average pool to 5 × 5");
+});

@@ -144,11 +144,19 @@ function describeLayer({ node, input, output }: LayerDescription): string {
       if (groups > 1 && groups === channels) return `depthwise conv ${pair(kernel)}${stepping(stride)}`;
       return `conv ${pair(kernel)}, ${filters}${stepping(stride)}${groups > 1 ? `, ${groups} groups` : ""}`;
     }
+    case "convTranspose":
+      return `${word} ${pair(node.kernel)}, ${node.filters}${stepping(node.stride)}`;
     case "dense":
       return `dense ${node.units}`;
     case "maxPool":
     case "avgPool":
       return `${word} ${pair(node.size)}${stepping(node.stride)}`;
+    case "adaptiveAvgPool":
+      return `${word} to ${pair(node.size)}`;
+    case "upsample":
+      return `enlarge ${pair(node.factor)}`;
+    case "clip":
+      return `clip ${node.min} to ${node.max}`;
     case "dropout":
       return `dropout ${node.rate}`;
     case "pad":
