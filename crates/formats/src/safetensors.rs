@@ -134,12 +134,12 @@ impl<B: AsRef<[u8]>> SafeTensors<B> {
 }
 
 /// The elements of N bytes each.
-fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+pub(crate) fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
     bytes.as_chunks().0.iter().copied()
 }
 
 /// IEEE 754 half precision: 1 bit of sign, 5 of exponent, 10 of fraction. Every value is exact in `f32`.
-fn half_to_f32(half: u16) -> f32 {
+pub(crate) fn half_to_f32(half: u16) -> f32 {
     let (exponent, fraction) = ((half >> 10 & 31) as u32, (half & 1023) as u32);
     let magnitude = match exponent {
         0 => fraction as f32 * (1.0 / (1 << 24) as f32),

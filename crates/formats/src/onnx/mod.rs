@@ -1,0 +1,132 @@
+//! ONNX: a network as operators on named tensors, in protocol buffers.
+//!
+//! `messages` has the parts of a file, `scan` counts them before they are read, `tensor` reads their values. What the
+//! operators mean is not known here.
+//!
+//! Source: <https://onnx.ai/onnx/repo-docs/IR.html>.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use prost::Message;
+
+use crate::{FormatError, atomic, source};
+
+mod messages;
+mod scan;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+pub use messages::{
+    Attribute, Dimension, Graph, Model, Node, OperatorSet, Shape, StringStringEntry, Tensor, TensorType,
+    Type, ValueInfo, attribute_type, data_type,
+};
+pub use tensor::Values;
+
+/// The longest file that readers of protocol buffers take, in bytes.
+const LONGEST: usize = i32::MAX as usize;
+
+/// A model and where it came from, which its external tensors are looked for beside.
+#[derive(Debug)]
+pub struct File {
+    file: String,
+    /// Where external tensors are; without one there are none.
+    directory: Option<PathBuf>,
+    /// What the file says.
+    pub model: Model,
+}
+
+impl File {
+    /// Maps a file into memory and reads its structure; the values of tensors stay where they are until they are asked
+    /// for.
+    ///
+    /// Neither the file nor its external ones may be shortened by another program while it is open; one that is replaced
+    /// by a rename, as [`write`] does, stays whole. Errors: what is no ONNX model, and what the operating system refuses.
+    pub fn open(path: &Path) -> Result<Self, FormatError> {
+        let (file, length) = source::open(path)?;
+        let bytes = if length == 0 { Bytes::new() } else { map(&file, path)? };
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        Self::read(&path.display().to_string(), bytes, Some(directory.to_owned()))
+    }
+
+    /// Reads bytes in memory as [`File::open`] does; `file` names them in errors. They have no external tensors.
+    pub fn parse(file: &str, bytes: impl Into<Bytes>) -> Result<Self, FormatError> {
+        Self::read(file, bytes.into(), None)
+    }
+
+    fn read(file: &str, bytes: Bytes, directory: Option<PathBuf>) -> Result<Self, FormatError> {
+        let length = bytes.len();
+        let refused = |received: String| FormatError::content(file, "an ONNX model", received);
+        match scan::parts(&bytes) {
+            None => return Err(refused(format!("{length} bytes that are no protocol buffer"))),
+            Some(parts) if parts > scan::MOST_PARTS => {
+                return Err(refused(format!("one of more than {} parts", scan::MOST_PARTS)));
+            }
+            Some(_) => {}
+        }
+        let model = Model::decode(bytes).map_err(|error| {
+            refused(format!("{length} bytes with the fault {}", crate::excerpt(&error.to_string())))
+        })?;
+        if model.graph.is_none() {
+            return Err(refused(format!("{length} bytes without a graph")));
+        }
+        Ok(Self { file: file.to_owned(), directory, model })
+    }
+
+    /// An error about this file's content.
+    pub fn error(&self, expected: impl Into<String>, received: impl Into<String>) -> FormatError {
+        FormatError::content(&self.file, expected, received)
+    }
+}
+
+/// A file's bytes, mapped into memory.
+fn map(file: &fs::File, path: &Path) -> Result<Bytes, FormatError> {
+    // SAFETY: the mapping is read-only and only ever read as plain bytes, for which any content is valid; that the file
+    // keeps its length is the precondition of `File::open`.
+    let bytes = unsafe { Mmap::map(file) }.map_err(FormatError::io("map", path))?;
+    Ok(Bytes::from_owner(bytes))
+}
+
+impl Tensor {
+    /// A constant of f32.
+    pub fn floats(name: &str, dims: &[usize], values: &[f32]) -> Self {
+        let raw = if cfg!(target_endian = "little") {
+            Bytes::copy_from_slice(bytemuck::cast_slice(values))
+        } else {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        };
+        Self::raw(name, dims, data_type::FLOAT, raw)
+    }
+
+    /// A constant vector of i64.
+    pub fn integers(name: &str, values: &[i64]) -> Self {
+        let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self::raw(name, &[values.len()], data_type::INT64, raw)
+    }
+
+    fn raw(name: &str, dims: &[usize], data_type: i32, raw: Bytes) -> Self {
+        let dims = dims.iter().map(|&length| length as i64).collect();
+        Self { name: name.to_owned(), dims, data_type, raw_data: Some(raw), ..Self::default() }
+    }
+}
+
+/// Writes a model whole or not at all, and returns the file's length in bytes.
+///
+/// Errors: a model of 2 GiB or more, which no reader takes, and what the operating system refuses.
+pub fn write(path: &Path, model: &Model) -> Result<u64, FormatError> {
+    let length = model.encoded_len();
+    if length > LONGEST {
+        let file = path.display().to_string();
+        return Err(FormatError::content(&file, "a model of less than 2 GiB", format!("{length} bytes")));
+    }
+    let bytes = model.encode_to_vec();
+    atomic::write(path, |writer| writer.write_all(&bytes))
+}
