@@ -71,6 +71,9 @@ pub enum EngineError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FormatError),
+    /// A node of an ONNX file has no layer here.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
     /// The system has not enough memory.
     #[error("Expected {megabytes} MB of memory for {purpose} but the system refused it.")]
     Memory {
@@ -89,6 +92,20 @@ impl EngineError {
     pub(crate) fn argument(name: &'static str, expected: impl Into<String>, received: impl Display) -> Self {
         Self::Argument { name, expected: expected.into(), received: received.to_string() }
     }
+}
+
+/// Why a node of an ONNX file cannot become a layer, or a layer cannot become a node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Expected {expected} for \"{node}\" ({operator}) but received {received}.")]
+pub struct OnnxError {
+    /// The operator, `Conv` for example.
+    pub operator: String,
+    /// The node's name, or that of the value it computes.
+    pub node: String,
+    /// What would be understood.
+    pub expected: String,
+    /// What is there.
+    pub received: String,
 }
 
 /// Why a graph definition does not describe a network that can be run.

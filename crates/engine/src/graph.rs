@@ -196,7 +196,7 @@ impl Graph {
 }
 
 /// What a node reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// The network's input.
     Input,

@@ -18,6 +18,7 @@
 //! | `train`, `evaluate` | a session's steps: training; losses, accuracies and predictions |
 //! | `buffer`, `kept`, `parameters`, `checkpoint` | aligned memory; weights made from weights; first values, PyTorch's layout, files |
 //! | `explain` | shows a plan and times it |
+//! | `onnx` | graphs and weights from ONNX files and to them |
 //!
 //! To add a layer: its hyperparameters as a variant of [`Op`] (`op`), its shape (`shapes`), its kernel (`network`), its
 //! instructions with their operands (`instruction`), forward (`lower`), backward (`autodiff`), and the calls of the kernels
@@ -38,6 +39,7 @@ mod instruction;
 mod kept;
 mod lower;
 mod network;
+pub mod onnx;
 mod op;
 mod parameters;
 mod plan;
@@ -51,7 +53,7 @@ mod shapes;
 mod testing;
 mod train;
 
-pub use error::{EngineError, GraphError, Misshapen, Result, WeightsError};
+pub use error::{EngineError, GraphError, Misshapen, OnnxError, Result, WeightsError};
 pub use evaluate::BatchEvaluation;
 pub use explain::{Benchmark, PlanDescription, PlanRow};
 pub use fovea_formats::safetensors::Tensor;

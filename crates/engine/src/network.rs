@@ -238,7 +238,7 @@ impl Network {
         let shapes = graph.shapes()?;
         let sources = graph.sources()?;
         let outputs = graph.output_nodes()?;
-        let orders = orders(&shapes, &sources)?;
+        let orders = orders(&shapes, &sources)?.read;
         let mut network = Self {
             layers: Vec::with_capacity(graph.nodes.len()),
             parameters: Tensors::default(),
@@ -381,11 +381,17 @@ impl Network {
     }
 }
 
-/// For each node, the order of the vector that it reads, if that is one made of flattened maps and if the order of its
-/// elements matters: what a flatten leaves passes through layers that treat every channel alike.
+/// For each node, the order of the vectors that it reads and writes, where they are made of flattened maps and the order
+/// of their elements matters.
+pub(crate) struct Orders {
+    pub read: Vec<Option<Order>>,
+    pub written: Vec<Option<Order>>,
+}
+
+/// Follows what a flatten leaves through the layers that treat every channel alike.
 ///
 /// Errors: the sum, or the like, of vectors of different orders, which files could not describe.
-fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Vec<Option<Order>>> {
+pub(crate) fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Orders> {
     let mut written: Vec<Option<Order>> = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
     for (node, sources) in shapes.nodes.iter().zip(sources) {
@@ -412,7 +418,7 @@ fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Vec<Option<Order>>
             _ => orders.into_iter().next().flatten(),
         });
     }
-    Ok(read)
+    Ok(Orders { read, written })
 }
 
 /// The order of vectors one after the other.

@@ -124,7 +124,8 @@ impl Graph {
     }
 }
 
-fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
+/// What a node makes of inputs of these shapes; its hyperparameters have been checked and its inputs counted.
+pub(crate) fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
     let input = inputs[0]; // `validate` counted the inputs
     let (geometry, output) = match &node.op {
         Op::Conv(conv) => convolution(node, conv, input)?,

@@ -1,0 +1,215 @@
+//! Sums, differences, products and quotients: of maps, of a map and a constant, of constants.
+
+use super::Importer;
+use super::call::Call;
+use super::value::{Constant, Data, Map, Value};
+use crate::error::Result;
+use crate::op::Op;
+use std::rc::Rc;
+
+/// What a constant does to a map.
+pub(super) enum Pattern {
+    /// The same to all values.
+    Scalar(f32),
+    /// The same to all values of a channel.
+    Channels(Vec<f32>),
+}
+
+impl<'f> Importer<'f> {
+    pub(super) fn arithmetic(&mut self, call: &Call<'f>) -> Result<Value> {
+        let count = call.node.input.len();
+        if call.node.op_type != "Sum" {
+            call.require(count == 2, "2 inputs", count)?;
+        }
+        let mut sum = self.input(call, 0)?;
+        for index in 1..count {
+            let name = &call.node.input[index - 1];
+            let next = self.input(call, index)?;
+            sum = self.combine(call, (name, sum), next)?;
+        }
+        Ok(sum)
+    }
+
+    fn combine(&mut self, call: &Call<'f>, (name, a): (&str, Value), b: Value) -> Result<Value> {
+        let operator = match call.node.op_type.as_str() {
+            "Sum" => "Add",
+            other => other,
+        };
+        match (self.resolve(&a)?, self.resolve(&b)?, a, b) {
+            (None, None, Value::Map(a), Value::Map(b)) => self.combine_maps(call, operator, &a, &b),
+            (None, Some(constant), Value::Map(a), _) => {
+                self.with_constant(call, operator, (name, &a), &constant)
+            }
+            (Some(constant), None, _, Value::Map(b)) => {
+                let name = call.node.input.get(1).map_or("", String::as_str);
+                self.constant_with(call, operator, &constant, (name, &b))
+            }
+            (Some(a), Some(b), ..) => combine_constants(call, operator, &a, &b),
+            _ => Err(call.error("inputs that are known", "others").into()),
+        }
+    }
+
+    fn combine_maps(&mut self, call: &Call<'f>, operator: &str, a: &Map, b: &Map) -> Result<Value> {
+        let (mut a, mut b) = (a.clone(), b.clone());
+        call.require(a.rank() == b.rank(), "maps of as many dimensions", (a.lengths(), b.lengths()))?;
+        // A row and a map that could be one: the layers want both to be rows.
+        if a.vector != b.vector && a.rank() == 2 && a.channels_first() && b.channels_first() {
+            a = self.flatten(&a, &format!("{}.flatten", call.name))?;
+            b = self.flatten(&b, &format!("{}.flatten", call.name))?;
+        }
+        let equal = a.shape == b.shape && a.aligned(&b.dims);
+        call.require(equal, "maps of one shape", (a.lengths(), b.lengths()))?;
+        let op = match operator {
+            "Add" => Op::Add {},
+            _ => return Err(call.error("a sum of maps", operator).into()),
+        };
+        Ok(Value::Map(self.add(self.name(&call.name), op, &[&a, &b])?))
+    }
+
+    fn with_constant(
+        &mut self,
+        call: &Call<'f>,
+        operator: &str,
+        (name, map): (&str, &Map),
+        constant: &Constant,
+    ) -> Result<Value> {
+        let (map, pattern) = self.pattern(call, map, constant)?;
+        match operator {
+            "Add" => self.shift(call, name, &map, pattern),
+            "Sub" => self.shift(call, name, &map, pattern.map(|value| -value)),
+            _ => Err(call.error("a sum or difference", operator).into()),
+        }
+    }
+
+    fn constant_with(
+        &mut self,
+        call: &Call<'f>,
+        operator: &str,
+        constant: &Constant,
+        (name, map): (&str, &Map),
+    ) -> Result<Value> {
+        let (map, pattern) = self.pattern(call, map, constant)?;
+        match operator {
+            "Add" => self.shift(call, name, &map, pattern),
+            _ => Err(call.error("a map as its first input", "a constant").into()),
+        }
+    }
+
+    /// Adds a constant: as the bias of the layer before it, if that has none and nobody else sees it.
+    fn shift(&mut self, call: &Call<'f>, name: &str, map: &Map, pattern: Pattern) -> Result<Value> {
+        let place = self.places.get(&map.node).copied().filter(|_| self.is_private(name, map));
+        let values = match pattern {
+            Pattern::Scalar(value) => vec![value; map.shape[2]],
+            Pattern::Channels(values) => values,
+        };
+        let bias = place.and_then(|place| match &mut self.nodes[place].op {
+            Op::Conv(conv) => Some(&mut conv.bias),
+            Op::Dense(dense) => Some(&mut dense.bias),
+            _ => None,
+        });
+        match bias {
+            Some(bias @ false) => *bias = true,
+            _ => {
+                return Err(call.error("a layer before it that takes its constant as bias", "another").into());
+            }
+        }
+        self.store(&map.node.clone(), "bias", vec![values.len()], values);
+        Ok(Value::Map(map.clone()))
+    }
+
+    /// What a constant, repeated along the dimensions where it has length 1, does to a map; the map is flattened where
+    /// its dimensions are one.
+    pub(super) fn pattern(
+        &mut self,
+        call: &Call<'f>,
+        map: &Map,
+        constant: &Constant,
+    ) -> Result<(Map, Pattern)> {
+        let values = constant.floats().ok_or_else(|| call.error("known values", "the number of images"))?;
+        let refused = || {
+            let received = format!("{:?} for {:?} behind the batch", constant.shape, map.lengths());
+            call.error("a constant with one value, or one a channel", received)
+        };
+        let extra = constant.shape.len().saturating_sub(map.rank());
+        if values.is_empty() || constant.shape[..extra].iter().any(|&length| length != 1) {
+            return Err(refused().into());
+        }
+        let shape = &constant.shape[extra..];
+        let ahead = map.rank() - shape.len();
+        // Repeating the map is no operation of one map, and the number of images is only known where it is fixed.
+        let fits = |dim: usize| shape[dim] == 1 || Some(shape[dim]) == map.length(ahead + dim).or(self.batch);
+        if extra > 0 || !(0..shape.len()).all(fits) {
+            return Err(refused().into());
+        }
+        let mut varying = (0..shape.len()).filter(|&dim| varies(&values, shape, dim));
+        let (Some(dim), None) = (varying.next(), varying.next()) else {
+            let single = (0..shape.len()).all(|dim| !varies(&values, shape, dim));
+            let single = single.then(|| (map.clone(), Pattern::Scalar(values[0])));
+            return single.ok_or_else(|| refused().into());
+        };
+        let map = self.with_channels(call, map.clone(), ahead + dim).map_err(|_| refused())?;
+        let distance: usize = shape[dim + 1..].iter().product();
+        let channels = (0..shape[dim]).map(|index| values[index * distance]).collect();
+        Ok((map, Pattern::Channels(channels)))
+    }
+}
+
+impl Pattern {
+    fn map(self, each: impl Fn(f32) -> f32) -> Self {
+        match self {
+            Pattern::Scalar(value) => Pattern::Scalar(each(value)),
+            Pattern::Channels(values) => Pattern::Channels(values.into_iter().map(each).collect()),
+        }
+    }
+}
+
+/// Whether values in C order differ along a dimension.
+fn varies(values: &[f32], shape: &[usize], dim: usize) -> bool {
+    let inner: usize = shape[dim + 1..].iter().product();
+    let block = inner * shape[dim];
+    values.chunks_exact(block).any(|block| {
+        let (first, others) = block.split_at(inner);
+        others
+            .chunks_exact(inner)
+            .any(|other| other.iter().zip(first).any(|(a, b)| a.to_bits() != b.to_bits()))
+    })
+}
+
+/// Arithmetic of shapes, and of constants of one shape.
+fn combine_constants(call: &Call, operator: &str, a: &Constant, b: &Constant) -> Result<Value> {
+    let single = |constant: &Constant| constant.shape.iter().all(|&length| length == 1);
+    call.require(
+        a.shape == b.shape || single(a) || single(b),
+        "constants of one shape",
+        (&a.shape, &b.shape),
+    )?;
+    let shape = if single(a) && b.shape.len() >= a.shape.len() { &b.shape } else { &a.shape };
+    let count: usize = shape.iter().product();
+    let at = |length: usize, index: usize| if length == 1 { 0 } else { index };
+    let data = match (&a.data, &b.data) {
+        (Data::Floats(a), Data::Floats(b)) => {
+            let pairs = (0..count).map(|index| (a[at(a.len(), index)], b[at(b.len(), index)]));
+            Data::Floats(match operator {
+                "Add" => pairs.map(|(a, b)| a + b).collect(),
+                "Sub" => pairs.map(|(a, b)| a - b).collect(),
+                "Mul" => pairs.map(|(a, b)| a * b).collect(),
+                _ => pairs.map(|(a, b)| a / b).collect(),
+            })
+        }
+        (Data::Integers(a), Data::Integers(b)) => {
+            let combine = |index: usize| {
+                let (a, b) = (a[at(a.len(), index)]?, b[at(b.len(), index)]?);
+                match operator {
+                    "Add" => a.checked_add(b),
+                    "Sub" => a.checked_sub(b),
+                    "Mul" => a.checked_mul(b),
+                    _ => a.checked_div(b),
+                }
+            };
+            let known = (0..count).map(|index| combine(index).map(Some)).collect::<Option<Vec<_>>>();
+            Data::Integers(known.ok_or_else(|| call.error("whole numbers that are known", "others"))?)
+        }
+        _ => return Err(call.error("constants of one type", "floats and integers").into()),
+    };
+    Ok(Value::Constant(Rc::new(Constant { shape: shape.clone(), data })))
+}

@@ -1,0 +1,81 @@
+//! Functions of single values, softmax, and operators that change nothing.
+
+use super::Importer;
+use super::call::Call;
+use super::value::{Constant, Data, Value};
+use crate::error::Result;
+use crate::op::{LeakyRelu, Op};
+use fovea_formats::onnx::data_type;
+use std::rc::Rc;
+
+impl<'f> Importer<'f> {
+    pub(super) fn function(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        let op = match call.node.op_type.as_str() {
+            "Relu" => Op::Relu {},
+            "LeakyRelu" => Op::LeakyRelu(LeakyRelu { slope: call.float("alpha")?.unwrap_or(0.01) }),
+            "Sigmoid" => Op::Sigmoid {},
+            "Tanh" => Op::Tanh {},
+            _ => self.clip(call)?,
+        };
+        Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
+    }
+
+    fn clip(&self, call: &Call<'f>) -> Result<Op> {
+        let min = self.number(call, "min", 1)?.unwrap_or(f32::MIN);
+        let max = self.number(call, "max", 2)?.unwrap_or(f32::MAX);
+        Ok(match (min, max) {
+            (0.0, 6.0) => Op::Relu6 {},
+            (0.0, f32::MAX | f32::INFINITY) => Op::Relu {},
+            _ => {
+                return Err(call.error("bounds of 0 and 6, or 0 and none", format!("{min} and {max}")).into());
+            }
+        })
+    }
+
+    /// Over the channels of each pixel; before version 13 over all dimensions from the axis on.
+    pub(super) fn softmax(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        let old = call.opset < 13;
+        let axis = call.axis(call.int("axis")?.unwrap_or(if old { 1 } else { -1 }), map.rank())?;
+        let others = if old { axis + 1..map.rank() } else { 0..0 };
+        let alone = others.into_iter().all(|dim| map.axes(dim).is_empty());
+        call.require(alone, "channels from its axis on and nothing else", map.lengths())?;
+        let map = self.with_channels(call, map, axis)?;
+        Ok(Value::Map(self.add(self.name(&call.name), Op::Softmax {}, &[&map])?))
+    }
+
+    /// Identity, and a cast that leaves floats floats.
+    pub(super) fn same(&mut self, call: &Call<'f>) -> Result<Value> {
+        let value = self.input(call, 0)?;
+        if call.node.op_type == "Identity" {
+            return Ok(value);
+        }
+        call.int("saturate")?;
+        call.text("round_mode")?;
+        let to = call.int("to")?.unwrap_or(0) as i32;
+        let float = to == data_type::FLOAT;
+        let Some(constant) = self.resolve(&value)? else {
+            call.require(float, "a cast to f32", to)?;
+            return Ok(value);
+        };
+        let integer = matches!(to, data_type::INT64 | data_type::INT32);
+        Ok(match &constant.data {
+            Data::Integers(_) if float => {
+                let floats =
+                    constant.floats().ok_or_else(|| call.error("known values", "the number of images"))?;
+                Value::Constant(Rc::new(Constant {
+                    shape: constant.shape.clone(),
+                    data: Data::Floats(floats),
+                }))
+            }
+            Data::Integers(_) if integer => Value::Constant(constant),
+            Data::Floats(_) if float => Value::Constant(constant),
+            Data::Floats(values) if integer => {
+                let whole = values.iter().map(|&value| Some(value as i64)).collect();
+                Value::Constant(Rc::new(Constant::integers(constant.shape.clone(), whole)))
+            }
+            _ => return Err(call.error("a cast to f32, i32 or i64", format!("type {to}")).into()),
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! Operators that become layers with windows, statistics or channels of their own.
+
+use super::super::layout::Axis;
+use super::Importer;
+use super::call::Call;
+use super::value::{Map, Value};
+use super::window::Window;
+use crate::error::Result;
+use crate::op::{AvgPool, BatchNorm, Conv, Dropout, Init, LocalResponseNorm, MaxPool, Op, Pad, Padding};
+
+impl<'f> Importer<'f> {
+    pub(super) fn convolution(&mut self, call: &Call<'f>) -> Result<Value> {
+        let (map, spatial) = self.image(call)?;
+        let (weight, values) = self.weight(call, 1)?;
+        let rank = spatial + 2;
+        call.require(
+            weight.len() == rank && !weight.contains(&0),
+            &format!("a weight of {rank} dimensions"),
+            &weight,
+        )?;
+        let Window { size: kernel, stride, dilation, padding } =
+            Window::read(call, spatial, map.shape, Some(&weight[2..]))?;
+        let groups = positive(call, "group", call.int("group")?.unwrap_or(1))?;
+        let (filters, channels) = (weight[0], weight[1]);
+        let expected = format!("{groups} groups of {channels} channels each");
+        call.require(channels.checked_mul(groups) == Some(map.shape[2]), &expected, map.shape[2])?;
+        let bias = self.vector(call, 2, filters)?;
+        let op = Conv {
+            filters,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias: bias.is_some(),
+            init: Init::Kaiming,
+        };
+        let name = self.name_by_weight(call, 1);
+        let result = self.add(name.clone(), Op::Conv(op), &[&map])?;
+        self.store(&name, "weight", vec![filters, channels, kernel[0], kernel[1]], values);
+        if let Some(bias) = bias {
+            self.store(&name, "bias", vec![filters], bias);
+        }
+        Ok(Value::Map(result))
+    }
+
+    pub(super) fn pool(&mut self, call: &Call<'f>) -> Result<Value> {
+        let (map, spatial) = self.image(call)?;
+        let Window { size, stride, dilation, padding } = Window::read(call, spatial, map.shape, None)?;
+        call.require(dilation == [1, 1], "a window without dilation", dilation)?;
+        let ceil_mode = call.flag("ceil_mode")?;
+        let op = if call.node.op_type == "MaxPool" {
+            // It numbers the indices of the maxima, which nothing here reads.
+            call.int("storage_order")?;
+            Op::MaxPool(MaxPool { size, stride, padding, ceil_mode })
+        } else {
+            let count_include_pad = call.flag("count_include_pad")?;
+            Op::AvgPool(AvgPool { size, stride, padding, ceil_mode, count_include_pad })
+        };
+        Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
+    }
+
+    pub(super) fn global_pool(&mut self, call: &Call<'f>) -> Result<Value> {
+        let (map, _) = self.image(call)?;
+        if call.node.op_type == "GlobalAveragePool" {
+            return Ok(Value::Map(self.add(self.name(&call.name), Op::GlobalAvgPool {}, &[&map])?));
+        }
+        let size = [map.shape[0], map.shape[1]];
+        let pool = MaxPool { size, stride: size, padding: Padding::Valid, ceil_mode: false };
+        Ok(Value::Map(self.add(self.name(&call.name), Op::MaxPool(pool), &[&map])?))
+    }
+
+    /// A mean over pixels; over channels or images there is no layer.
+    pub(super) fn reduce_mean(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        let axes = self.integers(call, "axes", 1)?;
+        let keep = call.int("keepdims")?.unwrap_or(1) != 0;
+        let nothing = call.flag("noop_with_empty_axes")?;
+        let axes = match axes {
+            Some(axes) if !axes.is_empty() => axes,
+            _ if nothing => return Ok(Value::Map(map)),
+            _ => (0..map.rank() as i64).collect(),
+        };
+        let dims = axes.iter().map(|&axis| call.axis(axis, map.rank())).collect::<Result<Vec<_>>>()?;
+        let reduced: Vec<Axis> = dims.iter().flat_map(|&dim| map.axes(dim)).collect();
+        let spatial = reduced.iter().all(|axis| matches!(axis, Axis::Height | Axis::Width));
+        call.require(spatial && !dims.is_empty(), "axes of pixels", &axes)?;
+        let size = [(Axis::Height, 0), (Axis::Width, 1)]
+            .map(|(axis, index)| if reduced.contains(&axis) { map.shape[index] } else { 1 });
+        let op = if size == [map.shape[0], map.shape[1]] {
+            Op::GlobalAvgPool {}
+        } else {
+            let padding = Padding::Valid;
+            Op::AvgPool(AvgPool { size, stride: size, padding, ceil_mode: false, count_include_pad: false })
+        };
+        let result = self.add(self.name(&call.name), op, &[&map])?;
+        let kept = result.dims.iter().enumerate().filter(|(dim, _)| keep || !dims.contains(dim));
+        let dims = kept.map(|(_, axes)| axes.clone()).collect();
+        Ok(Value::Map(result.with_dims(dims)))
+    }
+
+    pub(super) fn batch_norm(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        call.require(map.rank() >= 2, "a map with channels", map.rank())?;
+        let map = self.with_channels(call, map, 1)?;
+        call.only("training_mode", 0)?;
+        call.only("spatial", 1)?;
+        let epsilon = call.float("epsilon")?.unwrap_or(1e-5);
+        // ONNX says how much of the old statistics stays, PyTorch how much of the new ones comes.
+        let momentum = 1.0 - call.float("momentum")?.unwrap_or(0.9);
+        let name = self.name_by_weight(call, 1);
+        let op = Op::BatchNorm(BatchNorm { epsilon, momentum });
+        let result = self.add(name.clone(), op, &[&map])?;
+        let channels = map.shape[2];
+        for (index, suffix) in [(1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var")] {
+            let values = self.vector(call, index, channels)?;
+            let values = values.ok_or_else(|| call.error(format!("a constant as input {index}"), "none"))?;
+            self.store(&name, suffix, vec![channels], values);
+        }
+        Ok(Value::Map(result))
+    }
+
+    pub(super) fn local_response_norm(&mut self, call: &Call<'f>) -> Result<Value> {
+        let (map, _) = self.image(call)?;
+        let size = positive(call, "size", call.int("size")?.unwrap_or(0))?;
+        // ONNX and PyTorch put the longer side of an even window at different ends.
+        call.require(size % 2 == 1, "an odd size", size)?;
+        let op = LocalResponseNorm {
+            size,
+            alpha: call.float("alpha")?.unwrap_or(1e-4),
+            beta: call.float("beta")?.unwrap_or(0.75),
+            k: call.float("bias")?.unwrap_or(1.0),
+        };
+        Ok(Value::Map(self.add(self.name(&call.name), Op::LocalResponseNorm(op), &[&map])?))
+    }
+
+    pub(super) fn dropout(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        call.int("seed")?;
+        let rate = self.number(call, "ratio", 1)?.unwrap_or(0.5);
+        if let Some(training) = self.constant_input(call, 2)? {
+            let off = training.whole().is_some_and(|values| values == [0]);
+            call.require(off, "dropout for inference", "training_mode")?;
+        }
+        Ok(Value::Map(self.add(self.name(&call.name), Op::Dropout(Dropout { rate }), &[&map])?))
+    }
+
+    pub(super) fn pad(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        let mode = call.text("mode")?.unwrap_or("constant");
+        call.require(mode == "constant", "padding with a constant", mode)?;
+        let value = self.number(call, "value", 2)?.unwrap_or(0.0);
+        call.require(value == 0.0, "padding with zeros", value)?;
+        let pads = self.integers(call, "pads", 1)?.unwrap_or_default();
+        let dims: Vec<usize> = match self.constant_input(call, 3)? {
+            None => (0..map.rank()).collect(),
+            Some(axes) => {
+                let axes = axes.whole().ok_or_else(|| call.error("axes as whole numbers", "others"))?;
+                axes.iter().map(|&axis| call.axis(axis, map.rank())).collect::<Result<_>>()?
+            }
+        };
+        call.require(pads.len() == 2 * dims.len(), &format!("{} pads", 2 * dims.len()), pads.len())?;
+        let (before, after) = pads.split_at(dims.len());
+        let mut padding = [[0; 2]; 3]; // before and after, of height, width and channels
+        for ((dim, &before), &after) in dims.into_iter().zip(before).zip(after) {
+            let zeros = [before, after].map(usize::try_from);
+            let [Ok(before), Ok(after)] = zeros else {
+                return Err(call.error("pads of at least 0", format!("{:?}", [before, after])).into());
+            };
+            let axis = match map.axes(dim)[..] {
+                _ if [before, after] == [0, 0] => continue,
+                [Axis::Height] => 0,
+                [Axis::Width] => 1,
+                [Axis::Channels] => 2,
+                [] => self.only_axis(call, &map, dim)?,
+                _ => {
+                    return Err(call
+                        .error("padding of channels, height or width", format!("dimension {dim}"))
+                        .into());
+                }
+            };
+            padding[axis] = [before, after];
+        }
+        let [[top, bottom], [left, right], channels] = padding;
+        let op = Op::Pad(Pad { padding: [top, right, bottom, left], channels });
+        Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
+    }
+
+    /// Which axis a dimension of length 1 is: height, width or channels.
+    fn only_axis(&self, call: &Call<'f>, map: &Map, dim: usize) -> Result<usize> {
+        match map.dims[dim][..] {
+            [Axis::Height] => Ok(0),
+            [.., Axis::Width] => Ok(1), // of a sequence, whose height is beside it
+            [Axis::Channels, ..] => Ok(2),
+            _ => Err(call.error("padding of channels, height or width", format!("dimension {dim}")).into()),
+        }
+    }
+
+    /// Maps behind each other along one dimension.
+    pub(super) fn concat(&mut self, call: &Call<'f>) -> Result<Value> {
+        let axis = call.int("axis")?.ok_or_else(|| call.error("an axis", "none"))?;
+        let values: Vec<Value> =
+            (0..call.node.input.len()).map(|index| self.input(call, index)).collect::<Result<_>>()?;
+        if values.iter().all(|value| !matches!(value, Value::Map(_))) {
+            return self.concat_constants(call, &values);
+        }
+        let mut maps = Vec::with_capacity(values.len());
+        for index in 0..values.len() {
+            let map = self.map(call, index)?;
+            let dim = call.axis(axis, map.rank())?;
+            maps.push(self.with_channels(call, map, dim)?);
+        }
+        let first = maps[0].clone();
+        let aligned = maps.iter().all(|map| map.rank() == first.rank() && map.dims == first.dims);
+        call.require(aligned, "maps with the same dimensions", first.lengths())?;
+        if maps.len() == 1 {
+            return Ok(Value::Map(first));
+        }
+        let result = self.add(self.name(&call.name), Op::Concat {}, &maps.iter().collect::<Vec<_>>())?;
+        Ok(Value::Map(result))
+    }
+
+    /// The first input as a map with channels before its pixels, and the number of its spatial dimensions.
+    fn image(&self, call: &Call<'f>) -> Result<(Map, usize)> {
+        let map = self.map(call, 0)?;
+        match map.spatial() {
+            Some(spatial) => Ok((map, spatial)),
+            None => {
+                let received = format!("{} dimensions {:?}", map.rank(), map.lengths());
+                Err(call
+                    .error("a map of batch, channels and one or two dimensions of pixels", received)
+                    .into())
+            }
+        }
+    }
+
+    /// A map whose dimension `dim` is that of the channels: as it is, or flattened where all its values are in it.
+    pub(super) fn with_channels(&mut self, call: &Call<'f>, map: Map, dim: usize) -> Result<Map> {
+        if map.is_channels(dim) {
+            return Ok(map);
+        }
+        let whole = map.rank() == 2 && dim == 1 && map.channels_first();
+        if whole {
+            return self.flatten(&map, &format!("{}.flatten", call.name));
+        }
+        let received = format!("dimension {dim} of {:?} behind the batch", map.lengths());
+        Err(call.error("the dimension of the channels", received).into())
+    }
+
+    /// A constant vector of so many elements; none where it is left out.
+    pub(super) fn vector(&self, call: &Call<'f>, index: usize, len: usize) -> Result<Option<Vec<f32>>> {
+        if self.optional(call, index)?.is_none() {
+            return Ok(None);
+        }
+        let (shape, values) = self.weight(call, index)?;
+        call.require(shape == [len], &format!("a vector of {len} as input {index}"), &shape)?;
+        Ok(Some(values))
+    }
+}
+
+/// A whole number above 0.
+pub(super) fn positive(call: &Call, name: &str, value: i64) -> Result<usize> {
+    match usize::try_from(value) {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err(call.error(format!("a {name} above 0"), value.to_string()).into()),
+    }
+}

@@ -1,0 +1,237 @@
+//! What a name in an ONNX graph stands for while it is imported.
+
+use super::super::layout::{Axis, CHANNELS_FIRST, length};
+use std::rc::Rc;
+
+/// The value of a name.
+#[derive(Clone)]
+pub enum Value {
+    /// Computed from the image.
+    Map(Map),
+    /// Known before there is an image.
+    Constant(Rc<Constant>),
+    /// A constant that is still in the file, by its position among the initializers.
+    Initializer(usize),
+}
+
+/// A feature map, and what ONNX's dimensions of it stand for.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// The layer that computes it, or the input.
+    pub node: String,
+    /// `[height, width, channels]`.
+    pub shape: [usize; 3],
+    /// The axes of each dimension, the slowest first. Axes of length 1 may be anywhere.
+    pub dims: Vec<Vec<Axis>>,
+    /// Whether it is a row for dense layers, as flatten and dense leave it.
+    pub vector: bool,
+    /// What a layer that flattens it should be called: the last node that reshaped it.
+    pub label: Option<String>,
+}
+
+/// A length in a shape that a node asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Length {
+    Known(usize),
+    /// That of the batch.
+    Batch,
+    /// What is left.
+    Rest,
+}
+
+impl Map {
+    pub fn new(node: String, shape: [usize; 3], dims: Vec<Vec<Axis>>) -> Self {
+        Self { node, shape, dims, vector: false, label: None }
+    }
+
+    /// The dimensions of a map of this rank as most operators want them: batch, channels, pixels.
+    pub fn canonical_dims(rank: usize) -> Vec<Vec<Axis>> {
+        use Axis::{Batch, Channels, Height, Width};
+        match rank {
+            0 => vec![],
+            1 => vec![vec![Batch, Channels, Height, Width]],
+            2 => vec![vec![Batch], vec![Channels, Height, Width]],
+            3 => vec![vec![Batch], vec![Channels], vec![Height, Width]],
+            _ => vec![vec![Batch], vec![Channels], vec![Height], vec![Width]],
+        }
+    }
+
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    /// Values of one image.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The axes of a dimension that are longer than 1.
+    pub fn axes(&self, dim: usize) -> Vec<Axis> {
+        self.long(&self.dims[dim])
+    }
+
+    fn long(&self, axes: &[Axis]) -> Vec<Axis> {
+        axes.iter().copied().filter(|&axis| axis == Axis::Batch || length(self.shape, axis) > 1).collect()
+    }
+
+    /// The length of a dimension; none for the batch.
+    pub fn length(&self, dim: usize) -> Option<usize> {
+        let batch = self.dims[dim].contains(&Axis::Batch);
+        (!batch).then(|| self.dims[dim].iter().map(|&axis| length(self.shape, axis)).product())
+    }
+
+    /// Lengths of all dimensions but the batch.
+    pub fn lengths(&self) -> Vec<usize> {
+        (0..self.rank()).filter_map(|dim| self.length(dim)).collect()
+    }
+
+    /// Whether a dimension is that of the channels and of nothing else.
+    pub fn is_channels(&self, dim: usize) -> bool {
+        let axes = self.axes(dim);
+        axes == [Axis::Channels]
+            || axes.is_empty() && self.shape[2] == 1 && self.dims[dim].contains(&Axis::Channels)
+    }
+
+    /// Whether two values have the same axes in the same dimensions.
+    pub fn aligned(&self, dims: &[Vec<Axis>]) -> bool {
+        self.rank() == dims.len() && self.dims.iter().zip(dims).all(|(a, b)| self.long(a) == self.long(b))
+    }
+
+    /// The number of spatial dimensions, if they come after the channels: 2, or 1 for sequences, which have height 1.
+    pub fn spatial(&self) -> Option<usize> {
+        let rank = self.rank();
+        let canonical = matches!(rank, 3 | 4) && self.aligned(&Self::canonical_dims(rank));
+        (canonical && (rank == 4 || self.shape[0] == 1)).then_some(rank - 2)
+    }
+
+    /// The three axes of an image in ONNX's order; those of length 1 come last.
+    pub fn order(&self) -> [Axis; 3] {
+        let long: Vec<Axis> =
+            (0..self.rank()).flat_map(|dim| self.axes(dim)).filter(|&a| a != Axis::Batch).collect();
+        let short = CHANNELS_FIRST.into_iter().filter(|axis| !long.contains(axis));
+        let mut order = long.iter().copied().chain(short);
+        std::array::from_fn(|index| order.next().unwrap_or(CHANNELS_FIRST[index]))
+    }
+
+    /// Whether ONNX has channels before height before width.
+    pub fn channels_first(&self) -> bool {
+        let place = |axis| CHANNELS_FIRST.iter().position(|&each| each == axis);
+        let long: Vec<_> = self.order().into_iter().filter(|&axis| length(self.shape, axis) > 1).collect();
+        long.is_sorted_by_key(|&axis| place(axis))
+    }
+
+    /// The same values with other dimensions.
+    pub fn with_dims(&self, dims: Vec<Vec<Axis>>) -> Self {
+        let mut map = Self { dims, ..self.clone() };
+        let canonical = Self::canonical_dims(map.rank());
+        if map.rank() <= 4 && map.aligned(&canonical) {
+            map.dims = canonical;
+        }
+        map
+    }
+
+    /// The same values in another shape, if every dimension of it is made of whole axes; `batch` is the batch's length where it
+    /// is known.
+    pub fn reshaped(&self, lengths: &[Length], batch: Option<usize>) -> Option<Self> {
+        let (&first, rest) = lengths.split_first()?;
+        let known: Option<usize> = rest.iter().try_fold(1usize, |product, length| match length {
+            Length::Known(length) => product.checked_mul(*length),
+            Length::Rest => Some(product),
+            Length::Batch => None,
+        });
+        let (known, len) = (known?, self.len());
+        let leads = match first {
+            Length::Batch => true,
+            Length::Rest => known == len,
+            // With any other number of images than one, the file itself would be wrong.
+            Length::Known(length) => batch.map_or(length == 1, |batch| batch == length),
+        };
+        if !leads
+            || known == 0
+            || !len.is_multiple_of(known)
+            || self.dims.first().map(|dim| self.long(dim))? != [Axis::Batch]
+        {
+            return None;
+        }
+        let mut axes = (1..self.rank()).flat_map(|dim| self.axes(dim)).peekable();
+        let mut dims = vec![vec![Axis::Batch]];
+        let mut total = 1;
+        for wanted in rest {
+            let wanted = if let Length::Known(length) = wanted { *length } else { len / known };
+            let (mut dim, mut product) = (Vec::new(), 1);
+            while product < wanted {
+                let axis = axes.next()?;
+                product *= length(self.shape, axis);
+                dim.push(axis);
+            }
+            if product != wanted {
+                return None;
+            }
+            total *= product;
+            dims.push(dim);
+        }
+        (total == len && axes.peek().is_none()).then(|| self.with_dims(dims))
+    }
+}
+
+/// An array that is known before there is an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constant {
+    pub shape: Vec<usize>,
+    pub data: Data,
+}
+
+/// The elements of a [`Constant`] in C order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    Floats(Vec<f32>),
+    /// None stands for the number of images, where that is not fixed.
+    Integers(Vec<Option<i64>>),
+}
+
+impl Constant {
+    pub fn integers(shape: Vec<usize>, values: Vec<Option<i64>>) -> Self {
+        Self { shape, data: Data::Integers(values) }
+    }
+
+    /// Its values as floats, integers among them; none if one is the number of images.
+    pub fn floats(&self) -> Option<Vec<f32>> {
+        match &self.data {
+            Data::Floats(values) => Some(values.clone()),
+            Data::Integers(values) => values.iter().map(|value| value.map(|value| value as f32)).collect(),
+        }
+    }
+
+    /// Its values as whole numbers; none if they are no integers, or one is the number of images.
+    pub fn whole(&self) -> Option<Vec<i64>> {
+        match &self.data {
+            Data::Integers(values) => values.iter().copied().collect(),
+            Data::Floats(_) => None,
+        }
+    }
+
+    /// The same values in another order of the dimensions.
+    pub fn transposed(&self, permutation: &[usize]) -> Self {
+        let shape: Vec<usize> = permutation.iter().map(|&dim| self.shape[dim]).collect();
+        let strides: Vec<usize> =
+            permutation.iter().map(|&dim| self.shape[dim + 1..].iter().product()).collect();
+        let count = self.shape.iter().product();
+        let mut index = vec![0; shape.len()];
+        let mut places = Vec::with_capacity(count);
+        for _ in 0..count {
+            places.push(index.iter().zip(&strides).map(|(index, stride)| index * stride).sum::<usize>());
+            for dim in (0..shape.len()).rev() {
+                index[dim] += 1;
+                if index[dim] < shape[dim] {
+                    break;
+                }
+                index[dim] = 0;
+            }
+        }
+        let data = match &self.data {
+            Data::Floats(values) => Data::Floats(places.iter().map(|&place| values[place]).collect()),
+            Data::Integers(values) => Data::Integers(places.iter().map(|&place| values[place]).collect()),
+        };
+        Self { shape, data }
+    }
+}
