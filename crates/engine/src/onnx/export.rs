@@ -4,10 +4,13 @@
 //! it and an initializer after its tensor in PyTorch's names, so that reading the file again gives the same layers
 //! with the same names. What only training has is left out, but for dropout, which does nothing in inference.
 
-use crate::error::Result;
+use crate::error::{OnnxError, Result};
 use crate::graph::{INPUT, Source, needed};
 use crate::network::Network;
-use crate::op::{Dropout, LeakyRelu, LocalResponseNorm, Op, Pad};
+use crate::op::{
+    Affine, Clip, ConvTranspose, Dropout, HardSigmoid, LeakyRelu, LocalResponseNorm, Op, Pad, Prelu, Scale,
+    Upsample,
+};
 use crate::parameters::NamedTensor;
 use crate::shapes::Geometry;
 use fovea_formats::onnx::{
@@ -115,9 +118,35 @@ impl<'n> Export<'n> {
                 self.push(name, "BatchNormalization", inputs, attributes, row)
             }
             Op::MaxPool(_) | Op::AvgPool(_) => self.pool(name, &shape.geometry, first),
-            Op::GlobalAvgPool {} => {
+            Op::ConvTranspose(conv) => self.transposed_convolution(name, conv, &shape.geometry, first),
+            Op::Scale(scale) => self.scale(name, scale, first),
+            Op::AdaptiveAvgPool(_) if matches!(shape.geometry, Geometry::AvgPool { .. }) => {
+                self.pool(name, &shape.geometry, first)
+            }
+            Op::AdaptiveAvgPool(pool) => {
+                return Err(OnnxError {
+                    operator: "AveragePool".to_owned(),
+                    node: name.to_owned(),
+                    expected: "windows of one size, which ONNX has,".to_owned(),
+                    received: format!("{:?} pixels of {:?}", pool.size, &shape.inputs[0][..2]),
+                }
+                .into());
+            }
+            Op::GlobalAvgPool {} | Op::GlobalMaxPool {} => {
                 let map = self.map(first, name);
-                self.push(name, "GlobalAveragePool", vec![map.name], vec![], false)
+                let average = matches!(node.op, Op::GlobalAvgPool {});
+                let operator = if average { "GlobalAveragePool" } else { "GlobalMaxPool" };
+                self.push(name, operator, vec![map.name], vec![], false)
+            }
+            Op::Upsample(Upsample { factor: [down, right] }) => {
+                let map = self.map(first, name);
+                let scales = self.constant(name, "scales", &[4], &[1.0, 1.0, *down as f32, *right as f32]);
+                let attributes = vec![
+                    text("mode", "nearest"),
+                    text("coordinate_transformation_mode", "asymmetric"),
+                    text("nearest_mode", "floor"),
+                ];
+                self.push(name, "Resize", vec![map.name, String::new(), scales], attributes, false)
             }
             Op::LocalResponseNorm(norm) => self.local_response_norm(name, norm, first),
             Op::Dropout(Dropout { rate }) => {
@@ -125,6 +154,13 @@ impl<'n> Export<'n> {
                 self.push(name, "Dropout", vec![first.name, ratio], vec![], first.row)
             }
             Op::Add {} => self.elementwise(name, "Add", inputs),
+            Op::Subtract {} => self.elementwise(name, "Sub", inputs),
+            Op::Divide {} => self.elementwise(name, "Div", inputs),
+            Op::Multiply {} if shape.inputs[0] == shape.inputs[1] => self.elementwise(name, "Mul", inputs),
+            Op::Multiply {} => {
+                let maps = inputs.into_iter().map(|value| self.map(value, name).name).collect();
+                self.push(name, "Mul", maps, vec![], false)
+            }
             Op::Concat {} => {
                 let inputs = self.alike(inputs, name);
                 let row = inputs[0].row;
@@ -137,6 +173,17 @@ impl<'n> Export<'n> {
             Op::LeakyRelu(LeakyRelu { slope }) => {
                 self.function(name, "LeakyRelu", first, vec![float("alpha", *slope)])
             }
+            Op::Clip(Clip { min, max }) => self.clip(name, first, *min, *max),
+            Op::Prelu(Prelu { shared }) => {
+                let slope = self.channels(name, "weight", first.row || *shared);
+                self.push(name, "PRelu", vec![first.name, slope], vec![], first.row)
+            }
+            Op::HardSigmoid(HardSigmoid { alpha, beta }) => {
+                self.function(name, "HardSigmoid", first, vec![float("alpha", *alpha), float("beta", *beta)])
+            }
+            Op::HardSwish {} => self.function(name, "HardSwish", first, vec![]),
+            Op::Affine(affine) => self.affine(name, affine, first),
+            Op::LogSoftmax {} => self.function(name, "LogSoftmax", first, vec![int("axis", 1)]),
             Op::Sigmoid {} => self.function(name, "Sigmoid", first, vec![]),
             Op::Tanh {} => self.function(name, "Tanh", first, vec![]),
             Op::Softmax {} => self.function(name, "Softmax", first, vec![int("axis", 1)]),
@@ -159,6 +206,61 @@ impl<'n> Export<'n> {
             int("group", shape.groups as i64),
         ];
         self.push(name, "Conv", inputs, attributes, false)
+    }
+
+    fn transposed_convolution(
+        &mut self,
+        name: &str,
+        conv: &ConvTranspose,
+        geometry: &Geometry,
+        input: Value,
+    ) -> Value {
+        let Geometry::ConvTranspose { shape, bias, .. } = geometry else { return input };
+        let map = self.map(input, name);
+        let inputs = self.with_tensors(map, name, if *bias { &["weight", "bias"] } else { &["weight"] });
+        let attributes = vec![
+            ints("kernel_shape", &shape.kernel),
+            ints("strides", &shape.stride),
+            ints("dilations", &shape.dilation),
+            pads(shape.padding),
+            ints("output_padding", &conv.output_padding),
+            int("group", shape.groups as i64),
+        ];
+        self.push(name, "ConvTranspose", inputs, attributes, false)
+    }
+
+    fn scale(&mut self, name: &str, scale: &Scale, input: Value) -> Value {
+        let row = input.row;
+        let weight = self.channels(name, "weight", row);
+        let product = self.push(name, "Mul", vec![input.name, weight], vec![], row);
+        if !scale.bias {
+            return product;
+        }
+        let bias = self.channels(name, "bias", row);
+        self.push(&format!("{name}.shift"), "Add", vec![product.name, bias], vec![], row)
+    }
+
+    fn affine(&mut self, name: &str, affine: &Affine, input: Value) -> Value {
+        let row = input.row;
+        let Affine { scale, shift } = *affine;
+        let scale = self.constant(name, "scale", &[], &[scale]);
+        let product = self.push(name, "Mul", vec![input.name, scale], vec![], row);
+        if shift == 0.0 {
+            return product;
+        }
+        let shift = self.constant(name, "offset", &[], &[shift]);
+        self.push(&format!("{name}.shift"), "Add", vec![product.name, shift], vec![], row)
+    }
+
+    /// A tensor with a value a channel, shaped to be repeated over the pixels of a map or for a row.
+    fn channels(&mut self, layer: &str, suffix: &str, row: bool) -> String {
+        let name = format!("{layer}.{suffix}");
+        if let Some(tensor) = self.weights.get(name.as_str()) {
+            let channels = tensor.values.len();
+            let dims = if row { vec![channels] } else { vec![channels, 1, 1] };
+            self.initializers.push(Tensor::floats(&name, &dims, &tensor.values));
+        }
+        name
     }
 
     fn pool(&mut self, name: &str, geometry: &Geometry, input: Value) -> Value {
@@ -324,6 +426,11 @@ fn int(name: &str, value: i64) -> Attribute {
 
 fn float(name: &str, value: f32) -> Attribute {
     Attribute { name: name.to_owned(), f: Some(value), r#type: attribute_type::FLOAT, ..Attribute::default() }
+}
+
+fn text(name: &str, value: &str) -> Attribute {
+    let s = Some(value.to_owned().into());
+    Attribute { name: name.to_owned(), s, r#type: attribute_type::STRING, ..Attribute::default() }
 }
 
 fn ints(name: &str, values: &[usize]) -> Attribute {

@@ -4,7 +4,7 @@ use super::Importer;
 use super::call::Call;
 use super::value::{Constant, Data, Map, Value};
 use crate::error::Result;
-use crate::op::Op;
+use crate::op::{Affine, Op, Scale};
 use std::rc::Rc;
 
 /// What a constant does to a map.
@@ -57,11 +57,26 @@ impl<'f> Importer<'f> {
             a = self.flatten(&a, &format!("{}.flatten", call.name))?;
             b = self.flatten(&b, &format!("{}.flatten", call.name))?;
         }
+        // A factor for each channel of an image may stand on either side.
+        let factors = |map: &Map, other: &Map| {
+            let channels = (0..map.rank()).any(|dim| map.is_channels(dim) && other.is_channels(dim));
+            channels && map.shape[..2] == [1, 1] && map.shape[2] == other.shape[2]
+        };
+        if operator == "Mul" && a.shape != b.shape && factors(&a, &b) {
+            std::mem::swap(&mut a, &mut b);
+        }
         let equal = a.shape == b.shape && a.aligned(&b.dims);
-        call.require(equal, "maps of one shape", (a.lengths(), b.lengths()))?;
+        let fits = equal || operator == "Mul" && factors(&b, &a);
+        call.require(
+            fits,
+            "maps of one shape, or a map and factors of its channels",
+            (a.lengths(), b.lengths()),
+        )?;
         let op = match operator {
             "Add" => Op::Add {},
-            _ => return Err(call.error("a sum of maps", operator).into()),
+            "Sub" => Op::Subtract {},
+            "Mul" => Op::Multiply {},
+            _ => Op::Divide {},
         };
         Ok(Value::Map(self.add(self.name(&call.name), op, &[&a, &b])?))
     }
@@ -77,7 +92,8 @@ impl<'f> Importer<'f> {
         match operator {
             "Add" => self.shift(call, name, &map, pattern),
             "Sub" => self.shift(call, name, &map, pattern.map(|value| -value)),
-            _ => Err(call.error("a sum or difference", operator).into()),
+            "Mul" => self.multiply(call, &map, pattern),
+            _ => self.multiply(call, &map, pattern.map(|value| 1.0 / value)),
         }
     }
 
@@ -91,30 +107,69 @@ impl<'f> Importer<'f> {
         let (map, pattern) = self.pattern(call, map, constant)?;
         match operator {
             "Add" => self.shift(call, name, &map, pattern),
+            "Mul" => self.multiply(call, &map, pattern),
+            "Sub" => {
+                let affine = Op::Affine(Affine { scale: -1.0, shift: 0.0 });
+                let negative = self.add(self.name(&call.name), affine, &[&map])?;
+                self.shift_layer(call, &negative, pattern)
+            }
             _ => Err(call.error("a map as its first input", "a constant").into()),
         }
     }
 
-    /// Adds a constant: as the bias of the layer before it, if that has none and nobody else sees it.
+    /// Adds a constant: in the layer before it, if that has none yet and nobody else sees it.
     fn shift(&mut self, call: &Call<'f>, name: &str, map: &Map, pattern: Pattern) -> Result<Value> {
         let place = self.places.get(&map.node).copied().filter(|_| self.is_private(name, map));
+        let Some(place) = place else { return self.shift_layer(call, map, pattern) };
+        let bias = match (&mut self.nodes[place].op, &pattern) {
+            (Op::Affine(affine), Pattern::Scalar(value)) => {
+                affine.shift += value;
+                return Ok(Value::Map(map.clone()));
+            }
+            (Op::Conv(conv), _) => &mut conv.bias,
+            (Op::ConvTranspose(conv), _) => &mut conv.bias,
+            (Op::Dense(dense), _) => &mut dense.bias,
+            (Op::Scale(scale), _) => &mut scale.bias,
+            _ => return self.shift_layer(call, map, pattern),
+        };
+        if *bias {
+            return self.shift_layer(call, map, pattern);
+        }
+        *bias = true;
         let values = match pattern {
             Pattern::Scalar(value) => vec![value; map.shape[2]],
             Pattern::Channels(values) => values,
         };
-        let bias = place.and_then(|place| match &mut self.nodes[place].op {
-            Op::Conv(conv) => Some(&mut conv.bias),
-            Op::Dense(dense) => Some(&mut dense.bias),
-            _ => None,
-        });
-        match bias {
-            Some(bias @ false) => *bias = true,
-            _ => {
-                return Err(call.error("a layer before it that takes its constant as bias", "another").into());
-            }
-        }
-        self.store(&map.node.clone(), "bias", vec![values.len()], values);
+        self.store(&map.node, "bias", vec![values.len()], values);
         Ok(Value::Map(map.clone()))
+    }
+
+    /// Adds a constant by a layer of its own.
+    fn shift_layer(&mut self, call: &Call<'f>, map: &Map, pattern: Pattern) -> Result<Value> {
+        let name = self.name(&call.name);
+        let result = match pattern {
+            Pattern::Scalar(shift) => self.add(name, Op::Affine(Affine { scale: 1.0, shift }), &[map])?,
+            Pattern::Channels(values) => {
+                let result = self.add(name.clone(), Op::Scale(Scale { bias: true }), &[map])?;
+                self.store(&name, "weight", vec![values.len()], vec![1.0; values.len()]);
+                self.store(&name, "bias", vec![values.len()], values);
+                result
+            }
+        };
+        Ok(Value::Map(result))
+    }
+
+    fn multiply(&mut self, call: &Call<'f>, map: &Map, pattern: Pattern) -> Result<Value> {
+        let name = self.name(&call.name);
+        let result = match pattern {
+            Pattern::Scalar(scale) => self.add(name, Op::Affine(Affine { scale, shift: 0.0 }), &[map])?,
+            Pattern::Channels(values) => {
+                let result = self.add(name.clone(), Op::Scale(Scale { bias: false }), &[map])?;
+                self.store(&name, "weight", vec![values.len()], values);
+                result
+            }
+        };
+        Ok(Value::Map(result))
     }
 
     /// What a constant, repeated along the dimensions where it has length 1, does to a map; the map is flattened where

@@ -55,6 +55,12 @@ impl<'f> Call<'f> {
         })
     }
 
+    pub fn floats(&self, name: &'static str) -> Result<Option<&'f [f32]>> {
+        self.attribute(name, attribute_type::FLOATS, |attribute| {
+            (!attribute.floats.is_empty()).then_some(attribute.floats.as_slice())
+        })
+    }
+
     pub fn text(&self, name: &'static str) -> Result<Option<&'f str>> {
         let bytes = self.attribute(name, attribute_type::STRING, |attribute| attribute.s.as_deref())?;
         bytes
@@ -147,6 +153,12 @@ impl Zero for i64 {
 impl Zero for f32 {
     fn zero() -> Option<Self> {
         Some(0.0)
+    }
+}
+
+impl Zero for &[f32] {
+    fn zero() -> Option<Self> {
+        Some(&[])
     }
 }
 

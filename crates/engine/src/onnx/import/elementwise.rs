@@ -1,10 +1,11 @@
-//! Functions of single values, softmax, and operators that change nothing.
+//! Functions of single values, PReLU, softmax, and operators that change nothing.
 
 use super::Importer;
+use super::arithmetic::Pattern;
 use super::call::Call;
 use super::value::{Constant, Data, Value};
 use crate::error::Result;
-use crate::op::{LeakyRelu, Op};
+use crate::op::{Clip, HardSigmoid, LeakyRelu, Op, Prelu};
 use fovea_formats::onnx::data_type;
 use std::rc::Rc;
 
@@ -16,6 +17,11 @@ impl<'f> Importer<'f> {
             "LeakyRelu" => Op::LeakyRelu(LeakyRelu { slope: call.float("alpha")?.unwrap_or(0.01) }),
             "Sigmoid" => Op::Sigmoid {},
             "Tanh" => Op::Tanh {},
+            "HardSwish" => Op::HardSwish {},
+            "HardSigmoid" => Op::HardSigmoid(HardSigmoid {
+                alpha: call.float("alpha")?.unwrap_or(0.2),
+                beta: call.float("beta")?.unwrap_or(0.5),
+            }),
             _ => self.clip(call)?,
         };
         Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
@@ -27,10 +33,23 @@ impl<'f> Importer<'f> {
         Ok(match (min, max) {
             (0.0, 6.0) => Op::Relu6 {},
             (0.0, f32::MAX | f32::INFINITY) => Op::Relu {},
-            _ => {
-                return Err(call.error("bounds of 0 and 6, or 0 and none", format!("{min} and {max}")).into());
-            }
+            _ => Op::Clip(Clip { min: min.max(f32::MIN), max: max.min(f32::MAX) }),
         })
+    }
+
+    /// A slope for each channel, or one for all.
+    pub(super) fn prelu(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        let slope = self.constant_input(call, 1)?.ok_or_else(|| call.error("a slope", "none"))?;
+        let (map, pattern) = self.pattern(call, &map, &slope)?;
+        let (shared, slopes) = match pattern {
+            Pattern::Scalar(slope) => (true, vec![slope]),
+            Pattern::Channels(slopes) => (false, slopes),
+        };
+        let name = self.name_by_weight(call, 1);
+        let result = self.add(name.clone(), Op::Prelu(Prelu { shared }), &[&map])?;
+        self.store(&name, "weight", vec![slopes.len()], slopes);
+        Ok(Value::Map(result))
     }
 
     /// Over the channels of each pixel; before version 13 over all dimensions from the axis on.
@@ -42,7 +61,8 @@ impl<'f> Importer<'f> {
         let alone = others.into_iter().all(|dim| map.axes(dim).is_empty());
         call.require(alone, "channels from its axis on and nothing else", map.lengths())?;
         let map = self.with_channels(call, map, axis)?;
-        Ok(Value::Map(self.add(self.name(&call.name), Op::Softmax {}, &[&map])?))
+        let op = if call.node.op_type == "Softmax" { Op::Softmax {} } else { Op::LogSoftmax {} };
+        Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
     }
 
     /// Identity, and a cast that leaves floats floats.

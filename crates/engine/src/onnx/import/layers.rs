@@ -65,9 +65,7 @@ impl<'f> Importer<'f> {
         if call.node.op_type == "GlobalAveragePool" {
             return Ok(Value::Map(self.add(self.name(&call.name), Op::GlobalAvgPool {}, &[&map])?));
         }
-        let size = [map.shape[0], map.shape[1]];
-        let pool = MaxPool { size, stride: size, padding: Padding::Valid, ceil_mode: false };
-        Ok(Value::Map(self.add(self.name(&call.name), Op::MaxPool(pool), &[&map])?))
+        Ok(Value::Map(self.add(self.name(&call.name), Op::GlobalMaxPool {}, &[&map])?))
     }
 
     /// A mean over pixels; over channels or images there is no layer.
@@ -221,7 +219,7 @@ impl<'f> Importer<'f> {
     }
 
     /// The first input as a map with channels before its pixels, and the number of its spatial dimensions.
-    fn image(&self, call: &Call<'f>) -> Result<(Map, usize)> {
+    pub(super) fn image(&self, call: &Call<'f>) -> Result<(Map, usize)> {
         let map = self.map(call, 0)?;
         match map.spatial() {
             Some(spatial) => Ok((map, spatial)),

@@ -8,6 +8,7 @@ mod arithmetic;
 mod call;
 mod dense;
 mod elementwise;
+mod enlarge;
 mod layers;
 mod ports;
 mod reshape;
@@ -124,6 +125,8 @@ impl<'f> Importer<'f> {
     fn compute(&mut self, call: &Call<'f>) -> Result<Value> {
         match call.node.op_type.as_str() {
             "Conv" => self.convolution(call),
+            "ConvTranspose" => self.transposed_convolution(call),
+            "Resize" | "Upsample" => self.resize(call),
             "MaxPool" | "AveragePool" => self.pool(call),
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call),
             "ReduceMean" => self.reduce_mean(call),
@@ -134,8 +137,11 @@ impl<'f> Importer<'f> {
             "Gemm" => self.gemm(call),
             "MatMul" => self.matmul(call),
             "Add" | "Sub" | "Mul" | "Div" | "Sum" => self.arithmetic(call),
-            "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "Tanh" => self.function(call),
-            "Softmax" => self.softmax(call),
+            "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh" => {
+                self.function(call)
+            }
+            "PRelu" => self.prelu(call),
+            "Softmax" | "LogSoftmax" => self.softmax(call),
             "Dropout" => self.dropout(call),
             "Identity" | "Cast" => self.same(call),
             "Constant" => self.constant(call),

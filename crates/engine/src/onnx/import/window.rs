@@ -63,7 +63,7 @@ fn padding(
 }
 
 /// Pads as top, right, bottom, left; ONNX has all beginnings before all ends.
-fn sides(call: &Call, spatial: usize) -> Result<[usize; 4]> {
+pub fn sides(call: &Call, spatial: usize) -> Result<[usize; 4]> {
     let Some(pads) = call.ints("pads")? else { return Ok([0; 4]) };
     let pads = sizes(call, "pads", pads, 2 * spatial, 0)?;
     Ok(match pads[..] {
@@ -75,9 +75,14 @@ fn sides(call: &Call, spatial: usize) -> Result<[usize; 4]> {
 
 /// An attribute for height and width.
 pub fn pair(call: &Call, name: &'static str, spatial: usize) -> Result<Option<[usize; 2]>> {
+    Ok(numbers(call, name, spatial, 1)?
+        .map(|values| [if spatial == 1 { 1 } else { values[0] }, values[spatial - 1]]))
+}
+
+/// An attribute with a number for each spatial dimension.
+pub fn numbers(call: &Call, name: &'static str, spatial: usize, least: usize) -> Result<Option<Vec<usize>>> {
     let Some(values) = call.ints(name)? else { return Ok(None) };
-    let values = sizes(call, name, values, spatial, 1)?;
-    Ok(Some([if spatial == 1 { 1 } else { values[0] }, values[spatial - 1]]))
+    sizes(call, name, values, spatial, least).map(Some)
 }
 
 /// So many whole numbers of at least `least` and at most what windows may have.
