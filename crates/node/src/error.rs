@@ -87,7 +87,7 @@ pub fn from_data(error: DataError) -> Error {
 pub fn from_engine(error: EngineError) -> Error {
     let code = match error {
         EngineError::File(error) => return from_format(error),
-        EngineError::Graph(_) => Code::InvalidGraph,
+        EngineError::Graph(_) | EngineError::Onnx(_) => Code::InvalidGraph,
         EngineError::Argument { .. }
         | EngineError::Length { .. }
         | EngineError::Memory { .. }

@@ -12,6 +12,7 @@ mod driver;
 mod error;
 mod evaluate;
 mod npy;
+mod onnx;
 mod options;
 mod self_check;
 mod session;

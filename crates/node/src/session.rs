@@ -13,6 +13,7 @@ use crate::dataset::Dataset;
 use crate::driver::{Abort, Driver, Facts, Failure};
 use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument};
 use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::onnx::OnnxModel;
 use crate::options::{count, whole, zeros};
 use crate::train::{TrainRequest, TrainRun};
 
@@ -166,6 +167,25 @@ impl Session {
         self.driver.send(env, move |worker, _| {
             worker.session().load_weights_file(Path::new(&path)).map_err(from_engine)
         })
+    }
+
+    /// Writes the network for inference as an ONNX file, without its auxiliary heads; resolves with the file's size in bytes.
+    ///
+    /// @throws `INVALID_GRAPH` for a layer that ONNX has no operator for
+    #[napi(catch_unwind, ts_return_type = "Promise<number>")]
+    pub fn save_onnx<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+        self.driver.send(env, move |worker, _| {
+            worker.session().save_onnx(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
+        })
+    }
+
+    /// Replaces all parameters by those of an ONNX file of the same network, or none.
+    ///
+    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
+    pub fn load_onnx<'env>(&self, env: &'env Env, model: &OnnxModel) -> Result<Object<'env>> {
+        let model = model.model.clone();
+        self.driver.send(env, move |worker, _| worker.session().load_onnx(&model).map_err(from_engine))
     }
 
     /// Writes what training needs to go on; `metadata` is the caller's. Resolves with the file's size in bytes.
