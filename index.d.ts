@@ -76,6 +76,37 @@ export declare class Dataset {
   get length(): number
 }
 
+/** A network out of an ONNX file: its definition, its weights, and how its arrays lie. */
+export declare class OnnxModel {
+  /**
+   * Reads an ONNX file and the external files that it names.
+   *
+   * @throws `IO` when a file cannot be read, `INVALID_DATA` when it is no ONNX model, `INVALID_GRAPH` for an operator
+   * or hyperparameter that has no layer here
+   */
+  static read(path: string, options?: OnnxOptions | undefined | null): Promise<OnnxModel>
+  /** The graph definition, as JSON. */
+  get graph(): string
+  /** Version of ONNX's operators that the file was written for. */
+  get opset(): number
+  /** The image as ONNX sees it. */
+  get input(): OnnxPort
+  /** The output as ONNX sees it. */
+  get output(): OnnxPort
+  /**
+   * Images in ONNX's order as `predict` wants them.
+   *
+   * @throws `INVALID_ARGUMENT` when the values are no whole number of images
+   */
+  toImages(values: Float32Array): Float32Array
+  /**
+   * What `predict` gives, in ONNX's order.
+   *
+   * @throws `INVALID_ARGUMENT` when the values are no whole number of outputs
+   */
+  fromOutputs(values: Float32Array): Float32Array
+}
+
 /**
  * A network with its parameters, and a thread that computes with them: what is asked of a session is done in order.
  *
@@ -120,6 +151,18 @@ export declare class Session {
    * @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
    */
   loadWeights(path: string): Promise<void>
+  /**
+   * Writes the network for inference as an ONNX file, without its auxiliary heads; resolves with the file's size in bytes.
+   *
+   * @throws `INVALID_GRAPH` for a layer that ONNX has no operator for
+   */
+  saveOnnx(path: string): Promise<number>
+  /**
+   * Replaces all parameters by those of an ONNX file of the same network, or none.
+   *
+   * @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
+   */
+  loadOnnx(model: OnnxModel): Promise<void>
   /** Writes what training needs to go on; `metadata` is the caller's. Resolves with the file's size in bytes. */
   saveCheckpoint(path: string, metadata: string): Promise<number>
   /** Goes on from a checkpoint; resolves with the caller's metadata. */
@@ -215,6 +258,22 @@ export interface NpyArray {
   dtype: string
   /** The elements. */
   data: Float32Array | Uint8Array | Float64Array | Uint16Array | Uint32Array | BigUint64Array | Int8Array | Int16Array | Int32Array | BigInt64Array
+}
+
+/** What an ONNX file leaves open. */
+export interface OnnxOptions {
+  /** Height, width and channels of an image, where the file does not state them. */
+  input?: Array<number>
+  /** Name of the value to compute. Default: the file's first output. */
+  output?: string
+}
+
+/** An input or output of an ONNX model. */
+export interface OnnxPort {
+  /** Its name in the file. */
+  name: string
+  /** Lengths of its dimensions without the batch, as ONNX has them: channels before pixels. */
+  shape: Array<number>
 }
 
 /** How gradients become updates. */

@@ -34,6 +34,7 @@ export {
   type Output,
   type Outputs,
 } from "./model/model.js";
+export { type LoadOnnxOptions, loadOnnx } from "./model/onnx.js";
 export type {
   AvgPoolOptions,
   BatchNormOptions,

@@ -32,6 +32,7 @@ function addon(): Addon {
   if (loaded === undefined) {
     loaded = load();
     translatePrototype(loaded.Session.prototype);
+    translatePrototype(loaded.OnnxModel.prototype);
   }
   return loaded;
 }
@@ -137,6 +138,10 @@ export type Session = native.Session;
 
 /** Reads image files as a network takes them: `files x height x width x channels` values from 0 to 1. */
 export const decodeImages = door("decodeImages");
+
+/** A network out of an ONNX file: its definition, its weights, and how its arrays lie. */
+export const OnnxModel = door("OnnxModel");
+export type OnnxModel = native.OnnxModel;
 
 export const readNpy = door("readNpy");
 export const writeNpy = door("writeNpy");

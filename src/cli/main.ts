@@ -5,6 +5,7 @@ import { addBench } from "./bench.js";
 import { addDoctor } from "./doctor.js";
 import { addEval } from "./eval.js";
 import { addExplain } from "./explain.js";
+import { addExport } from "./export.js";
 import { explainError, printError } from "./output.js";
 import { addPredict } from "./predict.js";
 import { addRun } from "./run.js";
@@ -22,7 +23,8 @@ const program = new Command("fovea")
   .configureOutput({ outputError: (text) => printError(text.replace(/^error: /, "")) })
   .exitOverride();
 
-for (const add of [addTrain, addEval, addPredict, addRun, addView, addSummary, addZoo, addExplain, addBench, addDoctor])
+const commands = [addTrain, addEval, addPredict, addRun, addExport, addView, addSummary, addZoo, addExplain, addBench];
+for (const add of [...commands, addDoctor])
   add(program);
 
 // Whoever reads may stop reading, as `head` does.

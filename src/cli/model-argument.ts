@@ -3,7 +3,9 @@ import { pathToFileURL } from "node:url";
 import type { Augmentation } from "../data/augmentations.js";
 import { FoveaError, hasCode } from "../errors.js";
 import type { GraphDefinition } from "../model/definition.js";
-import { Model } from "../model/model.js";
+import { isOnnx, Model } from "../model/model.js";
+import { onnxDefinition } from "../model/onnx.js";
+import { OnnxModel } from "../native.js";
 import { isGraphDefinition } from "../training/run-config.js";
 import { RunDirectory } from "../training/run-directory.js";
 import { architectures } from "../zoo/index.js";
@@ -20,6 +22,8 @@ export interface ResolvedModel {
   readonly augment?: readonly Augmentation[];
   /** Names of its classes, where they are known. */
   readonly classNames?: readonly string[];
+  /** How arrays lie in the file that it came from. */
+  readonly onnx?: OnnxModel;
 }
 
 /** Sizes other than a zoo model's own. */
@@ -28,7 +32,7 @@ export interface ModelSizes {
   readonly classes?: number | undefined;
 }
 
-export const modelHelp = "a zoo name (see `fovea zoo`), a run directory, or a .js or .ts module";
+export const modelHelp = "a zoo name (see `fovea zoo`), an .onnx file, a run directory, or a .js or .ts module";
 
 const moduleExtensions = [".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"];
 
@@ -43,6 +47,10 @@ export async function resolveModel(text: string, sizes: ModelSizes = {}): Promis
   if (sizes.input ?? sizes.classes) {
     throw new UsageError(`Expected a model of the zoo with --input or --classes but received "${text}".`);
   }
+  if (isOnnx(text)) {
+    const onnx = await OnnxModel.read(text);
+    return { name: text, definition: onnxDefinition(onnx), weights: text, onnx };
+  }
   if (moduleExtensions.includes(extname(text))) return fromModule(text);
   if (await RunDirectory.isRun(text)) {
     const { config, weightsPath } = await RunDirectory.open(text);
@@ -51,7 +59,7 @@ export async function resolveModel(text: string, sizes: ModelSizes = {}): Promis
   }
   const names = architectures.map(({ name }) => name).join(", ");
   throw new UsageError(
-    `Expected a zoo model (${names}), a run directory, or a .js or .ts module but received "${text}".`,
+    `Expected a zoo model (${names}), an .onnx file, a run directory, or a .js or .ts module but received "${text}".`,
   );
 }
 
@@ -63,6 +71,8 @@ export interface LoadedModel {
   readonly classNames: readonly string[];
   /** Whether its weights are those that training begins with. */
   readonly untrained: boolean;
+  /** How arrays lie in the file that it came from. */
+  readonly onnx?: OnnxModel;
 }
 
 /** The model with the weights that it is to be judged or used by. */
@@ -74,8 +84,8 @@ export async function loadModel(
   const file = weights ?? resolved.weights;
   const model = new Model(resolved.definition, options);
   if (file !== undefined) await model.load(file);
-  const { name, augment = [], classNames = [] } = resolved;
-  return { name, model, augment, classNames, untrained: file === undefined };
+  const { name, augment = [], classNames = [], onnx } = resolved;
+  return { name, model, augment, classNames, untrained: file === undefined, ...(onnx && { onnx }) };
 }
 
 /** Says so, where a result is that of initial weights; after the result, so that an error stays one line. */

@@ -26,7 +26,10 @@ export function addRun(program: Command): void {
     .description("Compute a network's output for the images in a NumPy file.")
     .argument("<model>", modelHelp)
     .addOption(
-      new Option("--input <x.npy>", "N x H x W x C: u8, scaled to 0..1, or f32 as it is").makeOptionMandatory(),
+      new Option(
+        "--input <x.npy>",
+        "N x H x W x C, for .onnx models as they have it: u8, scaled to 0..1, or f32",
+      ).makeOptionMandatory(),
     )
     .addOption(new Option("--output <y.npy>", "where to write the last layer's values, f32").makeOptionMandatory())
     .addOption(weightsOption())
@@ -40,18 +43,19 @@ export function addRun(program: Command): void {
 
 async function run(text: string, { input, output, batch, json, ...options }: RunOptions): Promise<void> {
   const loaded = await loadModel(text, options);
-  const { model } = loaded;
+  const { model, onnx } = loaded;
   try {
     const array = await readNpy(input);
+    const wanted = onnx?.input.shape ?? model.inputShape;
     const [count = 0, ...image] = array.shape;
-    if (array.shape.length !== 4 || count === 0 || image.join() !== model.inputShape.join()) {
-      const expected = `[images, ${model.inputShape.join(", ")}]`;
+    if (count === 0 || image.join() !== wanted.join()) {
+      const expected = `[${["images", ...wanted].join(", ")}]`;
       throw new FoveaError(
         "INVALID_DATA",
         `Expected an array of ${expected} for ${loaded.name} but ${input} has the shape [${array.shape.join(", ")}].`,
       );
     }
-    const images = pixels(input, array);
+    const images = onnx ? onnx.toImages(pixels(input, array)) : pixels(input, array);
     const size = images.length / count;
     const began = performance.now();
     const values = new Float32Array(count * model.session.outputSize);
@@ -61,8 +65,8 @@ async function run(text: string, { input, output, batch, json, ...options }: Run
       values.set(scores, first * model.session.outputSize);
     }
     const milliseconds = performance.now() - began;
-    const shape = [count, ...model.outputShape];
-    await writeNpy(output, values, shape);
+    const shape = [count, ...(onnx?.output.shape ?? model.outputShape)];
+    await writeNpy(output, onnx ? onnx.fromOutputs(values) : values, shape);
     printResult(
       json,
       { output, shape, milliseconds },

@@ -1,6 +1,6 @@
 import { type Augmentation, augmentationsJson } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
-import { type Dataset, type Evaluation, Session } from "../native.js";
+import { type Dataset, type Evaluation, OnnxModel, Session } from "../native.js";
 import { diagram } from "../report/diagram/index.js";
 import { formatSummary, summarize } from "../report/summary.js";
 import { fit } from "../training/fit.js";
@@ -172,23 +172,25 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
   }
 
   /**
-   * Writes the weights as safetensors, in PyTorch's names and layouts. The file is complete or not there at all.
+   * Writes the weights as safetensors, in PyTorch's names and layouts, or where the path ends in `.onnx` the whole network
+   * as ONNX, for inference and so without auxiliary heads. The file is complete or not there at all.
    *
    * @returns the file's size in bytes
-   * @throws FoveaError `IO` when it cannot be written
+   * @throws FoveaError `IO` when it cannot be written; `INVALID_GRAPH` for a layer that ONNX has no operator for
    */
   async save(path: string): Promise<number> {
-    return this.session.saveWeights(path);
+    return isOnnx(path) ? this.session.saveOnnx(path) : this.session.saveWeights(path);
   }
 
   /**
-   * Reads weights that {@link save} or PyTorch wrote as safetensors.
+   * Reads weights that {@link save} or PyTorch wrote as safetensors, or those of an `.onnx` file of this network.
    *
    * @throws FoveaError `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape, and then no
    * weight is changed; `IO` and `INVALID_DATA` when the file cannot be read
    */
   async load(path: string): Promise<void> {
-    await this.session.loadWeights(path);
+    if (!isOnnx(path)) return this.session.loadWeights(path);
+    await this.session.loadOnnx(await OnnxModel.read(path, { input: [...this.inputShape] }));
   }
 
   /**
@@ -279,6 +281,11 @@ export function model<H extends number, W extends number, C extends number, O ex
 }
 
 const crossEntropy: LossDefinition = { kind: "crossEntropy" };
+
+/** Whether a path is that of an ONNX file. */
+export function isOnnx(path: string): boolean {
+  return path.toLowerCase().endsWith(".onnx");
+}
 
 /** Where an output stands in a network. */
 function placeIn(graph: GraphBuilder, output: Symbolic, name: string): Place {

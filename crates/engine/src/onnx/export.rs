@@ -148,6 +148,16 @@ impl<'n> Export<'n> {
                 ];
                 self.push(name, "Resize", vec![map.name, String::new(), scales], attributes, false)
             }
+            Op::LocalResponseNorm(norm) if norm.size.is_multiple_of(2) => {
+                // PyTorch and ONNX put the longer side of an even window at different ends.
+                return Err(OnnxError {
+                    operator: "LRN".to_owned(),
+                    node: name.to_owned(),
+                    expected: "an odd size".to_owned(),
+                    received: norm.size.to_string(),
+                }
+                .into());
+            }
             Op::LocalResponseNorm(norm) => self.local_response_norm(name, norm, first),
             Op::Dropout(Dropout { rate }) => {
                 let ratio = self.constant(name, "ratio", &[], &[*rate]);

@@ -1,6 +1,5 @@
 //! Operators that enlarge a map: transposed convolution and resizing.
 
-use super::super::layout::Axis;
 use super::Importer;
 use super::call::Call;
 use super::layers::positive;
@@ -75,15 +74,10 @@ impl<'f> Importer<'f> {
         for (dim, ratio) in self.ratios(call, &map, old)? {
             let whole = ratio.fract() == 0.0 && (1.0..=MAX_WINDOW as f64).contains(&ratio);
             call.require(whole, "whole factors", ratio)?;
-            match map.axes(dim)[..] {
-                _ if ratio == 1.0 => {}
-                [Axis::Height] => factor[0] = ratio as usize,
-                [Axis::Width] => factor[1] = ratio as usize,
-                _ => {
-                    return Err(call
-                        .error("factors of height and width only", format!("{ratio} of dimension {dim}"))
-                        .into());
-                }
+            if ratio != 1.0 {
+                let axis = self.axis_of(call, &map, dim)?;
+                call.require(axis < 2, "factors of height and width only", ratio)?;
+                factor[axis] = ratio as usize;
             }
         }
         for (side, factor) in [map.shape[0], map.shape[1]].into_iter().zip(factor) {

@@ -165,18 +165,10 @@ impl<'f> Importer<'f> {
             let [Ok(before), Ok(after)] = zeros else {
                 return Err(call.error("pads of at least 0", format!("{:?}", [before, after])).into());
             };
-            let axis = match map.axes(dim)[..] {
-                _ if [before, after] == [0, 0] => continue,
-                [Axis::Height] => 0,
-                [Axis::Width] => 1,
-                [Axis::Channels] => 2,
-                [] => self.only_axis(call, &map, dim)?,
-                _ => {
-                    return Err(call
-                        .error("padding of channels, height or width", format!("dimension {dim}"))
-                        .into());
-                }
-            };
+            if [before, after] == [0, 0] {
+                continue;
+            }
+            let axis = self.axis_of(call, &map, dim)?;
             padding[axis] = [before, after];
         }
         let [[top, bottom], [left, right], channels] = padding;
@@ -184,13 +176,16 @@ impl<'f> Importer<'f> {
         Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
     }
 
-    /// Which axis a dimension of length 1 is: height, width or channels.
-    fn only_axis(&self, call: &Call<'f>, map: &Map, dim: usize) -> Result<usize> {
-        match map.dims[dim][..] {
+    /// Which axis a dimension is: height, width or channels.
+    pub(super) fn axis_of(&self, call: &Call<'f>, map: &Map, dim: usize) -> Result<usize> {
+        let axes = map.axes(dim);
+        match if axes.is_empty() { map.dims[dim].as_slice() } else { axes.as_slice() } {
             [Axis::Height] => Ok(0),
-            [.., Axis::Width] => Ok(1), // of a sequence, whose height is beside it
-            [Axis::Channels, ..] => Ok(2),
-            _ => Err(call.error("padding of channels, height or width", format!("dimension {dim}")).into()),
+            [Axis::Width] => Ok(1),
+            [Axis::Height, Axis::Width] if axes.is_empty() => Ok(1), // of a sequence, whose height is beside it
+            [Axis::Channels] => Ok(2),
+            [Axis::Channels, ..] if axes.is_empty() => Ok(2),
+            _ => Err(call.error("channels, height or width", format!("dimension {dim}")).into()),
         }
     }
 
@@ -207,6 +202,12 @@ impl<'f> Importer<'f> {
             let map = self.map(call, index)?;
             let dim = call.axis(axis, map.rank())?;
             maps.push(self.with_channels(call, map, dim)?);
+        }
+        if maps.iter().any(|map| map.vector) {
+            // A row joins rows only.
+            for map in maps.iter_mut().filter(|map| map.rank() == 2 && map.channels_first()) {
+                *map = self.flatten(map, &format!("{}.flatten", call.name))?;
+            }
         }
         let first = maps[0].clone();
         let aligned = maps.iter().all(|map| map.rank() == first.rank() && map.dims == first.dims);

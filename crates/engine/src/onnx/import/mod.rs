@@ -82,6 +82,8 @@ struct Importer<'f> {
     weights: Vec<NamedTensor>,
     /// Flattened maps, so that two readers share one layer.
     flattened: HashMap<String, Map>,
+    /// Elements of constants that the file states by their shape alone.
+    filled: usize,
 }
 
 impl<'f> Importer<'f> {
@@ -105,6 +107,7 @@ impl<'f> Importer<'f> {
             shapes: HashMap::new(),
             weights: Vec::new(),
             flattened: HashMap::new(),
+            filled: 0,
         }
     }
 
@@ -145,6 +148,7 @@ impl<'f> Importer<'f> {
             "Dropout" => self.dropout(call),
             "Identity" | "Cast" => self.same(call),
             "Constant" => self.constant(call),
+            "ConstantOfShape" => self.filled(call),
             "Shape" => self.shape(call),
             "Gather" | "Slice" => self.select(call),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(call),

@@ -12,6 +12,9 @@ use std::rc::Rc;
 /// Most elements of a shape that is computed with.
 const LONGEST_SHAPE: usize = 64;
 
+/// Most elements of all constants that a file states by their shape alone (1 GB): a few bytes must not take all memory.
+const MOST_FILLED: usize = 1 << 28;
+
 impl<'f> Importer<'f> {
     pub(super) fn reshape(&mut self, call: &Call<'f>) -> Result<Value> {
         let value = self.input(call, 0)?;
@@ -150,6 +153,26 @@ impl<'f> Importer<'f> {
             return Err(call.error("a value that is a tensor or a number", "none").into());
         };
         Ok(Value::Constant(Rc::new(constant)))
+    }
+
+    /// A constant of one value everywhere.
+    pub(super) fn filled(&mut self, call: &Call<'f>) -> Result<Value> {
+        let lengths = self.shape_input(call, 0)?;
+        let lengths = lengths.iter().map(|length| length.and_then(|length| usize::try_from(length).ok()));
+        let shape: Option<Vec<usize>> = lengths.collect();
+        let shape = shape.ok_or_else(|| call.error("lengths of at least 0", "others"))?;
+        let count = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
+        self.filled = self.filled.saturating_add(count.unwrap_or(usize::MAX));
+        call.require(self.filled <= MOST_FILLED, &format!("at most {MOST_FILLED} such elements"), &shape)?;
+        let count = count.unwrap_or(0);
+        let value = call.tensor("value")?.map(|tensor| super::read(self.file, tensor)).transpose()?;
+        let data = match value.map(|constant| constant.data) {
+            None => Data::Floats(vec![0.0; count]),
+            Some(Data::Floats(values)) if values.len() == 1 => Data::Floats(vec![values[0]; count]),
+            Some(Data::Integers(values)) if values.len() == 1 => Data::Integers(vec![values[0]; count]),
+            Some(_) => return Err(call.error("one value", "more or none").into()),
+        };
+        Ok(Value::Constant(Rc::new(Constant { shape, data })))
     }
 
     pub(super) fn shape(&mut self, call: &Call<'f>) -> Result<Value> {

@@ -1,0 +1,118 @@
+"""Makes onnx_models.safetensors: small networks exported by PyTorch in several ways, with what PyTorch computes.
+
+    python tests/golden/onnx_models.py        (torch, numpy, onnx, onnxscript and safetensors)
+
+For each network NAME.OPSET.model (the bytes of the file), NAME.OPSET.x and NAME.OPSET.y. The exporter that traces writes
+operators of version 9 to 17 and knows no newer ones, the other one writes 18 and newer.
+"""
+
+import io
+from pathlib import Path
+
+import numpy
+import torch
+from safetensors.numpy import save_file
+from torch import nn
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class SqueezeExcitation(nn.Module):
+    """A block of MobileNetV3 with its gates as dense layers, and a shape computed from the image's."""
+
+    def __init__(self):
+        super().__init__()
+        self.expand = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish())
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.gate = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 8), nn.Hardsigmoid())
+        self.slope = nn.PReLU(8)
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.depthwise(self.expand(x))
+        gate = self.gate(x.mean((2, 3))).view(x.size(0), 8, 1, 1)
+        x = self.slope(x * gate)
+        x = nn.functional.adaptive_avg_pool2d(x, 1)
+        return self.last(x.view(x.size(0), -1))
+
+
+class Shortcut(nn.Module):
+    """Down and up again, with a shortcut around; images come out."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.LeakyReLU(0.2))
+        self.up = nn.ConvTranspose2d(4, 3, 2, stride=2)
+        self.enlarge = nn.Upsample(scale_factor=2, mode="nearest")
+        self.last = nn.Conv2d(9, 2, 1)
+
+    def forward(self, x):
+        low = self.down(x)
+        x = torch.cat([x, self.up(low), self.enlarge(low)], 1)
+        return torch.sigmoid(self.last(x)) * 2 - 1
+
+
+class Pools(nn.Module):
+    """Pools of every kind, dropout, clips, constants for each channel, and a flatten before the dense layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.2, -0.1, 0.4]).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor([0.5, 0.7, 1.1]).view(1, 3, 1, 1))
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.pools = nn.Sequential(
+            nn.MaxPool2d(3, 2, 1), nn.ReLU6(), nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.LocalResponseNorm(3)
+        )
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.3), nn.Linear(54, 7, bias=False), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, 4)
+        )
+
+    def forward(self, x):
+        x = self.conv((x - self.mean) / self.deviation)
+        x = nn.functional.pad(x, (1, 0, 0, 1))
+        x = self.pools(x.clamp(-0.4, 0.9))
+        return nn.functional.log_softmax(self.head(x), 1)
+
+
+NETWORKS = {
+    "squeeze": (SqueezeExcitation, (3, 6, 5)),
+    "shortcut": (Shortcut, (2, 6, 8)),
+    "pools": (Pools, (3, 10, 9)),
+}
+
+
+def main():
+    tensors = {}
+    for seed, (name, (network, shape)) in enumerate(NETWORKS.items()):
+        torch.manual_seed(seed)
+        model = network().eval()
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                    module.running_mean.uniform_(-0.5, 0.5)
+                    module.running_var.uniform_(0.5, 2)
+                    module.weight.uniform_(0.5, 2)
+        x = torch.randn(2, *shape)
+        y = model(x).detach()
+        for opset in (9, 11, 13, 17, 18, 20):
+            if name == "squeeze" and opset < 13:
+                continue  # this exporter has no hard swish before
+            file = io.BytesIO()
+            if opset < 18:
+                axes = {"x": {0: "batch"}}
+                torch.onnx.export(
+                    model, (x,), file, dynamo=False, opset_version=opset, input_names=["x"], dynamic_axes=axes
+                )
+            else:
+                batch = {"x": {0: torch.export.Dim("batch")}}
+                program = torch.onnx.export(model, (x,), opset_version=opset, dynamic_shapes=batch, input_names=["x"])
+                file.write(program.model_proto.SerializeToString())
+            case = f"{name}.{opset}"
+            tensors[f"{case}.model"] = numpy.frombuffer(file.getvalue(), numpy.uint8)
+            tensors[f"{case}.x"], tensors[f"{case}.y"] = x.numpy(), y.numpy()
+    path = FOLDER / "onnx_models.safetensors"
+    save_file(tensors, path)
+    print(f"{path.name}: {len(tensors) // 3} networks, {path.stat().st_size} bytes")
+
+
+main()
