@@ -1,5 +1,7 @@
 //! ONNX out and in: what is exported predicts the same when it is imported, and what cannot be imported is told by name.
 
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
 mod common;
 
 use common::graphs;

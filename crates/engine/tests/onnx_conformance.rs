@@ -3,6 +3,8 @@
 //! tests/conformance/make.py says where the cases come from. Each is either computed as ONNX says or refused with the
 //! sentence that stands in node_tests.txt; none is computed wrong.
 
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
 use fovea_engine::onnx::{ImportOptions, OnnxModel};
 use fovea_engine::{Session, SessionOptions};
 use safetensors::SafeTensors;
@@ -44,8 +46,6 @@ fn compute(
 }
 
 /// The line of a case, and whether it is right.
-// The cases are committed with the test.
-#[allow(clippy::unwrap_used)]
 fn judge(file: &SafeTensors, name: &str) -> (String, bool) {
     let model = file.tensor(&format!("{name}.model")).unwrap().data().to_vec();
     match (compute(name, &model, floats(file, &format!("{name}.x"))), floats(file, &format!("{name}.y"))) {
