@@ -24,8 +24,7 @@ const program = new Command("fovea")
   .exitOverride();
 
 const commands = [addTrain, addEval, addPredict, addRun, addExport, addView, addSummary, addZoo, addExplain, addBench];
-for (const add of [...commands, addDoctor])
-  add(program);
+for (const add of [...commands, addDoctor]) add(program);
 
 // Whoever reads may stop reading, as `head` does.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
