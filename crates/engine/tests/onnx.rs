@@ -166,6 +166,20 @@ fn a_sum_behind_a_matrix_product_becomes_its_bias() {
 }
 
 #[test]
+fn layers_get_names_that_a_graph_may_have_whatever_the_nodes_are_called() {
+    let names = ["optimizer.x", "input", "same", "same", "same", "a\nb"];
+    let mut nodes: Vec<Node> = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let before = nodes.last().map_or("x".to_owned(), |node| node.output[0].clone());
+        let after = if index + 1 == names.len() { "y".to_owned() } else { format!("v{index}") };
+        nodes.push(Node { name: name.to_string(), ..node("Relu", &[&before], &after, vec![]) });
+    }
+    let model = import(bytes(&model(nodes, vec![]))).unwrap();
+    let found: Vec<&str> = model.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(found, ["layer", "input-2", "same", "same-2", "same-3", "y"]);
+}
+
+#[test]
 fn a_network_that_moves_its_channels_to_the_end_before_flattening_predicts_the_same() {
     // As TensorFlow's exporters write it: the image has its channels last, so has the vector behind the reshape.
     let mut last = small();

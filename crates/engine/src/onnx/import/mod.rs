@@ -26,6 +26,7 @@ use fovea_formats::{
     FormatError, excerpt,
     onnx::{self, File, Values},
 };
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use value::{Constant, Data, Map, Value};
@@ -80,6 +81,8 @@ struct Importer<'f> {
     places: HashMap<String, usize>,
     shapes: HashMap<String, [usize; 3]>,
     weights: Vec<NamedTensor>,
+    /// The number that the next layer of a name gets, so that many of one name are not searched through each time.
+    numbers: RefCell<HashMap<String, usize>>,
     /// Flattened maps, so that two readers share one layer.
     flattened: HashMap<String, Map>,
     /// Elements of constants that the file states by their shape alone.
@@ -106,6 +109,7 @@ impl<'f> Importer<'f> {
             places: HashMap::new(),
             shapes: HashMap::new(),
             weights: Vec::new(),
+            numbers: RefCell::default(),
             flattened: HashMap::new(),
             filled: 0,
         }
@@ -264,14 +268,20 @@ impl<'f> Importer<'f> {
 
     /// A name for a layer, unlike all others: the weight's without its end if it has one, else the node's.
     fn name(&self, wanted: &str) -> String {
-        let reserved =
-            |name: &str| name == INPUT || name.starts_with(OPTIMIZER) || self.places.contains_key(name);
-        let wanted = if usable(wanted) { wanted } else { "layer" };
+        let reserved = |name: &str| name == INPUT || self.places.contains_key(name);
+        let wanted = if usable(wanted) && !wanted.starts_with(OPTIMIZER) { wanted } else { "layer" };
         if !reserved(wanted) {
             return wanted.to_owned();
         }
-        let free = (2..).map(|number| format!("{wanted}-{number}")).find(|name| !reserved(name));
-        free.unwrap_or_default()
+        let mut numbers = self.numbers.borrow_mut();
+        let number = numbers.entry(wanted.to_owned()).or_insert(1);
+        loop {
+            *number += 1;
+            let name = format!("{wanted}-{number}");
+            if !reserved(&name) {
+                return name;
+            }
+        }
     }
 
     /// A name after the weight that a node reads, as PyTorch names it, or else after the node.

@@ -169,8 +169,10 @@ impl<'f> Importer<'f> {
         let data = match value.map(|constant| constant.data) {
             None => Data::Floats(vec![0.0; count]),
             Some(Data::Floats(values)) if values.len() == 1 => Data::Floats(vec![values[0]; count]),
-            Some(Data::Integers(values)) if values.len() == 1 => Data::Integers(vec![values[0]; count]),
-            Some(_) => return Err(call.error("one value", "more or none").into()),
+            Some(Data::Integers(values)) if values.len() == 1 && count <= LONGEST_SHAPE => {
+                Data::Integers(vec![values[0]; count])
+            }
+            Some(_) => return Err(call.error("one value, of a few integers at most", "others").into()),
         };
         Ok(Value::Constant(Rc::new(Constant { shape, data })))
     }
