@@ -26,13 +26,16 @@ use fovea_formats::{
     FormatError, excerpt,
     onnx::{self, File, Values},
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use value::{Constant, Data, Map, Value};
 
 /// The versions of the default domain's operators that are understood.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+
+/// Most elements of weights that a file states by their shape alone (256 MB): a few bytes must not take all memory.
+const MOST_FILLED: usize = 1 << 26;
 
 /// Reads a network; see [`OnnxModel::open`].
 pub fn import(file: &File, options: &ImportOptions) -> Result<OnnxModel> {
@@ -85,8 +88,8 @@ struct Importer<'f> {
     numbers: RefCell<HashMap<String, usize>>,
     /// Flattened maps, so that two readers share one layer.
     flattened: HashMap<String, Map>,
-    /// Elements of constants that the file states by their shape alone.
-    filled: usize,
+    /// Elements of weights that the file states by their shape alone.
+    filled: Cell<usize>,
 }
 
 impl<'f> Importer<'f> {
@@ -111,7 +114,7 @@ impl<'f> Importer<'f> {
             weights: Vec::new(),
             numbers: RefCell::default(),
             flattened: HashMap::new(),
-            filled: 0,
+            filled: Cell::new(0),
         }
     }
 
@@ -224,6 +227,13 @@ impl<'f> Importer<'f> {
         let Constant { shape, data } = Rc::unwrap_or_clone(constant);
         match data {
             Data::Floats(values) => Ok((shape, values)),
+            Data::Same(value) => {
+                let count = shape.iter().product();
+                self.filled.set(self.filled.get().saturating_add(count));
+                let expected = format!("at most {MOST_FILLED} values that the file does not hold");
+                call.require(self.filled.get() <= MOST_FILLED, &expected, &shape)?;
+                Ok((shape, vec![value; count]))
+            }
             Data::Integers(_) => Err(call.error(format!("floats as input {index}"), "integers").into()),
         }
     }

@@ -12,8 +12,8 @@ use std::rc::Rc;
 /// Most elements of a shape that is computed with.
 const LONGEST_SHAPE: usize = 64;
 
-/// Most elements of all constants that a file states by their shape alone (1 GB): a few bytes must not take all memory.
-const MOST_FILLED: usize = 1 << 28;
+/// Most elements of a constant stated by its shape alone that are written out at once.
+const MOST_FILLED: usize = 1 << 16;
 
 impl<'f> Importer<'f> {
     pub(super) fn reshape(&mut self, call: &Call<'f>) -> Result<Value> {
@@ -162,13 +162,14 @@ impl<'f> Importer<'f> {
         let shape: Option<Vec<usize>> = lengths.collect();
         let shape = shape.ok_or_else(|| call.error("lengths of at least 0", "others"))?;
         let count = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
-        self.filled = self.filled.saturating_add(count.unwrap_or(usize::MAX));
-        call.require(self.filled <= MOST_FILLED, &format!("at most {MOST_FILLED} such elements"), &shape)?;
-        let count = count.unwrap_or(0);
+        let count =
+            count.ok_or_else(|| call.error("a shape of less than 2^64 elements", format!("{shape:?}")))?;
         let value = call.tensor("value")?.map(|tensor| super::read(self.file, tensor)).transpose()?;
+        let floats =
+            |value| if count > MOST_FILLED { Data::Same(value) } else { Data::Floats(vec![value; count]) };
         let data = match value.map(|constant| constant.data) {
-            None => Data::Floats(vec![0.0; count]),
-            Some(Data::Floats(values)) if values.len() == 1 => Data::Floats(vec![values[0]; count]),
+            None => floats(0.0),
+            Some(Data::Floats(values)) if values.len() == 1 => floats(values[0]),
             Some(Data::Integers(values)) if values.len() == 1 && count <= LONGEST_SHAPE => {
                 Data::Integers(vec![values[0]; count])
             }

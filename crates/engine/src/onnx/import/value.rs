@@ -187,6 +187,8 @@ pub enum Data {
     Floats(Vec<f32>),
     /// None stands for the number of images, where that is not fixed.
     Integers(Vec<Option<i64>>),
+    /// One float everywhere, in an array too large to be written out before a layer wants it.
+    Same(f32),
 }
 
 impl Constant {
@@ -194,11 +196,13 @@ impl Constant {
         Self { shape, data: Data::Integers(values) }
     }
 
-    /// Its values as floats, integers among them; none if one is the number of images.
+    /// Its values as floats, integers among them; none if one is the number of images, or
+    /// they are not written out.
     pub fn floats(&self) -> Option<Vec<f32>> {
         match &self.data {
             Data::Floats(values) => Some(values.clone()),
             Data::Integers(values) => values.iter().map(|value| value.map(|value| value as f32)).collect(),
+            Data::Same(_) => None,
         }
     }
 
@@ -206,13 +210,16 @@ impl Constant {
     pub fn whole(&self) -> Option<Vec<i64>> {
         match &self.data {
             Data::Integers(values) => values.iter().copied().collect(),
-            Data::Floats(_) => None,
+            Data::Floats(_) | Data::Same(_) => None,
         }
     }
 
     /// The same values in another order of the dimensions.
     pub fn transposed(&self, permutation: &[usize]) -> Self {
         let shape: Vec<usize> = permutation.iter().map(|&dim| self.shape[dim]).collect();
+        if let Data::Same(value) = self.data {
+            return Self { shape, data: Data::Same(value) };
+        }
         let strides: Vec<usize> =
             permutation.iter().map(|&dim| self.shape[dim + 1..].iter().product()).collect();
         let count = self.shape.iter().product();
@@ -231,6 +238,7 @@ impl Constant {
         let data = match &self.data {
             Data::Floats(values) => Data::Floats(places.iter().map(|&place| values[place]).collect()),
             Data::Integers(values) => Data::Integers(places.iter().map(|&place| values[place]).collect()),
+            Data::Same(value) => Data::Same(*value),
         };
         Self { shape, data }
     }
