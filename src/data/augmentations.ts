@@ -145,7 +145,19 @@ function mixup({ alpha = 0.2 }: { readonly alpha?: number } = {}): Mixup {
 }
 
 /**
- * What `fit` can do to images: `augment: [augment.crop({ padding: 4 }), augment.flip(), augment.normalize("cifar10")]`.
+ * What `fit` can do to images, in the order of its list.
+ *
+ * @example
+ * ```ts
+ * import { augment, datasets, input, model } from "fovea";
+ *
+ * const images = datasets.fromArrays(new Uint8Array(8 * 192), [8, 8, 8, 3], [0, 1, 0, 1, 0, 1, 0, 1]);
+ * const net = model(input(8, 8, 3), (x) => x.conv(4, 3).relu().flatten().dense(2));
+ * const varied = [augment.crop({ padding: 1 }), augment.flip(), augment.cutout({ size: 2 })];
+ * const { steps } = await net.fit(images, { epochs: 1, batchSize: 4, augment: varied });
+ * console.log(steps); // 2
+ * await net.close();
+ * ```
  */
 export const augment = { flip, crop, resizedCrop, cutout, jitter, normalize, mixup } as const;
 

@@ -42,9 +42,14 @@ export interface FromIterableOptions {
  * index
  * @example
  * ```ts
- * for await (const { images, labels } of datasets.batches(cameras(), { batchSize: 32 })) {
- *   console.log(images.length, labels.length);
+ * import { datasets } from "fovea";
+ *
+ * async function* camera() {
+ *   for (let picture = 0; picture < 6; picture++) yield { image: new Float32Array(64), label: picture % 2 };
  * }
+ * const sizes: number[] = [];
+ * for await (const { labels } of datasets.batches(camera(), { batchSize: 4 })) sizes.push(labels.length);
+ * console.log(sizes); // [ 4, 2 ]
  * ```
  */
 export async function* batches(
