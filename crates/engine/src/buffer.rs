@@ -1,4 +1,4 @@
-//! Memory whose first float stands at the beginning of a cache line.
+//! Memory whose first float stands at the beginning of a cache line, on huge pages where the system gives them.
 
 use crate::error::{EngineError, Result};
 use crate::network::LINE;
@@ -18,6 +18,7 @@ impl Buffer {
         let mut storage: Vec<f32> = Vec::new();
         let padded = len.checked_add(LINE).ok_or_else(refused)?;
         storage.try_reserve_exact(padded).map_err(|_| refused())?;
+        ask_for_huge_pages(&storage);
         // The storage never grows again, so the aligned position stays aligned.
         storage.resize(padded, 0.0);
         let misaligned = storage.as_ptr().addr() / size_of::<f32>() % LINE;
@@ -37,13 +38,34 @@ impl Buffer {
     }
 }
 
+/// Bytes below which no huge page fits.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Asks for huge pages behind the capacity of `storage`, which nobody has touched yet: a step of a large network passes
+/// more small pages than the processor remembers the places of. A system that refuses gives small ones.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(storage: &Vec<f32>) {
+    const PAGE: usize = 1 << 16; // the largest ordinary one; smaller ones divide it
+    let start = storage.as_ptr().addr().next_multiple_of(PAGE);
+    let end = (storage.as_ptr().addr() + storage.capacity() * size_of::<f32>()) / PAGE * PAGE;
+    if start + HUGE_PAGE <= end {
+        let first = storage.as_ptr().with_addr(start).cast_mut().cast();
+        // SAFETY: whole pages inside of one allocation of ours, whose contents this advice leaves as they are.
+        unsafe { libc::madvise(first, end - start, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: &Vec<f32>) {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_first_float_stands_on_a_cache_line() {
-        for len in [0, 1, 15, 16, 1000] {
+        for len in [0, 1, 15, 16, 1000, 1 << 20] {
             let mut buffer = Buffer::new(len, "a test").unwrap();
             assert_eq!(buffer.as_slice().as_ptr().addr() % 64, 0);
             assert_eq!(buffer.as_mut_slice(), vec![0.0; len]);

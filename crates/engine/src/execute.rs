@@ -1,7 +1,7 @@
 //! Runs the instructions of a plan.
 //!
 //! Nothing is looked up, allocated or locked here: an instruction names its values, the plan knows their places, and a
-//! place becomes a view. This is the only file of the engine with unsafe code; all of it turns offsets into views.
+//! place becomes a view. Nearly all unsafe code of the engine is here, and all of it turns offsets into views.
 //! That the offsets are right is proven by [`Plan::conflict`], which debug builds ask for every plan.
 
 use crate::graph::OutputLoss;

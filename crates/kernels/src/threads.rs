@@ -1,9 +1,10 @@
 //! A pool of threads for regions that last microseconds.
 //!
-//! [`Pool::run`] cuts a region into `parts` that the caller chose by shape, and gives each thread one contiguous
-//! range of them: a static partition, so that a thread finds in its cache what it wrote in the region before. The
-//! caller is thread 0. Workers spin for some tens of microseconds after a region, since the next one of the same
-//! step follows at once (a hot region costs well under a microsecond to start and join), then park.
+//! [`Pool::run`] cuts a region into `parts` that the caller chose by shape. Each thread has a share of them, a contiguous
+//! range, so that it finds in its cache what it wrote in the region before. The share of a worker that has not come yet,
+//! asleep or put aside, is taken by whoever is done first, and the caller takes parts of those who are late; so a
+//! region never waits for a part that nobody has begun. The caller is thread 0. Workers spin for some tens of microseconds after a region, since the next one
+//! of the same step follows at once (a hot region costs well under a microsecond to start and join), then park.
 //!
 //! Which thread runs a part never changes what the part computes, so results do not depend on the number of threads.
 //! While a region runs, its threads treat subnormal numbers as zero: they carry no information that training
@@ -11,7 +12,7 @@
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -27,6 +28,10 @@ const SPINS_A_LOOK: u32 = 128;
 /// spins or yields leaves it waiting for a whole slice of the scheduler, some milliseconds.
 const CALLER_SPIN: Duration = Duration::from_micros(30);
 
+/// How long the caller waits for a worker's share before it takes parts of it: longer than the workers of a short region
+/// differ, to whom the caller's looking at their counters is a delay.
+const LATE: Duration = Duration::from_micros(2);
+
 /// A region: the body, and how many parts it has. The body's lifetime is erased; `Pool::run` outlives every use.
 #[derive(Clone, Copy)]
 struct Region {
@@ -34,72 +39,84 @@ struct Region {
     parts: usize,
 }
 
+/// A thread's place in the pool. What the caller and the worker hand to each other lies on one cache line, what only one
+/// of them writes in a short region on another.
+#[derive(Default)]
+#[repr(align(128))]
+struct Seat {
+    region: UnsafeCell<Option<Region>>,
+    /// Whether its worker may use the region: one of the constants below.
+    state: AtomicU8,
+    /// Whether its worker is parked or about to be.
+    parked: AtomicBool,
+    share: Share,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Share {
+    /// Parts that somebody has taken; more than there are when somebody looked in vain.
+    taken: AtomicUsize,
+}
+
+/// There is no region for this worker.
+const IDLE: u8 = 0;
+/// There is one, which it may join, or another thread may run its share.
+const OFFERED: u8 = 1;
+/// It has joined.
+const JOINING: u8 = 2;
+/// It has joined, and others may take parts of its share.
+const JOINED: u8 = 3;
+/// There will be none any more.
+const ENDED: u8 = 4;
+
 /// What the caller and the workers share.
 struct Shared {
-    threads: usize,
-    /// Counts regions; a worker that sees a new number has a region to run.
-    generation: AtomicUsize,
-    /// Workers that have not finished the region.
-    running: AtomicUsize,
-    region: UnsafeCell<Option<Region>>,
-    /// Whether the caller sleeps, or is about to, until the last worker wakes it.
+    /// One a thread, the caller's first.
+    seats: Vec<Seat>,
+    /// Whether the caller sleeps, or is about to, until a worker wakes it.
     caller_sleeps: AtomicBool,
     caller: Mutex<Option<Thread>>,
     panicked: AtomicBool,
-    stopping: AtomicBool,
-    /// Whether worker i + 1 is parked or about to be.
-    parked: Vec<AtomicBool>,
 }
 
-// SAFETY: `region` is written by the caller only while no worker runs (`running == 0`), before the release store of
-// `generation` that the workers acquire; everything else is atomic.
+// SAFETY: a seat's region is written by the caller while the seat is IDLE, before the releasing store of OFFERED, and read
+// by its worker after that has made it JOINING; everything else is atomic.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the pointer in `region` is used only during the call of `run` that stored it.
+// SAFETY: as above; the pointer in a region is used only during the call of `run` that stored it.
 unsafe impl Send for Shared {}
 
 /// Threads that run the parts of a region together with the caller.
 pub struct Pool {
     shared: Arc<Shared>,
+    threads: usize,
     workers: Vec<(Thread, Option<JoinHandle<()>>)>,
     /// Set while a region runs: a second caller, or a region inside a region, runs alone.
     busy: AtomicBool,
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller among them; 0 counts as 1. Where the system refuses a thread, the
-    /// pool has the ones it got.
+    /// A pool of `threads` threads, the caller among them; 0 counts as 1.
+    ///
+    /// No more are started than the process has cores ([`Pool::default_threads`]): others would only take turns on them
+    /// and be waited for. Where the system refuses a thread, the pool has the ones it got.
     pub fn new(threads: usize) -> Self {
-        // The number of threads must be known before the first starts: parts are cut by it.
-        let mut wanted = threads.max(1);
-        loop {
-            match Self::start(wanted) {
-                Some(pool) => return pool,
-                None => wanted = (wanted / 2).max(1),
-            }
-        }
+        let threads = threads.max(1);
+        Self::start(threads, threads.min(Self::default_threads()))
     }
 
-    fn start(threads: usize) -> Option<Self> {
-        let shared = Arc::new(Shared {
-            threads,
-            generation: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            region: UnsafeCell::new(None),
-            caller_sleeps: AtomicBool::new(false),
-            caller: Mutex::new(None),
-            panicked: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            parked: (1..threads).map(|_| AtomicBool::new(false)).collect(),
-        });
-        let mut pool =
-            Self { shared, workers: Vec::with_capacity(threads - 1), busy: AtomicBool::new(false) };
-        for index in 1..threads {
-            let shared = Arc::clone(&pool.shared);
-            let name = format!("fovea-{index}");
-            let handle = thread::Builder::new().name(name).spawn(move || shared.work(index)).ok()?;
-            pool.workers.push((handle.thread().clone(), Some(handle)));
+    /// As [`Self::new`], with `seats` threads that run at once.
+    fn start(threads: usize, seats: usize) -> Self {
+        let shared = Arc::new(Shared::new(seats));
+        let mut workers = Vec::with_capacity(seats - 1);
+        for index in 1..seats {
+            let shared = Arc::clone(&shared);
+            let builder = thread::Builder::new().name(format!("fovea-{index}"));
+            // The share of a worker that does not exist is run by the others.
+            let Ok(handle) = builder.spawn(move || shared.work(index)) else { break };
+            workers.push((handle.thread().clone(), Some(handle)));
         }
-        Some(pool)
+        Self { shared, threads, workers, busy: AtomicBool::new(false) }
     }
 
     /// The cores this process may use: processors in its affinity mask, and no more than its cgroup's quota.
@@ -107,9 +124,9 @@ impl Pool {
         thread::available_parallelism().map_or(1, usize::from)
     }
 
-    /// Threads, the caller among them.
+    /// Threads, the caller among them: as many as were asked for, though fewer may run at once.
     pub fn threads(&self) -> usize {
-        self.shared.threads
+        self.threads
     }
 
     /// Runs `body(thread, part)` once for every part in `0..parts`; returns when all are done.
@@ -128,18 +145,22 @@ impl Pool {
         // SAFETY: only the lifetime changes. `run` does not return or unwind before every worker has left the
         // region (the wait below), so no worker uses the reference after `body` is gone.
         let erased: &'static (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(erased) };
-        // SAFETY: `busy` makes this the only caller, and `running == 0` says that no worker reads the region.
-        unsafe { *self.shared.region.get() = Some(Region { body: erased, parts }) };
-        self.shared.running.store(self.workers.len(), Ordering::Relaxed);
-        // Sequentially consistent, as is the worker's side: either it sees the new generation or we see it parked.
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        for (index, (worker, _)) in self.workers.iter().enumerate() {
-            if self.shared.parked[index].load(Ordering::SeqCst) {
+        let region = Region { body: erased, parts };
+        for (seat, (worker, _)) in self.shared.seats[1..].iter().zip(&self.workers) {
+            // SAFETY: `busy` makes this the only caller, and the seat is idle.
+            unsafe { *seat.region.get() = Some(region) };
+            // Sequentially consistent, as is the worker's side: either it sees the offer or we see it parked.
+            seat.state.store(OFFERED, Ordering::SeqCst);
+            if seat.parked.load(Ordering::SeqCst) {
                 worker.unpark();
             }
         }
-        let own = catch_unwind(AssertUnwindSafe(|| self.shared.run_share(0)));
-        self.shared.wait_for_workers();
+        let workers = 1..=self.workers.len();
+        let own = catch_unwind(AssertUnwindSafe(|| {
+            self.shared.run_shares(region, 0);
+            workers.clone().for_each(|index| self.shared.help(region, index));
+        }));
+        workers.for_each(|index| self.shared.wait_for(index));
         let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
         self.busy.store(false, Ordering::Release);
         if let Err(payload) = own {
@@ -151,9 +172,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        for (worker, handle) in &mut self.workers {
+        for (seat, (worker, handle)) in self.shared.seats[1..].iter().zip(&mut self.workers) {
+            seat.state.store(ENDED, Ordering::SeqCst);
             worker.unpark();
             if let Some(handle) = handle.take() {
                 // A worker catches what its parts throw, so it cannot have panicked; there is nothing to report.
@@ -164,90 +184,138 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// A worker's life: wait for a region, run its share, again.
-    fn work(&self, index: usize) {
-        let mut seen = 0;
-        loop {
-            self.wait_beyond(seen, index);
-            seen += 1;
-            if self.stopping.load(Ordering::SeqCst) {
-                return;
-            }
-            if catch_unwind(AssertUnwindSafe(|| self.run_share(index))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
-            }
-            self.leave();
+    fn new(seats: usize) -> Self {
+        Self {
+            seats: (0..seats).map(|_| Seat::default()).collect(),
+            caller_sleeps: AtomicBool::new(false),
+            caller: Mutex::new(None),
+            panicked: AtomicBool::new(false),
         }
     }
 
-    /// A worker's end of a region; the last wakes the caller if it sleeps.
-    fn leave(&self) {
-        // Sequentially consistent, as is the caller's side: either it sees no worker left or we see it sleep.
-        let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last && self.caller_sleeps.load(Ordering::SeqCst) {
+    /// A worker's life: wait for a region, run parts of it, again.
+    fn work(&self, index: usize) {
+        let seat = &self.seats[index];
+        while seat.wait_for_offer() != ENDED {
+            if !seat.changes(OFFERED, JOINING) {
+                continue; // its share was taken
+            }
+            // SAFETY: the region was stored before it was offered, and is not written before the seat is idle.
+            if let Some(region) = unsafe { *seat.region.get() }
+                && catch_unwind(AssertUnwindSafe(|| self.run_shares(region, index))).is_err()
+            {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.leave(seat);
+        }
+    }
+
+    /// A worker's end of a region; wakes the caller if it sleeps.
+    fn leave(&self, seat: &Seat) {
+        // Sequentially consistent, as is the caller's side: either it sees that the worker left or we see it sleep.
+        seat.state.store(IDLE, Ordering::SeqCst);
+        if self.caller_sleeps.load(Ordering::SeqCst) {
             self.wake_caller();
         }
     }
 
     /// Wakes the caller. Its name stays: a worker may be put aside right before this, and the caller by now sleep in the
-    /// next region, whose last worker needs the name.
+    /// next region, whose workers need the name.
     fn wake_caller(&self) {
         let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
         caller.iter().for_each(Thread::unpark);
     }
 
-    /// Returns when no worker runs: spins first, then sleeps.
-    fn wait_for_workers(&self) {
-        let mut spins = 0u32;
-        let mut start = None;
-        while self.running.load(Ordering::Acquire) != 0 {
-            std::hint::spin_loop();
-            spins = spins.wrapping_add(1);
-            if !spins.is_multiple_of(SPINS_A_LOOK)
-                || start.get_or_insert_with(Instant::now).elapsed() < CALLER_SPIN
-            {
-                continue;
-            }
-            *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
-            self.caller_sleeps.store(true, Ordering::SeqCst);
-            while self.running.load(Ordering::SeqCst) != 0 {
-                thread::park();
-            }
-            self.caller_sleeps.store(false, Ordering::SeqCst);
+    /// Takes parts of a worker's share if it is late.
+    fn help(&self, region: Region, index: usize) {
+        let late = !spin_until(LATE, || self.has_left(index));
+        if late && self.seats[index].state.load(Ordering::Acquire) == JOINED {
+            self.run_parts(region, 0, index);
         }
     }
 
-    /// Returns when the generation is no longer `seen`: spins first, then parks.
-    fn wait_beyond(&self, seen: usize, index: usize) {
-        let mut spins = 0u32;
-        let mut start = None;
-        while self.generation.load(Ordering::Acquire) == seen {
-            std::hint::spin_loop();
-            spins = spins.wrapping_add(1);
-            if !spins.is_multiple_of(SPINS_A_LOOK) || start.get_or_insert_with(Instant::now).elapsed() < SPIN
-            {
-                continue;
+    /// Returns when a worker has left the region, or was never in it: spins first, then sleeps.
+    fn wait_for(&self, index: usize) {
+        // After a panic, some have not even joined.
+        if self.seats[index].changes(OFFERED, IDLE) || spin_until(CALLER_SPIN, || self.has_left(index)) {
+            return;
+        }
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+        self.caller_sleeps.store(true, Ordering::SeqCst);
+        while !self.has_left(index) {
+            thread::park();
+        }
+        self.caller_sleeps.store(false, Ordering::SeqCst);
+    }
+
+    fn has_left(&self, index: usize) -> bool {
+        self.seats[index].state.load(Ordering::SeqCst) == IDLE
+    }
+
+    /// Runs a thread's share, then those of the workers that have not come yet.
+    fn run_shares(&self, region: Region, thread: usize) {
+        let own = &self.seats[thread];
+        own.share.taken.store(0, Ordering::Relaxed);
+        if thread > 0 {
+            own.state.store(JOINED, Ordering::Release);
+        }
+        self.run_parts(region, thread, thread);
+        for share in (thread + 1..self.seats.len()).chain(1..thread) {
+            let seat = &self.seats[share];
+            if seat.state.load(Ordering::Relaxed) == OFFERED && seat.changes(OFFERED, IDLE) {
+                seat.share.taken.store(0, Ordering::Relaxed);
+                self.run_parts(region, thread, share);
             }
-            let parked = &self.parked[index - 1];
-            parked.store(true, Ordering::SeqCst);
-            while self.generation.load(Ordering::SeqCst) == seen {
-                thread::park();
-            }
-            parked.store(false, Ordering::SeqCst);
         }
     }
 
-    /// Runs the contiguous range of parts that belongs to a thread.
-    fn run_share(&self, index: usize) {
-        // SAFETY: the region was stored before this generation began and is not written before `running` is 0.
-        let Some(region) = (unsafe { *self.region.get() }) else { return };
+    /// Runs the parts of a share that nobody has taken, as `thread`, which takes part in the region.
+    fn run_parts(&self, region: Region, thread: usize, share: usize) {
         let _flushing = FlushDenormals::new();
-        let bound = |thread: usize| region.parts * thread / self.threads;
-        for part in bound(index)..bound(index + 1) {
+        let bound = |share: usize| region.parts * share / self.seats.len();
+        let parts = bound(share + 1) - bound(share);
+        loop {
+            let part = self.seats[share].share.taken.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                return;
+            }
             // SAFETY: `Pool::run` keeps the body alive until every thread has left the region.
-            unsafe { (*region.body)(index, part) };
+            unsafe { (*region.body)(thread, bound(share) + part) };
         }
     }
+}
+
+impl Seat {
+    /// Changes the state if it is `from`.
+    fn changes(&self, from: u8, to: u8) -> bool {
+        self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// The state once it is no longer idle: spins first, then parks.
+    fn wait_for_offer(&self) -> u8 {
+        let state = || self.state.load(Ordering::SeqCst);
+        if !spin_until(SPIN, || state() != IDLE) {
+            self.parked.store(true, Ordering::SeqCst);
+            while state() == IDLE {
+                thread::park();
+            }
+            self.parked.store(false, Ordering::SeqCst);
+        }
+        state()
+    }
+}
+
+/// Spins until `holds`, which it returns, or until so much time has passed.
+fn spin_until(limit: Duration, holds: impl Fn() -> bool) -> bool {
+    let (mut spins, mut start) = (0u32, None);
+    while !holds() {
+        std::hint::spin_loop();
+        spins = spins.wrapping_add(1);
+        if spins.is_multiple_of(SPINS_A_LOOK) && start.get_or_insert_with(Instant::now).elapsed() >= limit {
+            return holds();
+        }
+    }
+    true
 }
 
 /// While it lives, this thread reads and writes subnormal numbers as zero, on processors that can.
@@ -372,12 +440,12 @@ mod tests {
 
     #[test]
     fn every_part_runs_once_on_a_thread_in_range() {
-        for threads in [1, 2, 3, 7] {
-            let pool = Pool::new(threads);
+        for (threads, seats) in [(1, 1), (2, 2), (3, 3), (7, 7), (7, 2)] {
+            let pool = Pool::start(threads, seats);
             for parts in [0, 1, 2, 3, 5, 64] {
                 let hits: Vec<_> = (0..parts).map(|_| AtomicU32::new(0)).collect();
                 pool.run(parts, |thread, part| {
-                    assert!(thread < threads);
+                    assert!(thread < seats);
                     hits[part].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
@@ -386,8 +454,43 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_has_the_threads_asked_for_and_starts_none_beyond_the_cores() {
+        let pool = Pool::new(1000);
+        assert_eq!((pool.threads(), Pool::new(0).threads()), (1000, 1));
+        assert!(pool.workers.len() < Pool::default_threads());
+    }
+
+    #[test]
+    fn no_two_parts_at_a_time_have_the_same_thread() {
+        let pool = Pool::start(4, 4);
+        let inside: Vec<_> = (0..4).map(|_| AtomicBool::new(false)).collect();
+        for round in 0..2000 {
+            pool.run(1 + round % 13, |thread, part| {
+                assert!(!inside[thread].swap(true, Ordering::SeqCst));
+                (0..part * 20).for_each(|_| std::hint::spin_loop());
+                inside[thread].store(false, Ordering::SeqCst);
+            });
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_worker_that_never_comes_are_run_by_the_caller() {
+        let nobody = || (thread::current(), None);
+        let (shared, workers) = (Arc::new(Shared::new(3)), vec![nobody(), nobody()]);
+        let pool = Pool { shared, threads: 3, workers, busy: AtomicBool::new(false) };
+        for _ in 0..3 {
+            let hits: Vec<_> = (0..10).map(|_| AtomicU32::new(0)).collect();
+            pool.run(10, |thread, part| {
+                assert_eq!(thread, 0);
+                hits[part].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
     fn thousands_of_regions_with_pauses_for_parking_all_complete() {
-        let pool = Pool::new(3);
+        let pool = Pool::start(3, 3);
         let total = AtomicUsize::new(0);
         for round in 0..3000 {
             pool.run(6, |_, part| {
@@ -402,12 +505,12 @@ mod tests {
 
     #[test]
     fn a_late_wake_of_the_region_before_does_not_leave_the_caller_asleep() {
-        let shared = Arc::clone(&Pool::new(1).shared);
-        shared.running.store(1, Ordering::SeqCst);
+        let shared = Arc::new(Shared::new(2));
+        shared.seats[1].state.store(JOINED, Ordering::SeqCst);
         let (done, finished) = std::sync::mpsc::channel();
         let caller = Arc::clone(&shared);
         thread::spawn(move || {
-            caller.wait_for_workers();
+            caller.wait_for(1);
             done.send(()).unwrap();
         });
         while !shared.caller_sleeps.load(Ordering::SeqCst) {
@@ -415,13 +518,13 @@ mod tests {
         }
         shared.wake_caller();
         assert!(finished.recv_timeout(Duration::from_millis(20)).is_err(), "a worker still runs");
-        shared.leave();
+        shared.leave(&shared.seats[1]);
         assert!(finished.recv_timeout(Duration::from_secs(10)).is_ok(), "the caller sleeps forever");
     }
 
     #[test]
     fn a_region_inside_a_region_runs_alone_instead_of_waiting_forever() {
-        let pool = Pool::new(2);
+        let pool = Pool::start(2, 2);
         let total = AtomicUsize::new(0);
         pool.run(4, |_, _| {
             pool.run(4, |thread, _| {
@@ -434,7 +537,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
+        let pool = Pool::start(2, 2);
         for broken in 0..2 {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 pool.run(2, |_, part| assert!(part != broken, "part {part} is broken"));
