@@ -8,7 +8,7 @@
 
 use fovea_kernels::conv2d::{
     Conv2d, Conv2dShape, Pass,
-    winograd::{WeightGradient, Weights, Winograd},
+    winograd::{WeightGradient, Winograd},
 };
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
 use std::time::Instant;
@@ -144,7 +144,7 @@ fn measure(shape: Conv2dShape, batch: usize, pass: Pass, context: Context) -> (f
 fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f64)> {
     let (&(_, batch, input, ..), shape) = (case, shape(case));
     let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let winograd = Winograd::choose(&convolution, pass, batch, Weights::Stay)?;
+    let winograd = Winograd::new(&convolution, pass)?;
     let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
     let (from, to) = if pass == Pass::Forward {
         ([batch, h, w, c], [batch, oh, ow, k])
@@ -173,7 +173,7 @@ fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f
 fn measure_weight_gradient(case: &Case, context: Context) -> Option<(f64, f64)> {
     let (&(_, batch, input, ..), shape) = (case, shape(case));
     let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let gradient = WeightGradient::choose(&convolution, batch)?;
+    let gradient = WeightGradient::new(&convolution)?;
     let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
     let (x, dy) = (values(batch * h * w * c), values(batch * oh * ow * k));
     let (mut weight, mut bias) = (values(convolution.weight_len()), values(k));

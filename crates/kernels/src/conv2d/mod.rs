@@ -18,6 +18,7 @@
 
 mod ahead;
 mod border;
+mod choice;
 mod dense;
 mod depthwise;
 mod depthwise_gather;
@@ -37,6 +38,8 @@ mod winograd_weight_gradient;
 
 #[cfg(test)]
 mod tests;
+
+pub use choice::{Algorithm, Candidate};
 
 use crate::{Activation, Context, Isa, View4, ViewMut4};
 use dense::Dense;
@@ -204,6 +207,10 @@ pub struct Conv2d {
     phases: Vec<Phase>,
     /// Takes over every pass where each channel is a group of its own.
     depthwise: Option<Depthwise>,
+    /// Whether the weight gradient packs x and dy.
+    packs: bool,
+    /// What each pass must be computed by, if somebody said so; by the number of the pass.
+    held: [Option<Algorithm>; 3],
 }
 
 impl Conv2d {
@@ -217,19 +224,14 @@ impl Conv2d {
             Some(_) => Depthwise::panels(&shape, isa),
             None => Panels::new(isa, shape.groups, kh * kw * c, k),
         };
-        let input_gradient = match dense::is_dense(&shape) {
-            true => InputGradient::Dense,
-            false => scatter::choose(&shape, output, isa),
-        };
-        let gradient_panels = match input_gradient {
-            _ if depthwise.is_some() => panels,
-            InputGradient::Gather | InputGradient::Dense => Panels::new(isa, shape.groups, kh * kw * k, c),
-            // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
-            InputGradient::Scatter => Panels::new(isa, shape.groups * kh, k, kw * c),
-        };
+        let input_gradient =
+            if dense::is_dense(&shape) { InputGradient::Dense } else { InputGradient::Gather };
+        let gradient_panels =
+            if depthwise.is_some() { panels } else { Panels::new(isa, shape.groups, kh * kw * k, c) };
         let forward_taps = taps::forward_taps(&shape);
         let phases = taps::input_gradient_phases(&shape);
-        Ok(Self {
+        let (packs, held) = (false, [None; 3]);
+        let mut convolution = Self {
             shape,
             output,
             isa,
@@ -239,7 +241,23 @@ impl Conv2d {
             forward_taps,
             phases,
             depthwise,
-        })
+            packs,
+            held,
+        };
+        convolution.choose_direct_ways();
+        Ok(convolution)
+    }
+
+    /// Computes the input gradient in one of the ways that matrix products have, with weights packed for it.
+    fn set_input_gradient(&mut self, way: InputGradient) {
+        let Conv2dShape { input, filters, kernel: [kh, kw], groups, .. } = self.shape;
+        let (c, k) = (input[2] / groups, filters / groups);
+        self.input_gradient = way;
+        self.gradient_panels = match way {
+            InputGradient::Gather | InputGradient::Dense => Panels::new(self.isa, groups, kh * kw * k, c),
+            // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
+            InputGradient::Scatter => Panels::new(self.isa, groups * kh, k, kw * c),
+        };
     }
 
     /// The geometry.
@@ -366,7 +384,7 @@ impl Conv2d {
                 format!("kernel-row scatter {}", tile(&self.gradient_panels))
             }
             (Pass::BackwardWeight, _) => {
-                let packed = if packed_weight_gradient::pays(self) { "packed " } else { "" };
+                let packed = if self.packs { "packed " } else { "" };
                 format!("{packed}pixel reduction x{}", self.panels.width)
             }
         }

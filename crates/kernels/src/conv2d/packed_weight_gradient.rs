@@ -77,9 +77,9 @@ pub(super) struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// The convolution in this form, where packing pays.
+    /// The convolution in this form, if it was chosen.
     pub fn choose(convolution: &'a Conv2d, batch: usize, chunks: usize) -> Option<Self> {
-        let chosen = batch > 0 && pays(convolution);
+        let chosen = batch > 0 && convolution.packs;
         chosen.then(|| Self { convolution, layout: layout(convolution), chunks })
     }
 
@@ -162,15 +162,6 @@ impl<'a> Packed<'a> {
             }
         }
     }
-}
-
-/// Whether packing pays: whole groups of channels, and enough products for each float that is copied.
-pub(super) fn pays(convolution: &Conv2d) -> bool {
-    let Conv2dShape { input: [_, _, c], filters, kernel: [kh, kw], groups, .. } = convolution.shape;
-    let whole = [c, filters].iter().all(|channels| *channels >= 64 && channels.is_multiple_of(GROUP));
-    // Products of a packed float. Wide tiles multiply a pixel sooner than its lines arrive, so packing pays sooner.
-    let wide = tile::registers(convolution.isa) >= 24;
-    groups == 1 && whole && kh * kw * c.min(filters) >= if wide { 64 } else { 256 }
 }
 
 fn layout(convolution: &Conv2d) -> Layout {

@@ -5,33 +5,16 @@
 //! its channels with that row's weights is added to dx. Small maps gain once more: `gather` walks all taps of every dx
 //! pixel, of which those near the border meet only zeros.
 
-use super::layout::Panels;
 use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
-use super::{Conv2d, Conv2dShape, InputGradient};
+use super::{Conv2d, Conv2dShape};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
-use crate::{Context, Isa, View4, ViewMut4};
+use crate::{Context, View4, ViewMut4};
 
-/// Loading, adding and storing a vector of dx costs about as much as this many multiply-adds.
-const ADD_COST: usize = 3;
-
-/// Chooses the cheaper way by its vector operations.
-pub(super) fn choose(shape: &Conv2dShape, [oh, ow, _]: [usize; 3], isa: Isa) -> InputGradient {
-    let [h, w, _] = shape.input;
-    let ([kh, kw], groups) = (shape.kernel, shape.groups);
-    let (c, k) = (shape.input[2] / groups, shape.filters / groups);
-    let vectors = |columns: usize| {
-        let panels = Panels::new(isa, 1, 1, columns);
-        panels.count * panels.width / isa.lanes()
-    };
-    let taps_met = (h * w * kh * kw).div_ceil(shape.stride[0] * shape.stride[1]);
-    let gather = taps_met * k * vectors(c);
-    let scatter = oh * ow * kh * vectors(kw * c) * (k + ADD_COST);
-    match shape.dilation[1] == 1 && kw * c <= LONGEST_ROW && scatter + scatter / 8 < gather {
-        true => InputGradient::Scatter,
-        false => InputGradient::Gather,
-    }
+/// Whether the input gradient can be computed this way.
+pub(super) fn is_possible(shape: &Conv2dShape) -> bool {
+    shape.dilation[1] == 1 && shape.kernel[1] * shape.input[2] / shape.groups <= LONGEST_ROW
 }
 
 /// Longer kernel rows have channels enough to fill the lanes of `gather`.

@@ -1,6 +1,6 @@
 //! Every pass on every instruction set of the machine, against the naive reference at awkward sizes.
 
-use super::winograd::{WeightGradient, Weights, Winograd};
+use super::winograd::{WeightGradient, Winograd};
 use super::*;
 use crate::Pool;
 use crate::testing::Tensor;
@@ -424,7 +424,7 @@ fn run_winograd(
         (Pass::BackwardInput, &gradient_weight, &inputs.dy, [oh, ow, k], None, [h, w, c]),
     ];
     sides.map(|(pass, weight, x, [h, w, c], bias, [oh, ow, k])| {
-        let winograd = Winograd::choose(&convolution, pass, 1000, Weights::Change).unwrap();
+        let winograd = Winograd::new(&convolution, pass).unwrap();
         let mut transformed = vec![f32::NAN; winograd.weight_len()];
         winograd.transform_weight(context, weight, &mut transformed);
         let x = Tensor::new(x, [batch, h, w, c], gap);
@@ -478,7 +478,7 @@ fn run_winograd_weight_gradient(
     let context = Context { isa, pool: &pool };
     let convolution = Conv2d::new(shape, isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
-    let gradient = WeightGradient::choose(&convolution, 10_000).unwrap();
+    let gradient = WeightGradient::new(&convolution).unwrap();
     let x = Tensor::new(&inputs.x, [batch, h, w, c], 5);
     let dy = Tensor::new(&inputs.dy, [batch, oh, ow, k], 16);
     let needed = gradient.scratch_len(batch, threads);

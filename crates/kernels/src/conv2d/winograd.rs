@@ -16,14 +16,11 @@ use super::layout::Panels;
 use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
 use super::winograd_transform::{FREQUENCIES, INPUTS, OUTPUTS, input_line, output_line, weight_line};
-use super::{Conv2d, Conv2dShape, InputGradient, Pass};
+use super::{Algorithm, Conv2d, Conv2dShape, InputGradient, Pass};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Activation, Context, Isa, View4, ViewMut4};
 use std::ops::Range;
-
-/// Channels below which transforming costs more than multiplying.
-const FEWEST_CHANNELS: usize = 64;
 
 /// How often the weights change, and so are transformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +29,6 @@ pub enum Weights {
     Change,
     /// Seldom, as in inference.
     Stay,
-}
-
-impl Weights {
-    /// Tiles below which direct summation is faster: four times as many weights are read, and written if they change.
-    fn fewest_tiles(self) -> usize {
-        match self {
-            Self::Change => 32,
-            Self::Stay => 16,
-        }
-    }
 }
 
 /// Floats between the frequencies of U, V and M, so that their lines fall into different sets of the cache.
@@ -75,20 +62,26 @@ pub struct Winograd {
 }
 
 impl Winograd {
-    /// The pass in this form, if it has one and if it pays for a batch: 3 x 3 kernels of stride 1 with 64 or more
-    /// channels on both sides, forward or input gradient, with tiles enough.
+    /// The pass in this form, if it has one and if it is the way to compute a batch ([`Conv2d::choice`]).
     pub fn choose(convolution: &Conv2d, pass: Pass, batch: usize, weights: Weights) -> Option<Self> {
+        let chosen = convolution.choice(pass, batch, weights) == Algorithm::Winograd;
+        chosen.then(|| Self::new(convolution, pass)).flatten()
+    }
+
+    /// The pass in this form, if it has one: forward or input gradient of a 3 x 3 kernel of stride 1 with a multiple of 16
+    /// channels on both sides.
+    pub fn new(convolution: &Conv2d, pass: Pass) -> Option<Self> {
         let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
             convolution.shape;
         let [oh, ow, _] = convolution.output;
         let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1;
-        let whole = |channels: usize| channels >= FEWEST_CHANNELS && channels.is_multiple_of(16);
+        let whole = |channels: usize| channels.is_multiple_of(16);
         if !fits || !whole(c) || !whole(filters) || padding.iter().any(|&side| side > 2) {
             return None;
         }
         let (isa, [top, _, _, left]) = (convolution.isa, padding);
-        let winograd = match pass {
-            Pass::Forward => Self {
+        match pass {
+            Pass::Forward => Some(Self {
                 isa,
                 pass,
                 panels: convolution.panels,
@@ -96,8 +89,8 @@ impl Winograd {
                 input: [h, w],
                 output: [oh, ow],
                 origin: [top, left],
-            },
-            Pass::BackwardInput if convolution.input_gradient == InputGradient::Gather => Self {
+            }),
+            Pass::BackwardInput if convolution.input_gradient == InputGradient::Gather => Some(Self {
                 isa,
                 pass,
                 panels: convolution.gradient_panels,
@@ -105,10 +98,14 @@ impl Winograd {
                 input: [oh, ow],
                 output: [h, w],
                 origin: [2 - top, 2 - left],
-            },
-            _ => return None,
-        };
-        (winograd.tiles(batch) >= weights.fewest_tiles()).then_some(winograd)
+            }),
+            _ => None,
+        }
+    }
+
+    /// Input and output channels of this pass.
+    pub(super) fn channels(&self) -> [usize; 2] {
+        self.channels
     }
 
     /// Rows and columns of tiles.
@@ -116,7 +113,8 @@ impl Winograd {
         self.output.map(|size| size.div_ceil(OUTPUTS))
     }
 
-    fn tiles(&self, batch: usize) -> usize {
+    /// Tiles of a batch.
+    pub(super) fn tiles(&self, batch: usize) -> usize {
         let [rows, columns] = self.grid();
         batch * rows * columns
     }
@@ -156,7 +154,7 @@ impl Winograd {
 
     /// The most tiles of a block: more where the weights are large, since each block reads all of them; few enough that
     /// V and M pass through the second-level cache.
-    fn most_tiles(&self) -> usize {
+    pub(super) fn most_tiles(&self) -> usize {
         match self.channels[0].max(self.channels[1]) {
             ..128 => 14,
             128..256 => 28,

@@ -1,7 +1,7 @@
 //! Winograd's convolutions.
 
 use super::{BATCH, Errors, Scratch, batch_of, values, view, view_mut};
-use fovea_kernels::conv2d::winograd::{WeightGradient, Weights, Winograd};
+use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
 use fovea_kernels::{Activation, Context, View4, ViewError};
 use fovea_reference::check::{relative_error, uniform, widen};
@@ -26,8 +26,7 @@ pub(super) fn convolutions(context: Context) -> Errors {
     conv.pack_gradient_weight(context, &weight, &mut packed);
 
     let winograd = |pass, x, weight: &[f32], bias| {
-        let winograd = Winograd::choose(&conv, pass, BATCH, Weights::Stay);
-        let winograd = winograd.ok_or(REFUSED)?;
+        let winograd = Winograd::new(&conv, pass).ok_or(REFUSED)?;
         let mut transformed = vec![0.0; winograd.weight_len()];
         winograd.transform_weight(context, weight, &mut transformed);
         let mut scratch = Scratch::of(winograd.scratch_len(threads));
@@ -38,7 +37,7 @@ pub(super) fn convolutions(context: Context) -> Errors {
     };
     let y = winograd(Pass::Forward, x_view, &weight, Some(&bias))?;
     let dx = winograd(Pass::BackwardInput, dy_view, &packed, None)?;
-    let gradient = WeightGradient::choose(&conv, BATCH).ok_or(REFUSED)?;
+    let gradient = WeightGradient::new(&conv).ok_or(REFUSED)?;
     let (mut dweight, mut dbias) = (vec![f32::NAN; weight.len()], vec![f32::NAN; filters]);
     let mut scratch = Scratch::of(gradient.scratch_len(BATCH, threads));
     gradient.run(context, x_view, dy_view, &mut dweight, Some(&mut dbias), scratch.aligned());

@@ -20,8 +20,9 @@ use super::ahead::Ahead;
 use super::layout::Panels;
 use super::packed_weight_gradient::GROUP;
 use super::weight_gradient::add_chunks;
+use super::winograd::Weights;
 use super::winograd_transform::{FREQUENCIES, OUTPUTS};
-use super::{Conv2d, Conv2dShape};
+use super::{Algorithm, Conv2d, Conv2dShape};
 use crate::threads::Shareable;
 use crate::{Context, Isa, View4};
 use block::{Multiply, Transform};
@@ -29,12 +30,6 @@ use std::ops::Range;
 
 /// Floats between the frequencies of V, Z and the sums, so that their lines fall into different sets of the cache.
 const GAP: usize = 16;
-
-/// Tiles below which direct summation is faster: the sums of few are transformed too often.
-const FEWEST_TILES: usize = 8;
-
-/// Output pixels of a tile, of sixteen, on the average: with fewer, as on maps of 2 x 2, direct summation is faster.
-const FEWEST_PIXELS_A_TILE: usize = 6;
 
 /// Chunks, each with its own copy of dw: enough for as many threads, few enough to be added quickly.
 const CHUNKS: Range<usize> = 8..17;
@@ -88,9 +83,15 @@ struct Pieces {
 }
 
 impl WeightGradient {
-    /// The weight gradient in this form, if it has one and if it pays for a batch: 3 x 3 kernels of stride 1 with a
-    /// multiple of 16 channels on both sides, and tiles enough.
+    /// The weight gradient in this form, if it has one and if it is the way to compute a batch ([`Conv2d::choice`]).
     pub fn choose(convolution: &Conv2d, batch: usize) -> Option<Self> {
+        let choice = convolution.choice(super::Pass::BackwardWeight, batch, Weights::Change);
+        (choice == Algorithm::Winograd).then(|| Self::new(convolution)).flatten()
+    }
+
+    /// The weight gradient in this form, if it has one: of a 3 x 3 kernel of stride 1 with a multiple of 16 channels on
+    /// both sides.
+    pub fn new(convolution: &Conv2d) -> Option<Self> {
         let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
             convolution.shape;
         let [oh, ow, _] = convolution.output;
@@ -100,16 +101,24 @@ impl WeightGradient {
             return None;
         }
         let [top, _, _, left] = padding;
-        let gradient = Self {
+        Some(Self {
             isa: convolution.isa,
             panels: convolution.panels,
             channels: [c, filters],
             input: [h, w],
             output: [oh, ow],
             origin: [top, left],
-        };
-        let dense = oh * ow >= FEWEST_PIXELS_A_TILE * gradient.total(1);
-        (dense && gradient.total(batch) >= FEWEST_TILES).then_some(gradient)
+        })
+    }
+
+    /// Input and output channels.
+    pub(super) fn channels(&self) -> [usize; 2] {
+        self.channels
+    }
+
+    /// Tiles whose sums are transformed at a time.
+    pub(super) fn tiles_a_block(&self, batch: usize) -> usize {
+        self.cut(batch).tiles
     }
 
     /// Rows and columns of tiles.
@@ -118,7 +127,7 @@ impl WeightGradient {
     }
 
     /// Tiles of a batch.
-    fn total(&self, batch: usize) -> usize {
+    pub(super) fn total(&self, batch: usize) -> usize {
         let [rows, columns] = self.grid();
         batch * rows * columns
     }
