@@ -26,6 +26,8 @@ export {
 } from "./model/definition.js";
 export { FeatureMap, input } from "./model/feature-map.js";
 export {
+  type AlgorithmName,
+  type Algorithms,
   type AuxiliaryOutput,
   type EvaluateOptions,
   Model,

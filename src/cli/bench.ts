@@ -3,6 +3,7 @@ import { Model } from "../model/model.js";
 import { plainTable } from "../report/table.js";
 import { modelHelp, resolveModel } from "./model-argument.js";
 import {
+  algorithmOption,
   batchOption,
   jsonOption,
   modeOption,
@@ -45,13 +46,17 @@ export function addBench(program: Command): void {
     .addOption(new Option("--seconds <s>", "how long to measure").argParser(positiveNumber).default(3))
     .addOption(threadsOption())
     .addOption(precisionOption())
+    .addOption(algorithmOption())
     .addOption(jsonOption())
     .action(bench);
 }
 
-async function bench(text: string, { mode, batch, seconds, json, ...options }: BenchOptions): Promise<void> {
+async function bench(
+  text: string,
+  { mode, batch, seconds, json, algorithm: algorithms, ...options }: BenchOptions,
+): Promise<void> {
   const { name, definition } = await resolveModel(text);
-  const model = new Model(definition, options);
+  const model = new Model(definition, { ...options, algorithms });
   try {
     const { threads, isa } = model.session;
     const { medianMs, minMs, maxMs, steps, gflops, peakGflops } = await model.session.benchmark(mode, batch, seconds);

@@ -2,7 +2,15 @@ import { type Command, Option } from "commander";
 import { Model } from "../model/model.js";
 import { plainTable } from "../report/table.js";
 import { modelHelp, resolveModel } from "./model-argument.js";
-import { batchOption, jsonOption, modeOption, precisionOption, type SharedOptions, threadsOption } from "./options.js";
+import {
+  algorithmOption,
+  batchOption,
+  jsonOption,
+  modeOption,
+  precisionOption,
+  type SharedOptions,
+  threadsOption,
+} from "./options.js";
 import { count, percent, printResult } from "./output.js";
 
 interface ExplainOptions extends SharedOptions {
@@ -32,7 +40,16 @@ export interface Plan {
     readonly output: readonly number[];
     readonly flops: number;
     readonly bytes: number;
+    /** The ways to compute a convolution's pass, and the operations in whose time at one thread's peak each should be done. */
+    readonly candidates: readonly {
+      readonly algorithm: string;
+      readonly cost: number;
+      readonly chosen: boolean;
+    }[];
+    /** Whether the way was asked for. */
+    readonly held: boolean;
     readonly milliseconds?: number;
+    readonly predictedMilliseconds?: number;
     readonly percentOfPeak?: number;
   }[];
 }
@@ -47,13 +64,17 @@ export function addExplain(program: Command): void {
     .addOption(new Option("--run", "run it, and show milliseconds and percent of peak"))
     .addOption(threadsOption())
     .addOption(precisionOption())
+    .addOption(algorithmOption())
     .addOption(jsonOption())
     .action(explain);
 }
 
-async function explain(text: string, { mode, batch, run = false, json, ...options }: ExplainOptions): Promise<void> {
+async function explain(
+  text: string,
+  { mode, batch, run = false, json, algorithm: algorithms, ...options }: ExplainOptions,
+): Promise<void> {
   const { definition } = await resolveModel(text);
-  const model = new Model(definition, options);
+  const model = new Model(definition, { ...options, algorithms });
   try {
     const plan: Plan = JSON.parse(await model.session.explain(mode, batch, run));
     printResult(json, plan, (plan) => format(plan, run));
@@ -69,22 +90,24 @@ function format(plan: Plan, run: boolean): string {
     { title: "instruction", align: "left" },
     { title: "layer", align: "left" },
     { title: "algorithm", align: "left" },
+    { title: "costs, MFLOP", align: "left" },
     { title: "input" },
     { title: "output" },
     { title: "MFLOP" },
     { title: "MB" },
-    ...(run ? [{ title: "ms" }, { title: "% of peak" }] : []),
+    ...(run ? [{ title: "ms" }, { title: "predicted" }, { title: "% of peak" }] : []),
   ] as const;
   const cells = rows.map((row) => [
     String(row.index),
     row.instruction,
     row.name,
     row.algorithm,
+    costs(row.candidates),
     row.input.join(" x "),
     row.output.join(" x "),
     row.flops === 0 ? "" : (row.flops / 1e6).toFixed(2),
     (row.bytes / 1e6).toFixed(2),
-    ...(run ? [row.milliseconds?.toFixed(4) ?? "", row.percentOfPeak?.toFixed(0) ?? ""] : []),
+    ...(run ? [fixed(row.milliseconds, 4), fixed(row.predictedMilliseconds, 4), fixed(row.percentOfPeak, 0)] : []),
   ]);
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
   return [
@@ -96,6 +119,15 @@ function format(plan: Plan, run: boolean): string {
       : []),
   ].join("\n");
 }
+
+/** `direct 1890.2, *winograd 812.0`: what each way should cost, the chosen one with a star; nothing without a choice. */
+function costs(candidates: Plan["rows"][number]["candidates"]): string {
+  const cost = ({ algorithm, cost, chosen }: (typeof candidates)[number]): string =>
+    `${chosen ? "*" : ""}${algorithm} ${(cost / 1e6).toFixed(1)}`;
+  return candidates.length > 1 ? candidates.map(cost).join(", ") : "";
+}
+
+const fixed = (value: number | undefined, digits: number): string => value?.toFixed(digits) ?? "";
 
 function runOf(flops: number, milliseconds: number, peakGflops: number): string {
   const gflops = flops / milliseconds / 1e6;

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from "commander";
 import { type DataSource, dataHelp, parseDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
+import type { AlgorithmName, Algorithms } from "../model/model.js";
 
 /**
  * The options that several commands share, and what their texts must be.
@@ -12,6 +13,7 @@ export interface SharedOptions {
   readonly threads?: number;
   readonly seed?: number;
   readonly precision?: "fast" | "strict";
+  readonly algorithm?: Algorithms;
   readonly json?: boolean;
 }
 
@@ -30,6 +32,21 @@ export const precisionOption = (): Option =>
     "fast",
     "strict",
   ]);
+
+const algorithmNames: readonly AlgorithmName[] = ["direct", "scatter", "packed", "winograd"];
+
+export const algorithmOption = (): Option =>
+  new Option(
+    "--algorithm <layer=name>",
+    `compute a layer, or LAYER.forward, .inputGradient or .weightGradient, by one of ${algorithmNames.join(", ")}; may be repeated`,
+  ).argParser((text: string, earlier: Algorithms = {}): Algorithms => {
+    const equals = text.lastIndexOf("=");
+    const algorithm = algorithmNames.find((name) => name === text.slice(equals + 1));
+    if (equals < 1 || algorithm === undefined) {
+      throw new InvalidArgumentError(`Expected LAYER=${algorithmNames.join("|")} but received "${text}".`);
+    }
+    return { ...earlier, [text.slice(0, equals)]: algorithm };
+  });
 
 export const modeOption = (): Option =>
   new Option("--mode <mode>", "the step to look at").choices(["train", "infer"]).default("train");

@@ -76,6 +76,7 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
     shuffle: options.shuffle,
     seed: options.seed ?? 0,
     precision: options.precision ?? "fast",
+    algorithms: options.algorithm ?? runDefaults.algorithms,
     graph: definition,
   };
   return { config, out, weights: options.weights ?? weights };
@@ -119,6 +120,7 @@ export function resumedConfig(
   same("--precision", options.precision, own.precision);
   same("--no-shuffle", options.shuffle ? undefined : false, own.shuffle);
   if (options.weights !== undefined) throw new UsageError("Expected --weights to be left out with --resume.");
+  if (options.algorithm !== undefined) throw new UsageError("Expected --algorithm to be left out with --resume.");
   if (options.findLr) throw new UsageError("Expected --find-lr to be left out with --resume.");
   const { epochs, steps } = options.epochs === undefined && options.steps === undefined ? own : options;
   const { saveEvery, patience, keep, saveBest, csv, labelSmoothing } = options;

@@ -15,6 +15,7 @@ import { printLearningRates } from "./find-lr.js";
 import { Interrupt } from "./interrupt.js";
 import { modelHelp } from "./model-argument.js";
 import {
+  algorithmOption,
   dataOption,
   fraction,
   jsonOption,
@@ -84,6 +85,7 @@ export function addTrain(program: Command): void {
     .addOption(threadsOption())
     .addOption(seedOption())
     .addOption(precisionOption())
+    .addOption(algorithmOption())
     .addOption(jsonOption())
     .addHelpText("after", recipesHelp())
     .action(train);
@@ -101,7 +103,8 @@ async function train(text: string | undefined, options: TrainOptions): Promise<v
   const prepared =
     options.resume === undefined ? await newRun(text, options) : await earlierRun(text, options.resume, options);
   const { config } = prepared;
-  const model = new Model(config.graph, { seed: config.seed, precision: config.precision, threads: options.threads });
+  const { graph, seed, precision, algorithms } = config;
+  const model = new Model(graph, { seed, precision, algorithms, threads: options.threads });
   try {
     const data = await readData(config, model);
     if (prepared.weights !== undefined) await model.load(prepared.weights);

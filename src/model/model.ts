@@ -12,6 +12,16 @@ import { volume } from "./operations.js";
 import { type MapShape, type Shape, typed, type Volume } from "./shape.js";
 import { type OfShape, place, type Symbolic } from "./symbolic.js";
 
+/** A way to compute a pass of a convolution or dense layer. */
+export type AlgorithmName = "direct" | "scatter" | "packed" | "winograd";
+
+/**
+ * Algorithms by layer, `conv1`, or by a layer's pass: `conv1.forward`, `conv1.inputGradient`, `conv1.weightGradient`.
+ *
+ * A layer alone stands for all of its passes that can be computed so.
+ */
+export type Algorithms = Readonly<Record<string, AlgorithmName>>;
+
 /** Options of {@link model}, which hold as long as the model lives. */
 export interface ModelOptions {
   /** Names the network in summaries and files. Default `"model"`. */
@@ -22,6 +32,8 @@ export interface ModelOptions {
   readonly threads?: number | undefined;
   /** `"fast"` lets kernels choose quicker algorithms with a little more rounding, `"strict"` sums directly. Default `"fast"`. */
   readonly precision?: "fast" | "strict" | undefined;
+  /** Algorithms instead of those that the cost model chooses, which `fovea explain` shows. Default none. */
+  readonly algorithms?: Algorithms | undefined;
 }
 
 /** Options of {@link Model.evaluate}. */
@@ -61,7 +73,7 @@ export interface AuxiliaryOutput<S extends Shape> {
  * JavaScript's; {@link close} gives their memory back before the garbage collector would.
  *
  * @param definition the graph, as `model(...).definition` and checkpoints have it
- * @param options `seed` (0), `threads`, `precision` (`"fast"`); the name is the definition's
+ * @param options `seed` (0), `threads`, `precision` (`"fast"`), `algorithms`; the name is the definition's
  * @throws FoveaError `INVALID_SHAPE`, `INVALID_ARGUMENT` or `INVALID_GRAPH` when the definition makes no network
  */
 export class Model<out InputShape extends MapShape = MapShape, out OutputShape extends Shape = Shape> {
@@ -89,12 +101,13 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
 
   /** The native session, made when first asked for; its weights begin as the seed says. */
   get session(): Session {
-    const { seed = 0, threads, precision } = this.#options;
+    const { seed = 0, threads, precision, algorithms } = this.#options;
     this.#session ??= new Session({
       graph: JSON.stringify(this.definition),
       seed,
       ...(threads !== undefined && { threads }),
       ...(precision !== undefined && { precision }),
+      ...(algorithms !== undefined && { algorithms }),
     });
     return this.#session;
   }

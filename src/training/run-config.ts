@@ -1,5 +1,6 @@
 import type { Augmentation } from "../data/augmentations.js";
 import type { GraphDefinition } from "../model/definition.js";
+import type { Algorithms } from "../model/model.js";
 import { hasNumbers, isRecord } from "./json.js";
 import type { Optimizer } from "./optimizers.js";
 import type { Metric } from "./schedules.js";
@@ -25,6 +26,8 @@ export interface RunConfig {
   readonly augment: readonly Augmentation[];
   readonly seed: number;
   readonly precision: "fast" | "strict";
+  /** Algorithms that the run is held to. */
+  readonly algorithms: Algorithms;
   /** Steps between checkpoints inside an epoch; null for none. */
   readonly saveEvery: number | null;
   /** What says which epoch is the best; null for the metric that `fit` chooses. */
@@ -45,6 +48,7 @@ export const runDefaults = {
   classNames: [],
   recipe: null,
   augment: [],
+  algorithms: {},
   saveEvery: null,
   monitor: null,
   patience: null,

@@ -2,6 +2,7 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
+import type { Plan } from "../../src/cli/explain.js";
 import { readNpy } from "../../src/native.js";
 import { fovea, foveaJson, main, startProgram } from "../support/command-line.js";
 import { temporaryDirectory } from "../support/directory.js";
@@ -164,9 +165,33 @@ describe("explain", () => {
   test("shows times and percent of peak after a run", async () => {
     const { stdout } = await fovea(["explain", "lenet5", "--batch", "16", "--mode", "infer", "--run"]);
     expect(stdout).toMatch(/^lenet5, infer, batch 16, /);
-    expect(stdout).toMatch(/instruction .* ms +% of peak\n/);
-    expect(stdout).toMatch(/conv +conv2 +\S.* \d+\.\d{4} +\d+\n/);
+    expect(stdout).toMatch(/instruction .* ms +predicted +% of peak\n/);
+    expect(stdout).toMatch(/conv +conv2 +\S.* \d+\.\d{4} +\d+\.\d{4} +\d+\n/);
     expect(stdout).toMatch(/ms in all, .* GFLOP\/s, \d+ % of a peak of \d+\n$/);
+  });
+
+  test("shows what each way of a convolution should cost, and uses the one that was asked for", async () => {
+    const explain = ["explain", "lenet5", "--batch", "16", "--mode", "train"];
+    const asked = ["--algorithm", "conv2.inputGradient=direct", "--algorithm", "fc1=direct", "--json"];
+    const { rows }: Plan = JSON.parse((await fovea([...explain, ...asked])).stdout);
+    const ways = (name: string): unknown[] =>
+      rows
+        .filter((row) => row.name === name && row.candidates.length > 0)
+        .map(({ candidates, held }) => [candidates.find(({ chosen }) => chosen)?.algorithm, held]);
+    // Forward, then the weights' gradient and the input's.
+    expect(ways("conv2")).toEqual([["direct", false], ["direct", false], ["direct", true]]);
+    expect((await fovea(explain)).stdout).toMatch(/convBackwardInput +conv2 .* direct \d+\.\d, \*scatter \d+\.\d /);
+  });
+
+  test.each([
+    ["conv2=winograd", 1, 'Expected direct or scatter for "conv2" but received winograd.'],
+    ["conv9=direct", 1, 'for "algorithms" but received "conv9".'],
+    ["conv2=fft", 2, 'Expected LAYER=direct|scatter|packed|winograd but received "conv2=fft".'],
+  ])("refuses --algorithm %s in one sentence", async (algorithm, exitCode, message) => {
+    const result = await fovea(["explain", "lenet5", "--algorithm", algorithm]);
+    expect(result.exitCode).toBe(exitCode);
+    expect(result.stderr).toContain(message);
+    expect(result.stderr.trim().split("\n")).toHaveLength(1);
   });
 });
 

@@ -23,6 +23,16 @@ pub enum EngineError {
         /// What it was.
         received: String,
     },
+    /// An algorithm that cannot compute a layer, or one of its passes.
+    #[error("Expected {expected} for \"{name}\" but received {received}.")]
+    Algorithm {
+        /// The layer, or its pass.
+        name: String,
+        /// What can compute it.
+        expected: String,
+        /// What was asked for.
+        received: String,
+    },
     /// Images, labels or an output buffer have the wrong number of elements.
     #[error("Expected {expected} values in \"{name}\" for {images} images but received {received}.")]
     Length {

@@ -5,10 +5,11 @@ use crate::instruction::{Access, Algorithm, Instruction, Mask};
 use crate::network::{ConvolutionLayer, LINE};
 use crate::plan::Plan;
 use crate::program::Mode;
-use crate::session::Session;
+use crate::select::weights;
+use crate::session::{Precision, Session};
 use crate::shapes::weight_shape;
 use crate::train::StepOptions;
-use fovea_kernels::conv2d::Pass;
+use fovea_kernels::conv2d::{self, Conv2d, Pass};
 use fovea_kernels::random::Philox;
 use fovea_kernels::{Activation, Context, peak};
 use serde::Serialize;
@@ -45,6 +46,18 @@ pub struct PlanDescription {
     pub rows: Vec<PlanRow>,
 }
 
+/// A way to compute a pass of a convolution.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanCandidate {
+    /// `direct`, `scatter`, `packed` or `winograd`.
+    pub algorithm: &'static str,
+    /// Floating-point operations in whose time, at the peak of one thread, it should be done.
+    pub cost: f64,
+    /// Whether the plan has it.
+    pub chosen: bool,
+}
+
 /// An instruction of a plan.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,9 +78,17 @@ pub struct PlanRow {
     pub flops: u64,
     /// Bytes of the arena that it touches, scratch memory included.
     pub bytes: u64,
+    /// The ways in which the pass of a convolution or dense layer can be computed, by the cost model that chooses among them;
+    /// none for the others.
+    pub candidates: Vec<PlanCandidate>,
+    /// Whether the way was asked for instead of chosen.
+    pub held: bool,
     /// Median of a few runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub milliseconds: Option<f64>,
+    /// The cost of the way over the fused multiply-add peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_milliseconds: Option<f64>,
     /// Its FLOP/s over the fused multiply-add peak.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent_of_peak: Option<f64>,
@@ -143,6 +164,8 @@ impl Session {
             for (row, &milliseconds) in description.rows.iter_mut().zip(&times) {
                 let gflops = row.flops as f64 / (milliseconds * 1e6).max(f64::MIN_POSITIVE);
                 row.milliseconds = Some(milliseconds);
+                let chosen = row.candidates.iter().find(|candidate| candidate.chosen);
+                row.predicted_milliseconds = chosen.map(|candidate| candidate.cost / peak / 1e6);
                 row.percent_of_peak = (row.flops > 0).then_some(100.0 * gflops / peak);
             }
             description.milliseconds = Some(times.iter().sum());
@@ -253,6 +276,27 @@ impl Session {
         (images, (0..labels).map(|image| image % classes).collect())
     }
 
+    /// The ways among which a plan chose for a pass.
+    fn candidates(
+        &self,
+        plan: &Plan,
+        instruction: &Instruction,
+        kernel: &Conv2d,
+        pass: Pass,
+    ) -> Vec<PlanCandidate> {
+        let way = way(instruction, kernel, pass);
+        let strict = self.precision() == Precision::Strict;
+        let allowed = |algorithm| !(strict && algorithm == conv2d::Algorithm::Winograd);
+        let candidates = kernel.candidates(pass, plan.batch, weights(plan.mode)).into_iter();
+        let candidates = candidates.filter(|candidate| allowed(candidate.algorithm));
+        let candidate = |conv2d::Candidate { algorithm, cost }| PlanCandidate {
+            algorithm: algorithm.name(),
+            cost,
+            chosen: algorithm == way,
+        };
+        candidates.map(candidate).collect()
+    }
+
     fn row(&self, plan: &Plan, index: usize) -> PlanRow {
         let instruction = &plan.program.instructions[index];
         let parameters = vec![self.network.parameters.len];
@@ -264,7 +308,7 @@ impl Session {
         });
         let shape = |value| plan.slot(value).shape.to_vec();
         let (mut input, mut output) = (read.map(shape), written.map(shape));
-        let (mut algorithm, mut flops) = (String::new(), 0);
+        let (mut algorithm, mut flops, mut candidates, mut held) = (String::new(), 0, Vec::new(), false);
         let name = match convolution(instruction) {
             Some((layer, pass)) => {
                 algorithm = match (instruction, instruction.algorithm().and_then(Algorithm::winograd)) {
@@ -275,6 +319,10 @@ impl Session {
                     (_, None) => pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass)),
                 };
                 flops = pass.map_or(0, |_| 2 * layer.mult_adds * plan.batch as u64);
+                if let Some(pass) = pass {
+                    held = layer.kernel.held(pass).is_some();
+                    candidates = self.candidates(plan, instruction, &layer.kernel, pass);
+                }
                 let weight = weight_shape(layer.kernel.shape()).to_vec();
                 match pass {
                     Some(Pass::BackwardWeight) => output = Some(weight),
@@ -289,7 +337,7 @@ impl Session {
                 (None, None) => "parameters".to_owned(),
             },
         };
-        for remark in remarks(plan, instruction) {
+        for remark in remarks(plan, instruction).chain(held.then_some("as asked")) {
             algorithm += if algorithm.is_empty() { "" } else { ", " };
             algorithm += remark;
         }
@@ -302,10 +350,22 @@ impl Session {
             output: output.unwrap_or(parameters),
             flops,
             bytes: bytes(touched.next_multiple_of(LINE)),
+            candidates,
+            held,
             milliseconds: None,
+            predicted_milliseconds: None,
             percent_of_peak: None,
         }
     }
+}
+
+/// The way in which an instruction computes a pass of a kernel.
+fn way(instruction: &Instruction, kernel: &Conv2d, pass: Pass) -> conv2d::Algorithm {
+    let winograd = match instruction {
+        Instruction::ConvolutionBackwardWeight { winograd, .. } => winograd.is_some(),
+        _ => instruction.algorithm().and_then(Algorithm::winograd).is_some(),
+    };
+    if winograd { conv2d::Algorithm::Winograd } else { kernel.own_way(pass) }
 }
 
 /// The layer of an instruction that belongs to one; and its pass, none for packing.
@@ -375,8 +435,19 @@ impl Display for PlanDescription {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { model, mode, batch, threads, isa, .. } = self;
         writeln!(f, "{model}: {mode}, batch {batch}, {threads} threads, {isa}")?;
-        let headings =
-            ["#", "instruction", "name", "algorithm", "input", "output", "MFLOP", "KB", "ms", "% peak"];
+        let headings = [
+            "#",
+            "instruction",
+            "name",
+            "algorithm",
+            "costs",
+            "input",
+            "output",
+            "MFLOP",
+            "KB",
+            "ms",
+            "% peak",
+        ];
         let optional =
             |value: Option<f64>, digits| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         let cells = |row: &PlanRow| {
@@ -385,6 +456,7 @@ impl Display for PlanDescription {
                 row.instruction.to_owned(),
                 row.name.clone(),
                 row.algorithm.clone(),
+                costs(&row.candidates),
                 shape(&row.input),
                 shape(&row.output),
                 if row.flops > 0 { format!("{:.2}", row.flops as f64 / 1e6) } else { String::new() },
@@ -402,7 +474,7 @@ impl Display for PlanDescription {
         for row in &table {
             let mut line = String::new();
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                let numeric = column == 0 || column >= 6;
+                let numeric = column == 0 || column >= 7;
                 line += &if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
             }
             writeln!(f, "{}", line.trim_end())?;
@@ -421,6 +493,15 @@ impl Display for PlanDescription {
         }
         Ok(())
     }
+}
+
+/// `direct 1890, *winograd 812`, in millions of operations; nothing where there is no choice.
+fn costs(candidates: &[PlanCandidate]) -> String {
+    let cost = |PlanCandidate { algorithm, cost, chosen }: &PlanCandidate| {
+        format!("{}{algorithm} {:.1}", if *chosen { "*" } else { "" }, cost / 1e6)
+    };
+    let costs: Vec<_> = candidates.iter().map(cost).collect();
+    if costs.len() > 1 { costs.join(", ") } else { String::new() }
 }
 
 /// `64x28x28x6`.

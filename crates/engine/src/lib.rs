@@ -25,6 +25,7 @@
 //! (`execute`). The compiler names every place that a new variant misses; memory, files and `explain` follow by
 //! themselves.
 
+mod algorithms;
 mod autodiff;
 mod buffer;
 mod checkpoint;
@@ -55,7 +56,7 @@ mod train;
 
 pub use error::{EngineError, GraphError, Misshapen, OnnxError, Result, WeightsError};
 pub use evaluate::BatchEvaluation;
-pub use explain::{Benchmark, PlanDescription, PlanRow};
+pub use explain::{Benchmark, PlanCandidate, PlanDescription, PlanRow};
 pub use fovea_formats::safetensors::Tensor;
 pub use fovea_kernels::loss::Targets;
 pub use graph::{Graph, Node, Output, OutputLoss};

@@ -4,6 +4,7 @@
 //! of the same layout. What a layer learns without gradients, the running statistics, is its state and lies in a
 //! buffer of its own. A layer is added by an arm in `Network::layer`.
 
+use crate::algorithms::{self, Held};
 use crate::error::{GraphError, Result};
 use crate::graph::{Graph, Source};
 use crate::op::{Arithmetic, Function, Init};
@@ -135,6 +136,17 @@ pub(crate) enum ConvolutionRole {
     Transposed,
 }
 
+impl ConvolutionRole {
+    /// Of a node's kernel, by its operation.
+    fn of(op: &str) -> Self {
+        match op {
+            "dense" => Self::Dense,
+            "convTranspose" => Self::Transposed,
+            _ => Self::Convolution,
+        }
+    }
+}
+
 /// A layer that treats all pixels alike, with learned numbers for each channel.
 pub(crate) struct ChannelLayer {
     pub name: String,
@@ -234,7 +246,13 @@ impl Parameter {
 
 impl Network {
     /// Infers shapes, builds kernels for `isa` and lays out the parameters.
+    #[cfg(test)]
     pub fn new(graph: Graph, isa: Isa) -> Result<Self> {
+        Self::holding(graph, isa, &[])
+    }
+
+    /// Infers shapes, builds kernels for `isa`, holds them to their algorithms and lays out the parameters.
+    pub fn holding(graph: Graph, isa: Isa, held: &[Held]) -> Result<Self> {
         let shapes = graph.shapes()?;
         let sources = graph.sources()?;
         let outputs = graph.output_nodes()?;
@@ -249,7 +267,7 @@ impl Network {
             outputs,
         };
         for (index, order) in orders.into_iter().enumerate() {
-            let layer = network.layer(index, isa, order)?;
+            let layer = network.layer(index, isa, held, order)?;
             network.layers.push(layer);
         }
         Ok(network)
@@ -265,18 +283,20 @@ impl Network {
 
     /// Builds the kernel of a node, which reads a vector of this order, and places its parameters behind those that are
     /// there.
-    fn layer(&mut self, index: usize, isa: Isa, order: Option<Order>) -> Result<Layer> {
-        let NodeShape { name, inputs, geometry, .. } = self.shapes.nodes[index].clone();
+    fn layer(&mut self, index: usize, isa: Isa, held: &[Held], order: Option<Order>) -> Result<Layer> {
+        let NodeShape { name, op, inputs, geometry, .. } = self.shapes.nodes[index].clone();
         let refused = |error: &dyn std::fmt::Display| refused(&name, error, inputs[0]);
+        let convolution = |shape| {
+            let mut kernel = Conv2d::new(shape, isa).map_err(|error| refused(&error))?;
+            algorithms::hold(held, index, ConvolutionRole::of(op), &mut kernel).map(|()| kernel)
+        };
         Ok(match geometry {
             Geometry::Convolution { shape, bias, init } => {
-                let kernel = Conv2d::new(shape, isa).map_err(|error| refused(&error))?;
-                Layer::Convolution(self.convolution(index, kernel, bias, init, order))
+                Layer::Convolution(self.convolution(index, convolution(shape)?, bias, init, order))
             }
             Geometry::ConvTranspose { shape, bias, init } => {
-                let kernel = Conv2d::new(shape, isa).map_err(|error| refused(&error))?;
                 let filters = shape.input[2];
-                let layer = self.convolution(index, kernel, false, init, None);
+                let layer = self.convolution(index, convolution(shape)?, false, init, None);
                 let bias = bias.then(|| self.parameters.vector(format!("{name}.bias"), filters, 0.0, None));
                 let function = ChannelFunction::Scale;
                 let bias = bias.map(|bias| ChannelLayer { name, function, weight: None, bias: Some(bias) });
@@ -356,11 +376,7 @@ impl Network {
     ) -> Arc<ConvolutionLayer> {
         let NodeShape { name, op, mult_adds, .. } = self.shapes.nodes[index].clone();
         let [out, inputs, height, width] = weight_shape(kernel.shape());
-        let role = match op {
-            "dense" => ConvolutionRole::Dense,
-            "convTranspose" => ConvolutionRole::Transposed,
-            _ => ConvolutionRole::Convolution,
-        };
+        let role = ConvolutionRole::of(op);
         let dense = role == ConvolutionRole::Dense;
         let shape = if dense { vec![out, inputs] } else { vec![out, inputs, height, width] };
         let weight = self.parameters.place(kernel.weight_len());

@@ -1,6 +1,7 @@
 //! The algorithm of every convolution, for a batch.
 //!
-//! Winograd's algorithm takes over where its kernel says that it pays. Its weight is the layer's, transformed: in training
+//! Winograd's algorithm takes over where the kernels' cost model says that it pays, or where the session is held to it; the
+//! choice between the other ways is the kernel's own. Winograd's weight is the layer's, transformed: in training
 //! once a step, right before it is used, so that one place in the arena serves all layers; otherwise once, and the
 //! session keeps it until the parameters change.
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 /// Chooses for a program of `mode` and a batch of images.
 pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
-    let weights = if mode == Mode::Train { Weights::Change } else { Weights::Stay };
+    let weights = weights(mode);
     let backward = program.backward;
     let instructions = std::mem::take(&mut program.instructions);
     for (index, mut instruction) in instructions.into_iter().enumerate() {
@@ -51,6 +52,11 @@ pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
     if mode != Mode::Train {
         (program.backward, program.update) = (program.instructions.len(), program.instructions.len());
     }
+}
+
+/// How often a mode changes the weights.
+pub(crate) fn weights(mode: Mode) -> Weights {
+    if mode == Mode::Train { Weights::Change } else { Weights::Stay }
 }
 
 /// Appends the instruction that transforms a weight; returns the algorithm that reads it.

@@ -3,6 +3,7 @@
 //! A session compiles a plan the first time it meets a mode and batch size, and keeps it. All plans share one arena,
 //! since nothing in it outlives a step; a step allocates nothing once its plan exists.
 
+use crate::algorithms;
 use crate::buffer::Buffer;
 use crate::error::{EngineError, Result};
 use crate::graph::Graph;
@@ -26,7 +27,7 @@ const MAX_PLANS: usize = 64;
 /// How exactly convolutions are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Winograd's algorithm where it pays: 3 x 3 convolutions of stride 1 with 64 channels or more. Its rounding error is
+    /// Winograd's algorithm where it pays: 3 x 3 convolutions of stride 1 with multiples of 16 channels. Its rounding error is
     /// about three times that of direct summation, a few millionths of the largest value.
     #[default]
     Fast,
@@ -35,7 +36,7 @@ pub enum Precision {
 }
 
 /// What a session runs on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
     /// Threads; by default as many as the process may use.
     pub threads: Option<usize>,
@@ -45,6 +46,10 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// How exactly convolutions are computed; [`Precision::Fast`] by default.
     pub precision: Precision,
+    /// Algorithms to be used instead of those that the cost model chooses: pairs of a layer, or a layer with `.forward`,
+    /// `.inputGradient` or `.weightGradient`, and `direct`, `scatter`, `packed` or `winograd`. A layer alone stands for all
+    /// of its passes that can be computed so.
+    pub algorithms: Vec<(String, String)>,
 }
 
 /// A network with its parameters.
@@ -78,15 +83,17 @@ pub struct Session {
 impl Session {
     /// Checks the graph, starts the threads and draws the initial weights.
     ///
-    /// Errors: a graph that cannot be run, threads out of range, an unknown `FOVEA_ISA`, too little memory.
+    /// Errors: a graph that cannot be run, threads out of range, an unknown `FOVEA_ISA`, an algorithm that cannot compute its
+    /// layer, too little memory.
     pub fn new(graph: Graph, options: SessionOptions) -> Result<Self> {
-        let SessionOptions { threads, seed, isa, precision } = options;
+        let SessionOptions { threads, seed, isa, precision, algorithms } = options;
         let threads = threads.unwrap_or_else(Pool::default_threads);
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(EngineError::argument("threads", format!("1 to {MAX_THREADS}"), threads));
         }
         let isa = isa.map_or_else(Isa::detect, Ok)?;
-        let network = Network::new(graph, isa)?;
+        let held = algorithms::understand(&algorithms, &graph.shapes()?, precision)?;
+        let network = Network::holding(graph, isa, &held)?;
         let parameters = parameters::initialize(&network.parameters, seed)?;
         let state = parameters::initialize(&network.state, seed)?;
         let next_state = Buffer::new(network.state.len, "the running statistics")?;

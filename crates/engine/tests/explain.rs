@@ -6,7 +6,8 @@ mod common;
 
 use common::graphs::lenet5;
 use common::{batch, bits, fastest};
-use fovea_engine::{Mode, StepOptions};
+use fovea_engine::{Graph, Mode, Precision, Session, SessionOptions, StepOptions};
+use fovea_reference::check::{relative_error, widen};
 
 #[test]
 fn the_training_plan_of_lenet5_counts_its_work() {
@@ -23,6 +24,107 @@ fn the_training_plan_of_lenet5_counts_its_work() {
     let forward = session.explain(Mode::Infer, 64, false).unwrap();
     assert_eq!(forward.flops, 2 * 64 * 416_520);
     assert!(forward.arena_bytes < plan.arena_bytes);
+}
+
+/// Two convolutions of 3 x 3 that Winograd's algorithm fits, and a classifier.
+fn two_convolutions() -> String {
+    use common::graphs::{chain, conv, dense, op};
+    chain([16, 16, 16], &[conv(64, [1, 1]), conv(64, [1, 1]), op("globalAvgPool"), dense(10)])
+}
+
+fn held(precision: Precision, algorithms: &[(&str, &str)]) -> fovea_engine::Result<Session> {
+    let algorithms = algorithms.iter().map(|&(layer, name)| (layer.to_owned(), name.to_owned())).collect();
+    let options = SessionOptions { threads: Some(2), precision, algorithms, ..Default::default() };
+    Session::new(Graph::from_json(&two_convolutions()).unwrap(), options)
+}
+
+/// The algorithm of each pass of a layer: forward, input gradient, weight gradient, in the plan's order.
+fn ways(session: &mut Session, layer: &str) -> Vec<(&'static str, bool)> {
+    let plan = session.explain(Mode::Train, 8, false).unwrap();
+    let rows = plan.rows.into_iter().filter(|row| row.name == layer && !row.candidates.is_empty());
+    let way = |row: fovea_engine::PlanRow| {
+        let chosen: Vec<_> = row.candidates.iter().filter(|candidate| candidate.chosen).collect();
+        assert_eq!(chosen.len(), 1, "{row:?}");
+        assert_eq!(row.algorithm.contains("Winograd"), chosen[0].algorithm == "winograd", "{row:?}");
+        assert_eq!(row.algorithm.contains("as asked"), row.held);
+        if !row.held {
+            assert!(row.candidates.iter().all(|other| other.cost >= chosen[0].cost), "{row:?}");
+        }
+        (chosen[0].algorithm, row.held)
+    };
+    rows.map(way).collect()
+}
+
+#[test]
+fn every_convolution_shows_its_ways_and_has_the_cheapest() {
+    let mut session = held(Precision::Fast, &[]).unwrap();
+    assert_eq!(ways(&mut session, "node1"), [("winograd", false); 3]);
+    let strict = ways(&mut held(Precision::Strict, &[]).unwrap(), "node1");
+    assert!(strict.iter().all(|way| way.0 != "winograd"), "{strict:?}");
+    let plan = session.explain(Mode::Infer, 8, true).unwrap();
+    assert!(plan.rows[1].predicted_milliseconds.unwrap() > 0.0);
+    assert!(plan.to_string().contains("*winograd "), "{plan}");
+}
+
+#[test]
+fn an_algorithm_asked_for_takes_the_place_of_the_chosen_one() {
+    let direct = [("direct", true); 3];
+    let session = &mut held(Precision::Fast, &[("node1", "direct")]).unwrap();
+    assert_eq!(ways(session, "node1"), direct);
+    let session =
+        &mut held(Precision::Fast, &[("node1.forward", "direct"), ("node1.weightGradient", "packed")])
+            .unwrap();
+    // Forward; then, as the backward pass goes, the weight's gradient and the input's.
+    assert_eq!(ways(session, "node1"), [("direct", true), ("packed", true), ("winograd", false)]);
+    assert_eq!(
+        ways(&mut held(Precision::Fast, &[("node3", "packed")]).unwrap(), "node3")[1],
+        ("packed", true)
+    );
+}
+
+#[test]
+fn whatever_the_algorithms_a_step_computes_the_same() {
+    let outcome = |algorithms: &[(&str, &str)]| {
+        let mut session = held(Precision::Fast, algorithms).unwrap();
+        let (images, labels) = batch(&session, 4, 10, 4);
+        for _ in 0..2 {
+            session.train_step(&images, &labels, &StepOptions::default()).unwrap();
+        }
+        session.weights()
+    };
+    let expected = outcome(&[]);
+    for algorithm in ["direct", "packed", "winograd"] {
+        for (tensor, expected) in outcome(&[("node0", algorithm), ("node1", algorithm)]).iter().zip(&expected)
+        {
+            let error = relative_error(&tensor.values, &widen(&expected.values));
+            assert!(error < 1e-4, "{algorithm} {} {error:e}", tensor.name);
+        }
+    }
+}
+
+#[test]
+fn an_algorithm_that_cannot_compute_its_layer_is_refused() {
+    for (layer, algorithm, expected) in [
+        ("node3", "winograd", "Expected direct or packed for \"node3\" but received winograd."),
+        ("node1.forward", "packed", "Expected direct or winograd for \"node1.forward\" but received packed."),
+        (
+            "node0.inputGradient",
+            "fft",
+            "Expected direct, scatter, packed or winograd for \"node0.inputGradient\" but received fft.",
+        ),
+        (
+            "node2",
+            "direct",
+            "Expected a convolution or dense layer, or one with .forward, .inputGradient or .weightGradient, for \"algorithms\" but received \"node2\".",
+        ),
+    ] {
+        assert_eq!(held(Precision::Fast, &[(layer, algorithm)]).err().unwrap().to_string(), expected);
+    }
+    let strict = held(Precision::Strict, &[("node1", "winograd")]).err().unwrap().to_string();
+    assert_eq!(
+        strict,
+        "Expected direct summation, which strict precision demands, for \"node1\" but received winograd."
+    );
 }
 
 #[test]

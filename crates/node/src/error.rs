@@ -89,6 +89,7 @@ pub fn from_engine(error: EngineError) -> Error {
         EngineError::File(error) => return from_format(error),
         EngineError::Graph(_) | EngineError::Onnx(_) => Code::InvalidGraph,
         EngineError::Argument { .. }
+        | EngineError::Algorithm { .. }
         | EngineError::Length { .. }
         | EngineError::Memory { .. }
         | EngineError::Isa(_) => Code::InvalidArgument,

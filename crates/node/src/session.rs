@@ -1,5 +1,6 @@
 //! A network with its parameters, plans and driver thread.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use fovea_data::Augment;
@@ -30,6 +31,9 @@ pub struct SessionOptions {
     pub isa: Option<String>,
     /// `"fast"` or `"strict"`, which computes every convolution by direct summation. Default `"fast"`.
     pub precision: Option<String>,
+    /// `"direct"`, `"scatter"`, `"packed"` or `"winograd"` by layer, or by a layer's pass: `"conv1.forward"`,
+    /// `"conv1.inputGradient"`, `"conv1.weightGradient"`. Default: what the cost model chooses.
+    pub algorithms: Option<HashMap<String, String>>,
 }
 
 /// A tensor that training changes.
@@ -255,7 +259,9 @@ impl Session {
 impl TryFrom<SessionOptions> for fovea_engine::SessionOptions {
     type Error = Error;
 
-    fn try_from(SessionOptions { seed, threads, isa, precision, .. }: SessionOptions) -> Result<Self> {
+    fn try_from(
+        SessionOptions { seed, threads, isa, precision, algorithms, .. }: SessionOptions,
+    ) -> Result<Self> {
         let precision = match precision.as_deref() {
             None | Some("fast") => Precision::Fast,
             Some("strict") => Precision::Strict,
@@ -267,12 +273,15 @@ impl TryFrom<SessionOptions> for fovea_engine::SessionOptions {
                 ));
             }
         };
+        let mut algorithms: Vec<_> = algorithms.unwrap_or_default().into_iter().collect();
+        algorithms.sort_unstable(); // a layer before its passes, which have the last word
         let isa = isa.map_or_else(Isa::detect, |name| Isa::from_name(&name));
         Ok(Self {
             threads: threads.map(|threads| count("threads", threads)).transpose()?,
             seed: whole("seed", seed, 0)?,
             isa: Some(isa.map_err(|error| from_engine(error.into()))?),
             precision,
+            algorithms,
         })
     }
 }

@@ -68,14 +68,26 @@ impl Conv2d {
     }
 
     /// The way in which a pass is best computed: the one it is held to, else the cheapest.
-    ///
-    /// A caller that wants none of Winograd's calls the passes of this type, which are always the other ways.
     pub fn choice(&self, pass: Pass, batch: usize, weights: Weights) -> Algorithm {
         let cheapest = || {
             let candidates = self.candidates(pass, batch, weights).into_iter();
             candidates.min_by(|a, b| a.cost.total_cmp(&b.cost)).map(|candidate| candidate.algorithm)
         };
-        self.held[pass as usize].or_else(cheapest).unwrap_or(Algorithm::Direct)
+        self.held(pass).or_else(cheapest).unwrap_or(Algorithm::Direct)
+    }
+
+    /// What a pass is held to.
+    pub fn held(&self, pass: Pass) -> Option<Algorithm> {
+        self.held[pass as usize]
+    }
+
+    /// The way in which the methods of this type compute a pass: never Winograd's.
+    pub fn own_way(&self, pass: Pass) -> Algorithm {
+        match pass {
+            Pass::BackwardInput if self.input_gradient == InputGradient::Scatter => Algorithm::Scatter,
+            Pass::BackwardWeight if self.packs => Algorithm::Packed,
+            _ => Algorithm::Direct,
+        }
     }
 
     /// Holds a pass to a way, whatever it costs. False, and nothing changes, where the pass cannot be computed so.
@@ -183,6 +195,16 @@ impl Model<'_> {
         self.batch * TRAFFIC * self.floats(h * w * c + oh * ow * k)
     }
 
+    /// Multiply-adds in the time that memory takes for a vector which takes so many on wide vectors.
+    fn far(&self, wide: f64) -> f64 {
+        wide * self.convolution.isa.lanes() as f64 / 16.0
+    }
+
+    /// The weights of a network come from memory, one layer's after another's.
+    fn read_weights(&self) -> f64 {
+        self.far(READ_FAR) * self.floats(self.convolution.shape.parameters())
+    }
+
     fn forward(&self) -> f64 {
         let Conv2d { shape, output: [oh, ow, _], .. } = self.convolution;
         let Conv2dShape { kernel: [kh, kw], groups, .. } = *shape;
@@ -191,7 +213,7 @@ impl Model<'_> {
         }
         let (c, k) = (shape.input[2] / groups, shape.filters / groups);
         let products = (oh * ow * kh * kw * c * groups) as f64 * self.vectors(k);
-        self.batch * products / self.efficiency(k) + self.traffic()
+        self.batch * products / self.efficiency(k) + self.traffic() + self.read_weights()
     }
 
     fn gather(&self) -> f64 {
@@ -202,7 +224,7 @@ impl Model<'_> {
             return self.batch * self.floats(taps_met * c) + self.traffic();
         }
         let products = (taps_met * filters) as f64 * self.vectors(c / groups);
-        self.batch * products / self.efficiency(c / groups) + self.traffic()
+        self.batch * products / self.efficiency(c / groups) + self.traffic() + self.read_weights()
     }
 
     fn scatter(&self) -> f64 {
@@ -211,7 +233,8 @@ impl Model<'_> {
         let row = kw * shape.input[2] / groups;
         let products = (oh * ow * kh * groups) as f64 * self.vectors(row);
         let steps = (filters / groups) as f64 + ADD;
-        self.batch * products * steps / (SCATTER * self.efficiency(row)) + self.traffic()
+        let tile = SCATTER * self.efficiency(row);
+        self.batch * products * steps / tile + self.traffic() + self.read_weights()
     }
 
     fn reduction(&self) -> f64 {
@@ -222,7 +245,8 @@ impl Model<'_> {
         }
         let (c, k) = (shape.input[2] / groups, shape.filters / groups);
         let products = (oh * ow * kh * kw * c * groups) as f64 * self.vectors(k);
-        self.batch * products / REDUCTION + self.traffic()
+        let efficiency = if is_wide(self.convolution.isa) { REDUCTION_WIDE } else { REDUCTION_NARROW };
+        self.batch * products / efficiency + self.traffic()
     }
 
     fn packed_reduction(&self) -> Option<f64> {
@@ -242,13 +266,14 @@ impl Model<'_> {
         let blocks = tiles / (winograd.most_tiles() as f64).min(tiles.max(1.0));
         let products = weight * tiles / WINOGRAD + weight * blocks * WEIGHTS_A_BLOCK;
         let transforms = tiles * (TRANSFORM_INPUT * self.floats(c) + TRANSFORM_OUTPUT * self.floats(k));
-        let small = winograd.weight_len() <= SMALL_WEIGHTS;
-        let read = weight * if small { READ_NEAR } else { READ_FAR };
-        let write = match weights {
-            Weights::Change => weight * (TRANSFORM_WEIGHT + if small { READ_NEAR } else { WRITE_FAR }),
-            Weights::Stay => 0.0,
-        };
-        products + transforms + read + write
+        let [read, write] = [READ_FAR, WRITE_FAR].map(|wide| self.far(wide));
+        let weights = weight
+            * match weights {
+                Weights::Stay => read,
+                Weights::Change if winograd.weight_len() <= SMALL_WEIGHTS => TRANSFORM_WEIGHT + NEAR,
+                Weights::Change => TRANSFORM_WEIGHT + write + read,
+            };
+        products + transforms + weights
     }
 
     fn winograd_weight_gradient(&self, gradient: &WeightGradient) -> f64 {
@@ -274,28 +299,30 @@ const ADD: f64 = 3.0;
 const SCATTER: f64 = 0.9;
 
 /// Shares of the peak: weight gradients, unpacked and packed; Winograd's products and those of its weight gradient.
-const REDUCTION: f64 = 0.74;
+const REDUCTION_WIDE: f64 = 0.79;
+const REDUCTION_NARROW: f64 = 0.74;
 const PACKED_REDUCTION: f64 = 0.87;
 const WINOGRAD: f64 = 0.87;
 const WINOGRAD_REDUCTION: f64 = 0.80;
 
 /// Packing a vector of x or dy.
 const PACK_WIDE: f64 = 6.0;
-const PACK_NARROW: f64 = 12.0;
+const PACK_NARROW: f64 = 8.0;
 
 /// Transforming a vector of channels of a tile: input, output, output gradient; and one of the weights or of the sums of a
 /// block.
 const TRANSFORM_INPUT: f64 = 260.0;
 const TRANSFORM_OUTPUT: f64 = 200.0;
 const TRANSFORM_GRADIENT: f64 = 180.0;
-const TRANSFORM_WEIGHT: f64 = 5.0;
+const TRANSFORM_WEIGHT: f64 = 2.0;
 const TRANSFORM_SUMS: f64 = 150.0;
 
 /// Reading the transformed weights once more for a block, from a cache that all cores share.
 const WEIGHTS_A_BLOCK: f64 = 3.0;
 
-/// Floats of transformed weights that stay in a cache until they are read, and a vector from there or from memory.
-const SMALL_WEIGHTS: usize = 1 << 20;
-const READ_NEAR: f64 = 6.0;
-const READ_FAR: f64 = 40.0;
-const WRITE_FAR: f64 = 60.0;
+/// Floats of transformed weights that stay in a cache from being written to being read; what a vector of them costs then,
+/// and what it costs in memory.
+const SMALL_WEIGHTS: usize = 1 << 22;
+const NEAR: f64 = 4.0;
+const READ_FAR: f64 = 12.0;
+const WRITE_FAR: f64 = 14.0;
