@@ -318,6 +318,11 @@ export interface SessionOptions {
   isa?: string
   /** `"fast"` or `"strict"`, which computes every convolution by direct summation. Default `"fast"`. */
   precision?: string
+  /**
+   * `"direct"`, `"scatter"`, `"packed"` or `"winograd"` by layer, or by a layer's pass: `"conv1.forward"`,
+   * `"conv1.inputGradient"`, `"conv1.weightGradient"`. Default: what the cost model chooses.
+   */
+  algorithms?: Record<string, string>
 }
 
 /** A file that could not be read. */

@@ -179,7 +179,11 @@ describe("explain", () => {
         .filter((row) => row.name === name && row.candidates.length > 0)
         .map(({ candidates, held }) => [candidates.find(({ chosen }) => chosen)?.algorithm, held]);
     // Forward, then the weights' gradient and the input's.
-    expect(ways("conv2")).toEqual([["direct", false], ["direct", false], ["direct", true]]);
+    expect(ways("conv2")).toEqual([
+      ["direct", false],
+      ["direct", false],
+      ["direct", true],
+    ]);
     expect((await fovea(explain)).stdout).toMatch(/convBackwardInput +conv2 .* direct \d+\.\d, \*scatter \d+\.\d /);
   });
 
