@@ -158,6 +158,8 @@ describe("the report on layers", () => {
       output: [],
       flops: 1,
       bytes: 1,
+      candidates: [],
+      held: false,
       milliseconds: 1,
       percentOfPeak,
     };

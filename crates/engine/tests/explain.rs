@@ -29,7 +29,7 @@ fn the_training_plan_of_lenet5_counts_its_work() {
 /// Two convolutions of 3 x 3 that Winograd's algorithm fits, and a classifier.
 fn two_convolutions() -> String {
     use common::graphs::{chain, conv, dense, op};
-    chain([16, 16, 16], &[conv(64, [1, 1]), conv(64, [1, 1]), op("globalAvgPool"), dense(10)])
+    chain([16, 16, 16], &[conv(64, [3, 3]), conv(64, [3, 3]), op("globalAvgPool"), dense(16)])
 }
 
 fn held(precision: Precision, algorithms: &[(&str, &str)]) -> fovea_engine::Result<Session> {

@@ -31,7 +31,8 @@ const GRAPH: &str = r#"{
 const IMAGES: usize = 24;
 
 fn session(precision: Precision, threads: usize, isa: Isa) -> Session {
-    let options = SessionOptions { threads: Some(threads), seed: 7, isa: Some(isa), precision };
+    let options =
+        SessionOptions { threads: Some(threads), seed: 7, isa: Some(isa), precision, ..Default::default() };
     Session::new(Graph::from_json(GRAPH).unwrap(), options).unwrap()
 }
 
