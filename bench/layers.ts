@@ -6,7 +6,7 @@
  */
 
 import { execFile } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Command, Option } from "commander";
@@ -24,6 +24,7 @@ interface Options {
   readonly threads: number;
   readonly json?: string;
   readonly markdown?: string;
+  readonly with?: readonly string[];
 }
 
 const commandLine = fileURLToPath(new URL("../src/cli/main.ts", import.meta.url));
@@ -35,6 +36,7 @@ const program = new Command("bench:layers")
   .addOption(threadsOption("threads, measured besides one"))
   .addOption(new Option("--json <file>", "write what was measured"))
   .addOption(new Option("--markdown <file>", "write the table as Markdown"))
+  .addOption(new Option("--with <file...>", "show what earlier runs wrote as JSON in the same table"))
   .action(layers);
 
 async function layers({ isa, threads, json, markdown, ...options }: Options): Promise<void> {
@@ -43,7 +45,7 @@ async function layers({ isa, threads, json, markdown, ...options }: Options): Pr
   for (const name of isa === undefined ? available : [isa]) {
     for (const count of new Set([1, threads])) runs.push({ isa: name, threads: count });
   }
-  const found: LayerReport[] = [];
+  const found: LayerReport[] = (options.with ?? []).flatMap((file) => JSON.parse(readFileSync(file, "utf8")));
   for (const network of knownNetworks(options.networks)) {
     for (const run of runs) {
       process.stderr.write(`${network.name} (${network.batch}), ${run.isa}, ${run.threads} T ...\n`);

@@ -129,6 +129,20 @@ impl Pool {
         self.threads
     }
 
+    /// Threads that run at once: no more than the process has cores.
+    pub fn at_once(&self) -> usize {
+        self.shared.seats.len()
+    }
+
+    /// As [`Pool::run`], on the caller's thread alone where that is not worth handing out.
+    pub(crate) fn run_if(&self, worth: bool, parts: usize, body: impl Fn(usize, usize) + Sync) {
+        if worth {
+            return self.run(parts, body);
+        }
+        let _flushing = FlushDenormals::new();
+        (0..parts).for_each(|part| body(0, part));
+    }
+
     /// Runs `body(thread, part)` once for every part in `0..parts`; returns when all are done.
     ///
     /// `thread` is below [`Pool::threads`], and no two calls at the same time have the same one, so it may index
@@ -137,9 +151,7 @@ impl Pool {
     pub fn run(&self, parts: usize, body: impl Fn(usize, usize) + Sync) {
         let alone = parts <= 1 || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire);
         if alone {
-            let _flushing = FlushDenormals::new();
-            (0..parts).for_each(|part| body(0, part));
-            return;
+            return self.run_if(false, parts, body);
         }
         let erased: &(dyn Fn(usize, usize) + Sync) = &body;
         // SAFETY: only the lifetime changes. `run` does not return or unwind before every worker has left the

@@ -131,7 +131,8 @@ impl<'a> Dense<'a> {
         let scratch = Shareable::new(scratch);
         let rows_a_part = self.rows_a_part(rows);
         let blocks = rows.div_ceil(rows_a_part);
-        context.pool.run(self.columns.count * blocks, |thread, part| {
+        let work = rows * self.inner * self.columns.count * (self.columns.width / self.isa.lanes());
+        context.pool.run_if(work >= MULTIPLY_ADDS_A_PART, self.columns.count * blocks, |thread, part| {
             let (panel, first) = (part / blocks, part % blocks * rows_a_part);
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
             let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };

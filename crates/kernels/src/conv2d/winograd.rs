@@ -243,7 +243,7 @@ impl Winograd {
         let a_thread = pieces.iter().sum::<usize>();
         scratch::check(scratch, a_thread * context.pool.threads());
         let total = self.tiles(x.n());
-        let [tiles, ranges] = self.cut(total, context.pool.threads());
+        let [tiles, ranges] = self.cut(total, context.pool.at_once());
         let blocks = total.div_ceil(tiles);
         let scratch = Shareable::new(scratch);
         context.pool.run(blocks * ranges, |thread, part| {
