@@ -7,13 +7,13 @@ import { type Recipe, type RecipeName, recipes } from "../training/recipes.js";
 import { type RunConfig, runDefaults } from "../training/run-config.js";
 import { type Metric, rebased, type Schedule } from "../training/schedules.js";
 import { architectures } from "../zoo/index.js";
-import { resolveModel } from "./model-argument.js";
+import { type ModelSizes, resolveModel } from "./model-argument.js";
 import type { SharedOptions } from "./options.js";
 import { UsageError } from "./output.js";
 import type { ScheduleShape } from "./schedule-option.js";
 
 /** What was typed after `fovea train`; what was not typed is absent, so that a resumed run keeps its own. */
-export interface TrainOptions extends SharedOptions {
+export interface TrainOptions extends SharedOptions, ModelSizes {
   readonly data?: string;
   readonly out?: string;
   readonly resume?: string;
@@ -58,7 +58,7 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
   if (out === undefined && !options.findLr) {
     throw new UsageError("Expected --out with a directory for the run, for example --out runs/1.");
   }
-  const { name, definition, weights } = await resolveModel(model);
+  const { name, definition, weights } = await resolveModel(model, options);
   const base: Partial<Recipe> = options.recipe === undefined ? {} : recipes[options.recipe];
   const length = options.epochs === undefined && steps === undefined ? base : options;
   const config: RunConfig = {

@@ -18,6 +18,7 @@ import {
   algorithmOption,
   dataOption,
   fraction,
+  imageShape,
   jsonOption,
   nonNegativeNumber,
   parseData,
@@ -39,6 +40,14 @@ export function addTrain(program: Command): void {
     .description("Train a network and write a run directory.")
     .argument("[model]", `${modelHelp}; not needed with --resume`)
     .addOption(dataOption())
+    .addOption(
+      new Option("--input <HxWxC>", "another image size for a zoo model").argParser(imageShape).conflicts("resume"),
+    )
+    .addOption(
+      new Option("--classes <n>", "another number of classes for a zoo model")
+        .argParser(positiveInteger)
+        .conflicts("resume"),
+    )
     .addOption(new Option("--out <run>", "directory to write; new or empty"))
     .addOption(new Option("--resume <run>", "go on with a run from its last checkpoint, with its own options"))
     .addOption(new Option("--epochs <n>", "passes over the data, in all (default: 10)").argParser(positiveInteger))

@@ -20,9 +20,10 @@ import type { MapShape, Shape } from "./shape.js";
 
 /**
  * How weights begin, from what a value is summed from (inputs) and goes to (outputs): `"kaiming"` uniform within
- * sqrt(6 / inputs) (He 2015), `"xavier"` uniform within sqrt(6 / (inputs + outputs)) (Glorot 2010). Biases begin at 0.
+ * sqrt(6 / inputs) (He 2015), `"xavier"` uniform within sqrt(6 / (inputs + outputs)) (Glorot 2010), `"lecun"` uniform within
+ * 2.4 / inputs (LeCun 1998, appendix A). Biases begin at 0.
  */
-export type Initializer = "kaiming" | "xavier";
+export type Initializer = "kaiming" | "xavier" | "lecun";
 
 /** Zeros on each of the four sides, in pixels. */
 export type Sides = readonly [top: number, right: number, bottom: number, left: number];
@@ -53,6 +54,8 @@ export interface ConvDefinition extends NodeBase {
   readonly groups: number;
   readonly bias: boolean;
   readonly init: Initializer;
+  /** The input channels of each filter, ascending; all of them where there is no list. Other weights are 0 and stay 0. */
+  readonly connections?: readonly (readonly number[])[];
 }
 
 /** Files have its weight as [channels read, filters / groups, height, width], as PyTorch's. */
@@ -150,6 +153,12 @@ export interface AffineDefinition extends NodeBase {
   readonly shift: number;
 }
 
+export interface RadialBasisDefinition extends NodeBase {
+  readonly op: "radialBasis";
+  /** For each unit a number for each value that it reads. */
+  readonly codes: readonly (readonly number[])[];
+}
+
 export interface PadDefinition extends NodeBase {
   readonly op: "pad";
   readonly padding: Sides;
@@ -198,6 +207,7 @@ export type NodeDefinition =
   | ClipDefinition
   | HardSigmoidDefinition
   | AffineDefinition
+  | RadialBasisDefinition
   | PadDefinition
   | ArithmeticDefinition
   | ConcatDefinition

@@ -53,7 +53,7 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
    * @param filters number of filters, the channels of the result
    * @param kernel height and width of the window in pixels; one number for both
    * @param options `stride` (1), `padding` (`"valid"`), `dilation` (1), `groups` (1), `bias` (true), `init`
-   * (`"kaiming"`), `name`
+   * (`"kaiming"`), `connections` (all): the channels that each filter sees, as in LeCun 1998, Table I; `name`
    * @returns [h, w, c] -> [h', w', filters], h' = floor((h + padding - dilation * (kernel - 1) - 1) / stride) + 1, and
    * ceil(h / stride) with padding `"same"`
    * @throws FoveaError `INVALID_SHAPE` when the window is larger than the padded input, or groups do not divide channels
@@ -88,7 +88,9 @@ export class FeatureMap<out H extends Size, out W extends Size, out C extends Si
     Slide<W, Horizontal<K>, Horizontal<NoInfer<S>>, HorizontalEdge<NoInfer<P>>, Horizontal<NoInfer<D>>, false>,
     Grouped<C, F, NoInfer<G>>
   > {
-    return new FeatureMap(next(this, convolution(filters, kernel, options.groups ?? 1, options), options));
+    const { groups = 1, connections } = options;
+    const all = convolution(filters, kernel, groups, options);
+    return new FeatureMap(next(this, connections === undefined ? all : { ...all, connections }, options));
   }
 
   /**

@@ -14,6 +14,7 @@ import type {
   DenseDefinition,
   DropoutDefinition,
   HardSigmoidDefinition,
+  Initializer,
   LeakyReluDefinition,
   LocalResponseNormDefinition,
   MaxPoolDefinition,
@@ -21,6 +22,7 @@ import type {
   NodeDescription,
   PadDefinition,
   PlainDefinition,
+  RadialBasisDefinition,
   ScaleDefinition,
   UpsampleDefinition,
 } from "./definition.js";
@@ -75,6 +77,8 @@ function describeLayer(node: Layer, input: Shape): NodeDescription {
       return describeConvTranspose(node, mapInput(node, input));
     case "dense":
       return describeDense(node, input);
+    case "radialBasis":
+      return weightless(describeRadialBasis(node, input));
     case "batchNorm":
       return describeBatchNorm(node, input);
     case "scale":
@@ -166,12 +170,24 @@ function describeConv(node: ConvDefinition, input: MapShape): NodeDescription {
   checkWindow(window);
   const rows = slide(window, input, 0);
   const columns = slide(window, input, 1);
-  const weights = filters * (channels / groups) * kernel[0] * kernel[1];
+  const weights = connected(node, channels) * kernel[0] * kernel[1];
   return {
     output: [rows, columns, filters],
     parameters: weights + (node.bias ? filters : 0),
     multAdds: rows * columns * weights,
   };
+}
+
+/** Pairs of a filter and a channel that it sees. */
+function connected({ name, filters, groups, connections }: ConvDefinition, channels: number): number {
+  if (connections === undefined) return filters * (channels / groups);
+  const fits = (list: readonly number[]) =>
+    Array.isArray(list) &&
+    list.length > 0 &&
+    list.every((channel, at) => isWhole(channel) && channel < channels && channel > (list[at - 1] ?? -1));
+  if (groups === 1 && connections?.length === filters && connections.every(fits)) return connections.flat().length;
+  const expected = `an ascending list of some of ${channels} channels for each of ${filters} filters in one group`;
+  throw invalidArgument(`${name}.connections`, expected, JSON.stringify(connections));
 }
 
 /** Its window slides over what it gives: each of the pixels that it reads adds a window of products. */
@@ -209,8 +225,23 @@ function describeDense(node: DenseDefinition, input: Shape): NodeDescription {
   return { output: [node.units], parameters: weights + (node.bias ? node.units : 0), multAdds: weights };
 }
 
+function describeRadialBasis(node: RadialBasisDefinition, input: Shape): Shape {
+  const size = vectorInput(node, input);
+  const { name, codes } = node;
+  positive(`${name}.codes.length`, codes?.length);
+  for (const code of codes) {
+    if (!(Array.isArray(code) && code.every(Number.isFinite))) {
+      throw invalidArgument(`${name}.codes`, "lists of finite numbers", JSON.stringify(code));
+    }
+    if (code.length !== size) throw invalidShape(`codes of ${size} numbers for "${name}"`, `${code.length}`, input);
+  }
+  return [codes.length];
+}
+
+const initializers: readonly string[] = ["kaiming", "xavier", "lecun"] satisfies readonly Initializer[];
+
 function initializer({ name, init }: ConvDefinition | ConvTransposeDefinition | DenseDefinition): void {
-  if (init !== "kaiming" && init !== "xavier") throw invalidArgument(`${name}.init`, '"kaiming" or "xavier"', init);
+  if (!initializers.includes(init)) throw invalidArgument(`${name}.init`, initializers.join(" or "), init);
 }
 
 function describeBatchNorm({ name, epsilon, momentum }: BatchNormDefinition, input: Shape): NodeDescription {

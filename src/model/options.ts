@@ -31,6 +31,8 @@ export interface ConvOptions<S extends Pair, P extends Padding, D extends Pair, 
   extends DepthwiseConvOptions<S, P, D> {
   /** Parts into which channels and filters are divided, each convolved apart. Default 1. */
   readonly groups?: G;
+  /** The channels that each filter sees, ascending: weights of others do not exist. Default: all. */
+  readonly connections?: readonly (readonly number[])[] | undefined;
 }
 
 /** Options of `convTranspose`. */

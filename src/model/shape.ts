@@ -234,3 +234,11 @@ export type Volume<S extends Shape> = S extends MapShape ? Product<S[0], S[1], S
 export function typed<T extends readonly Size[] | Size>(sizes: readonly number[] | number): T {
   return sizes as T;
 }
+
+/** As many lists of numbers as a type says; whoever makes them counts them. */
+export type Lists<N extends number> = readonly (readonly number[])[] & { readonly length: N };
+
+/** The first lists of some, under the type of their number. */
+export function firstLists<N extends number>(lists: readonly (readonly number[])[], count: N): Lists<N> {
+  return lists.slice(0, count) as readonly (readonly number[])[] as Lists<N>;
+}

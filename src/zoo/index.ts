@@ -3,7 +3,7 @@ import { invalidArgument } from "../errors.js";
 import { alexnet, alexnetTorchvision } from "./alexnet.js";
 import type { Architecture } from "./architecture.js";
 import { googlenet, googlenetTorchvision } from "./googlenet.js";
-import { lenet5 } from "./lenet.js";
+import { lenet5, lenet51998 } from "./lenet.js";
 import { convMobilenet, mobilenet, mobilenets } from "./mobilenet.js";
 import {
   resnet18,
@@ -27,6 +27,7 @@ export {
   googlenet,
   googlenetTorchvision,
   lenet5,
+  lenet51998,
   mobilenet,
   resnet18,
   resnet20,
@@ -43,6 +44,7 @@ export {
 /** Every architecture, in the order of their years. */
 export const architectures: readonly Architecture[] = [
   lenet5.architecture,
+  lenet51998.architecture,
   alexnet.architecture,
   alexnetTorchvision.architecture,
   googlenet.architecture,

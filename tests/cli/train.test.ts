@@ -50,6 +50,16 @@ describe("a run directory", () => {
     ]);
   });
 
+  test("is made for images of another size than a zoo model's own when --input says so", async () => {
+    const small = ["train", "lenet5-1998", "--data", data, "--out", path("framed"), "--steps", "2"];
+    const refused = await fovea(small);
+    expect(refused.exitCode).toBe(1);
+    expect(refused.stderr).toContain('Expected images of [32, 32, 1] for "lenet5-1998" but the data has [28, 28, 1].');
+    expect(await foveaJson([...small, "--input", "28x28x1"])).toMatchObject({ steps: 2 });
+    const resumed = await fovea(["train", "--resume", path("framed"), "--input", "28x28x1"]);
+    expect([resumed.exitCode, resumed.stderr]).toEqual([2, expect.stringContaining("--input")]);
+  });
+
   test("has a line of metrics for every step and every epoch", () => {
     const lines = metrics("files");
     const steps = lines.filter((line) => "step" in line);

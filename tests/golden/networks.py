@@ -3,6 +3,7 @@
 Names of tensors are the zoo's, so that a `state_dict` of each fits.
 """
 
+import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
@@ -26,6 +27,61 @@ class LeNet5(nn.Module):
         x = F.max_pool2d(self.conv1(x).relu(), 2)
         x = F.max_pool2d(self.conv2(x).relu(), 2)
         return self.fc3(self.fc2(self.fc1(x.flatten(1)).relu()).relu())
+
+
+class LeNet51998(nn.Module):
+    """LeNet-5 as printed in 1998; the output is minus the distance from each class's code."""
+
+    SEEN = [  # Table I
+        (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5), (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5),
+        (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5), (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5),
+    ]
+    DIGITS = """
+        ....... ....... ....... ....... ....... ....... ....... ....... ....... .......
+        ..###.. ...#... ..###.. .#####. .....#. ####### ..####. ####### ..###.. ..###..
+        .#...#. ..##... .#...#. .....#. ....##. #...... .#....# ......# .#...#. .#...#.
+        #.....# .#.#... #.....# ....#.. ...#.#. #...... #...... ......# #.....# #.....#
+        #.....# ...#... ......# ...#... ..#..#. #...... #...... .....#. #.....# #.....#
+        #.....# ...#... .....#. ..####. .#...#. #####.. #.###.. .....#. .#...#. #.....#
+        #.....# ...#... ....#.. ......# #....#. .....#. ##...#. ....#.. ..###.. .#...##
+        #.....# ...#... ...#... ......# ####### ......# #.....# ....#.. .#...#. ..###.#
+        #.....# ...#... ..#.... ......# .....#. ......# #.....# ...#... #.....# ......#
+        .#...#. ...#... .#..... #....#. .....#. #....#. .#...#. ...#... .#...#. .#....#
+        ..###.. .#####. ####### .####.. .....#. .####.. ..###.. ..#.... ..###.. ..####.
+        ....... ....... ....... ....... ....... ....... ....... ....... ....... .......
+    """
+
+    class Scale(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+        def forward(self, x):
+            return F.avg_pool2d(x, 2) * self.weight[:, None, None] + self.bias[:, None, None]
+
+    def __init__(self, classes):
+        super().__init__()
+        self.c1, self.s2 = nn.Conv2d(1, 6, 5), self.Scale(6)
+        self.c3, self.s4 = nn.Conv2d(6, 16, 5), self.Scale(16)
+        self.c5, self.f6 = nn.Conv2d(16, 120, 5), nn.Linear(120, 84)
+        mask = torch.zeros(16, 6, 1, 1)
+        for filter, channels in enumerate(self.SEEN):
+            mask[filter, list(channels)] = 1
+        rows = [row.split() for row in self.DIGITS.split("\n") if row.strip()]
+        pixels = ["".join(row[digit] for row in rows) for digit in range(classes)]
+        codes = torch.tensor([[1.0 if pixel == "#" else -1.0 for pixel in code] for code in pixels])
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("codes", codes, persistent=False)
+
+    @staticmethod
+    def squash(x):
+        return 1.7159 * (2 / 3 * x).tanh()
+
+    def forward(self, x):
+        x = self.squash(self.s2(self.squash(self.c1(F.pad(x, [(32 - x.shape[-1]) // 2] * 4)))))
+        x = self.squash(self.s4(self.squash(F.conv2d(x, self.c3.weight * self.mask, self.c3.bias))))
+        x = self.squash(self.f6(self.squash(self.c5(x)).flatten(1)))
+        return -((x[:, None] - self.codes) ** 2).sum(2)
 
 
 class AlexNet(nn.Module):
@@ -155,6 +211,7 @@ class MobileNet(nn.Module):
 
 NETWORKS = {  # by the names of `fovea zoo`; each takes the number of classes
     "lenet5": LeNet5,
+    "lenet5-1998": LeNet51998,
     "alexnet": AlexNet,
     "alexnet-torchvision": lambda classes: torchvision.models.alexnet(num_classes=classes),
     "googlenet": GoogLeNet,

@@ -79,6 +79,7 @@ def save(name, tensors, cases):
 # given few pixels, and unequal sides.
 LOGITS = {
     "lenet5": (4, 28, 28, 1, 10),
+    "lenet5-1998": (4, 28, 28, 1, 10),
     "alexnet": (1, 227, 227, 3, 1000),
     "alexnet-torchvision": (2, 224, 224, 3, 1000),
     "googlenet": (1, 224, 224, 3, 1000),

@@ -289,6 +289,46 @@ test("scales and learnt slopes have parameters for each channel", () => {
   expect(parameters("prelu", { shared: true }, [4, 5, 6])).toBe(1);
 });
 
+test("filters that see some channels count the weights that they have", () => {
+  const some = { ...conv, filters: 3, bias: true, connections: [[0, 2], [1], [0, 1, 2]] };
+  expect(describeNode(some, [[28, 28, 3]])).toEqual({
+    output: [24, 24, 3],
+    parameters: 6 * 25 + 3,
+    multAdds: 24 * 24 * 6 * 25,
+  });
+  for (const connections of [
+    [[0], [1]],
+    [[0], [1], []],
+    [[0], [1], [3]],
+    [[0], [1], [2, 1]],
+    [[0], [1], [0.5]],
+  ]) {
+    expect(() => describeNode({ ...some, connections }, [[28, 28, 3]])).toThrow(
+      expect.objectContaining({
+        code: "INVALID_ARGUMENT",
+        message:
+          "Expected an ascending list of some of 3 channels for each of 3 filters in one group for " +
+          `"conv1.connections" but received ${JSON.stringify(connections)}.`,
+      }),
+    );
+  }
+});
+
+test("distances want codes as long as what they read", () => {
+  const codes = [
+    [1, -1, 1],
+    [0.5, 1, -1],
+  ];
+  expect(describeNode(node("radialBasis", { codes }), [[3]])).toEqual({ output: [2], parameters: 0, multAdds: 0 });
+  expect(() => describeNode(node("radialBasis", { codes }), [[4]])).toThrow(
+    'Expected codes of 4 numbers for "layer" but received 3 (input [4]).',
+  );
+  expect(() => describeNode(node("radialBasis", { codes }), [[1, 1, 3]])).toThrow('Expected a vector for "layer"');
+  for (const wrong of [[], [["1"]], [[Number.NaN]], undefined]) {
+    expect(() => describeNode(node("radialBasis", { codes: wrong }), [[1]])).toThrow('"layer.codes');
+  }
+});
+
 test("a product takes a factor for each channel, as map or vector", () => {
   for (const factors of [[1, 1, 6], [6]] as const) {
     expect(describeNode(node("multiply"), [[4, 5, 6], factors]).output).toEqual([4, 5, 6]);

@@ -205,6 +205,18 @@ test("transposed convolutions, scales, arithmetic and other functions are writte
   ]);
 });
 
+test("connections and codes are written as they are given", () => {
+  const { nodes } = model(input(6, 6, 2), (x) =>
+    x
+      .conv(2, 6, { connections: [[0], [0, 1]], init: "lecun" })
+      .flatten()
+      .radialBasis([[1, -0.5]]),
+  ).definition;
+  expect(nodes[0]).toMatchObject({ op: "conv", connections: [[0], [0, 1]], init: "lecun" });
+  expect(nodes[2]).toEqual({ name: "radialBasis1", op: "radialBasis", inputs: ["flatten1"], codes: [[1, -0.5]] });
+  expect(model(input(6, 6, 2), (x) => x.conv(2, 6)).definition.nodes[0]).not.toHaveProperty("connections");
+});
+
 test("a separable convolution is a depthwise one without bias and a pointwise one", () => {
   const { nodes } = model(input(8, 8, 6), (x) => x.separableConv(10, 3, { stride: 2, name: "block" })).definition;
   expect(nodes).toMatchObject([

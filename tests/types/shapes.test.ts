@@ -90,6 +90,20 @@ test("a transposed convolution's size undoes a convolution's", () => {
   same(keep(x), [7, 5, 8]);
 });
 
+test("distances from codes are as many as the codes", () => {
+  same(
+    image
+      .flatten()
+      .dense(2)
+      .radialBasis([
+        [1, -1],
+        [-1, 1],
+        [1, 1],
+      ]),
+    [3],
+  );
+});
+
 test("enlarging multiplies height and width", () => {
   same(input(7, 5, 8).upsample(2), [14, 10, 8]);
   same(input(7, 5, 8).upsample([1, 3]), [7, 15, 8]);

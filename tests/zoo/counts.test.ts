@@ -4,6 +4,7 @@ import { architecture, architectures, mobilenet } from "../../src/zoo/index.js";
 
 const plain = [
   ["lenet5", 61_706, 416_520],
+  ["lenet5-1998", 60_000, 325_680],
   ["alexnet", 60_965_224, 724_406_816],
   ["alexnet-torchvision", 61_100_840, 714_188_480],
   ["resnet18", 11_689_512, 1_814_073_344],

@@ -134,6 +134,13 @@ impl Backward {
                     backward.emit(Instruction::LocalResponseNormBackward { norm, x, dy, dx });
                 });
             }
+            Instruction::RadialBasis { codes, x, y } => {
+                let Some(dy) = self.gradient(*y) else { return };
+                let (codes, x) = (Arc::clone(codes), *x);
+                self.contribute(x, |backward, dx| {
+                    backward.emit(Instruction::RadialBasisBackward { codes, x, dy, dx });
+                });
+            }
             &mut Instruction::Dropout { rate, node, x, y } => {
                 let Some(dy) = self.gradient(y) else { return };
                 self.contribute(x, |backward, dx| {
@@ -185,6 +192,7 @@ impl Backward {
             | Instruction::BatchNormBackwardInput { .. }
             | Instruction::MaxPoolBackward { .. }
             | Instruction::GlobalMaxPoolBackward { .. }
+            | Instruction::RadialBasisBackward { .. }
             | Instruction::AvgPoolBackward { .. }
             | Instruction::ChannelBackwardWeight { .. }
             | Instruction::ChannelBackwardInput { .. }

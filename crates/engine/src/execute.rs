@@ -7,7 +7,7 @@
 use crate::graph::OutputLoss;
 use crate::instruction::{Algorithm, Instruction, Mask};
 use crate::kept::KeptWeights;
-use crate::network::{BatchNormLayer, ChannelFunction, ConvolutionLayer};
+use crate::network::{BatchNormLayer, ChannelFunction, Connections, ConvolutionLayer};
 use crate::op::{Affine, Arithmetic, Function, HardSigmoid};
 use crate::plan::{Place, Plan};
 use crate::program::ValueId;
@@ -17,7 +17,8 @@ use fovea_kernels::loss::{Criterion, Loss, Targets};
 use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_kernels::{
-    Activation, Context, View4, ViewMut4, activation, arithmetic, elementwise, pool2d, prelu, scale, softmax,
+    Activation, Context, View4, ViewMut4, activation, arithmetic, elementwise, pool2d, prelu, radial_basis,
+    scale, softmax,
 };
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -172,6 +173,9 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
                 Some(winograd) => winograd.run(context, x, dy, dweight, dbias, scratch),
                 None => layer.kernel.backward_weight(context, x, dy, dweight, dbias, scratch),
             }
+            if let Some(Connections { mask, .. }) = &layer.connections {
+                arithmetic::mask(context, mask, &mut step.gradients[layer.weight.clone()]);
+            }
         }
         Instruction::PackGradientWeight { ref layer, packed } => {
             let (weight, _) = parameters(layer, step.parameters);
@@ -259,6 +263,13 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
         Instruction::FunctionBackward { function, dy, of, dx } => {
             let dy = memory.view(dy);
             function.backward(context, dy, of.map_or(dy, |of| memory.view(of)), memory.view_mut(dx));
+        }
+        Instruction::RadialBasis { ref codes, x, y } => {
+            radial_basis::radial_basis(context, memory.view(x), codes, memory.view_mut(y));
+        }
+        Instruction::RadialBasisBackward { ref codes, x, dy, dx } => {
+            let (x, dy) = (memory.view(x), memory.view(dy));
+            radial_basis::radial_basis_backward(context, x, codes, dy, memory.view_mut(dx));
         }
         Instruction::Softmax { x, y } => softmax::softmax(context, memory.view(x), memory.view_mut(y)),
         Instruction::Loss { output, loss, logits, dlogits, weight } => {

@@ -208,8 +208,8 @@ mod tests {
     use crate::session::Precision;
     use crate::session::{Session, SessionOptions};
     use crate::testing::{
-        batch_norm, chain, conv, dense, graph, join, lenet5, max_pool, mixed, node, op, random_graph,
-        residual_block, varied,
+        batch_norm, chain, connected, conv, dense, graph, join, lenet5, max_pool, mixed, node, op,
+        random_graph, residual_block, varied,
     };
     use crate::train::StepOptions;
     use fovea_kernels::Isa;
@@ -321,7 +321,7 @@ mod tests {
             op("relu"),
             dense(4),
         ];
-        let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed(), varied()];
+        let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed(), varied(), connected()];
         let graphs = graphs.into_iter().chain((0..40).map(random_graph));
         for (definition, isa) in
             graphs.flat_map(|graph| Isa::available().into_iter().map(move |isa| (graph.clone(), isa)))

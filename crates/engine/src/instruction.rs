@@ -230,6 +230,18 @@ pub(crate) enum Instruction {
         of: Option<ValueId>,
         dx: ValueId,
     },
+    /// y = the negative squared distances of x from each code.
+    RadialBasis {
+        codes: Arc<[f32]>,
+        x: ValueId,
+        y: ValueId,
+    },
+    RadialBasisBackward {
+        codes: Arc<[f32]>,
+        x: ValueId,
+        dy: ValueId,
+        dx: ValueId,
+    },
     /// y = softmax of each pixel's channels.
     Softmax {
         x: ValueId,
@@ -346,6 +358,8 @@ impl Instruction {
             Self::PadBackward { .. } => "padBackward",
             Self::Function { function, .. } => function.names()[0],
             Self::FunctionBackward { function, .. } => function.names()[1],
+            Self::RadialBasis { .. } => "radialBasis",
+            Self::RadialBasisBackward { .. } => "radialBasisBackward",
             Self::Softmax { .. } => "softmax",
             Self::Loss { loss: OutputLoss::CrossEntropy {}, .. } => "softmaxCrossEntropy",
             Self::Loss { loss, .. } => loss.name(),
@@ -376,6 +390,7 @@ impl Instruction {
             }
             Self::AvgPool { x, y, .. }
             | Self::GlobalMaxPool { x, y }
+            | Self::RadialBasis { x, y, .. }
             | Self::Channel { x, y, .. }
             | Self::LocalResponseNorm { x, y, .. }
             | Self::Dropout { x, y, .. }
@@ -404,7 +419,8 @@ impl Instruction {
             Self::MaxPoolBackward { dy, argmax, y, dx, .. } => {
                 (operands([dy, argmax], [y]), operands([dx], []))
             }
-            Self::LocalResponseNormBackward { x, dy, dx, .. } => (operands([dy, x], []), operands([dx], [])),
+            Self::LocalResponseNormBackward { x, dy, dx, .. }
+            | Self::RadialBasisBackward { x, dy, dx, .. } => (operands([dy, x], []), operands([dx], [])),
             Self::AvgPoolBackward { dy, dx, .. }
             | Self::DropoutBackward { dy, dx, .. }
             | Self::PadBackward { dy, dx, .. } => (operands([dy], []), operands([dx], [])),

@@ -62,7 +62,7 @@ pub use fovea_kernels::loss::Targets;
 pub use graph::{Graph, Node, Output, OutputLoss};
 pub use op::{
     AdaptiveAvgPool, Affine, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout, HardSigmoid,
-    Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding, Prelu, Scale, Upsample,
+    Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding, Prelu, RadialBasis, Scale, Upsample,
 };
 pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;

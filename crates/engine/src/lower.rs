@@ -99,6 +99,7 @@ impl Lowering<'_> {
             }
             Layer::Pad { padding, channels } => Instruction::Pad { padding, channels, x, y },
             Layer::Function(function) => Instruction::Function { function, x, y },
+            Layer::RadialBasis(ref codes) => Instruction::RadialBasis { codes: Arc::clone(codes), x, y },
             Layer::Softmax => Instruction::Softmax { x, y },
             Layer::Concat => {
                 self.concatenate(inputs, y, name);

@@ -7,7 +7,8 @@
 use crate::algorithms::{self, Held};
 use crate::error::{GraphError, Result};
 use crate::graph::{Graph, Source};
-use crate::op::{Arithmetic, Function, Init};
+use crate::op::{Arithmetic, Conv, Function, Init, Op};
+use crate::parameters::for_each_ordered;
 use crate::shapes::{Geometry, NodeShape, Shapes, refused, weight_shape};
 use fovea_kernels::conv2d::Conv2d;
 use fovea_kernels::local_response_norm::LocalResponseNorm;
@@ -69,6 +70,8 @@ pub(crate) enum Layer {
         channels: [usize; 2],
     },
     Function(Function),
+    /// With all codes, one after the other, in the order of what it reads.
+    RadialBasis(Arc<[f32]>),
     Flatten,
     Softmax,
 }
@@ -124,6 +127,16 @@ pub(crate) struct ConvolutionLayer {
     /// Place of the bias, after the weight.
     pub bias: Option<Range<usize>>,
     pub role: ConvolutionRole,
+    /// The weights that it has, if it leaves some out.
+    pub connections: Option<Connections>,
+}
+
+/// Which weights a convolution has.
+pub(crate) struct Connections {
+    /// In the kernel's layout, 1 for a weight that it has, otherwise 0.
+    pub mask: Vec<f32>,
+    /// Input channels of each filter.
+    pub channels: Vec<usize>,
 }
 
 /// What a convolution's kernel is used for.
@@ -291,9 +304,10 @@ impl Network {
             algorithms::hold(held, index, ConvolutionRole::of(op), &mut kernel).map(|()| kernel)
         };
         Ok(match geometry {
-            Geometry::Convolution { shape, bias, init } => {
+            Geometry::Convolution { shape, bias, init, .. } => {
                 Layer::Convolution(self.convolution(index, convolution(shape)?, bias, init, order))
             }
+            Geometry::RadialBasis => Layer::RadialBasis(self.codes(index, order)),
             Geometry::ConvTranspose { shape, bias, init } => {
                 let filters = shape.input[2];
                 let layer = self.convolution(index, convolution(shape)?, false, init, None);
@@ -381,7 +395,9 @@ impl Network {
         let shape = if dense { vec![out, inputs] } else { vec![out, inputs, height, width] };
         let weight = self.parameters.place(kernel.weight_len());
         let bias = bias.then(|| self.parameters.place(out));
-        let layer = Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, role });
+        let connections = self.connections(index, &kernel);
+        let layer =
+            Arc::new(ConvolutionLayer { name, index, kernel, mult_adds, weight, bias, role, connections });
         self.parameters.tensors.push(Parameter {
             name: format!("{}.weight", layer.name),
             shape,
@@ -394,6 +410,37 @@ impl Network {
             self.parameters.tensors.push(Parameter::vector(name, place, 0.0, None));
         }
         layer
+    }
+}
+
+impl Network {
+    /// Which weights the convolution of a node has, if it leaves some out.
+    fn connections(&self, index: usize, kernel: &Conv2d) -> Option<Connections> {
+        let Op::Conv(Conv { connections: Some(connections), .. }) = &self.graph.nodes[index].op else {
+            return None;
+        };
+        let [_, channels, height, width] = weight_shape(kernel.shape());
+        let of_filter = |list: &Vec<usize>| {
+            let has = |channel| if list.contains(&channel) { 1.0 } else { 0.0 };
+            (0..channels)
+                .flat_map(|channel| std::iter::repeat_n(has(channel), height * width))
+                .collect::<Vec<_>>()
+        };
+        let oihw: Vec<f32> = connections.iter().flat_map(of_filter).collect();
+        let mut mask = vec![0.0; kernel.weight_len()];
+        kernel.pack_weight(&oihw, &mut mask);
+        Some(Connections { mask, channels: connections.iter().map(Vec::len).collect() })
+    }
+
+    /// The codes of a node that measures distances, one after the other; `order` is that of the vector it reads.
+    fn codes(&self, index: usize, order: Option<Order>) -> Arc<[f32]> {
+        let Op::RadialBasis(basis) = &self.graph.nodes[index].op else { return Arc::new([]) };
+        let outside: Vec<f32> = basis.codes.concat();
+        let mut inside = outside.clone();
+        if let Some(order) = order {
+            for_each_ordered(&order, outside.len(), |from, to| inside[to] = outside[from]);
+        }
+        inside.into()
     }
 }
 
@@ -420,7 +467,7 @@ pub(crate) fn orders(shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Orders>
         read.push(orders[0].clone());
         written.push(match node.geometry {
             Geometry::Flatten if height * width > 1 && channels > 1 => Some(vec![node.inputs[0]]),
-            Geometry::Convolution { .. } | Geometry::ConvTranspose { .. } => None,
+            Geometry::Convolution { .. } | Geometry::ConvTranspose { .. } | Geometry::RadialBasis => None,
             Geometry::Add | Geometry::Arithmetic(_) | Geometry::MultiplyChannels(_)
                 if orders[0] != orders[1] =>
             {

@@ -18,7 +18,7 @@ pub(crate) const MAX_WINDOW: usize = 1 << 10;
 const _: () = assert!(MAX_WINDOW <= fovea_kernels::local_response_norm::LocalResponseNorm::LARGEST_SIZE);
 
 /// Names of the operations.
-pub(crate) const OPS: [&str; 32] = [
+pub(crate) const OPS: [&str; 33] = [
     "conv",
     "convTranspose",
     "dense",
@@ -51,6 +51,7 @@ pub(crate) const OPS: [&str; 32] = [
     "flatten",
     "softmax",
     "logSoftmax",
+    "radialBasis",
 ];
 
 /// What a node computes, and its hyperparameters.
@@ -122,6 +123,8 @@ pub enum Op {
     Softmax {},
     /// Their logarithms.
     LogSoftmax {},
+    /// How near a vector is to each of some codes: `-sum (x - code)^2`.
+    RadialBasis(RadialBasis),
 }
 
 /// A function that keeps the shape and has nothing to learn: of single values, or of the channels of a pixel.
@@ -207,6 +210,9 @@ pub struct Conv {
     pub bias: bool,
     /// How the weight begins.
     pub init: Init,
+    /// The input channels of each filter, in ascending order; all of them where there is no list. Other weights are 0 and stay 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Vec<Vec<usize>>>,
 }
 
 /// Hyperparameters of a transposed convolution: those of the convolution whose input has the size of its output.
@@ -379,6 +385,14 @@ pub struct Affine {
     pub shift: f32,
 }
 
+/// Constants of units that measure distances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RadialBasis {
+    /// For each unit the vector that it measures the distance from.
+    pub codes: Vec<Vec<f32>>,
+}
+
 /// How many zeros a padding puts where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -408,6 +422,8 @@ pub enum Init {
     Kaiming,
     /// Glorot and Bengio 2010: uniform within `sqrt(6 / (fan_in + fan_out))`.
     Xavier,
+    /// LeCun et al. 1998, appendix A: uniform within `2.4 / fan_in`, for a tanh scaled to gain 1 between -1 and 1.
+    Lecun,
 }
 
 impl Serialize for Padding {
@@ -471,6 +487,7 @@ impl Op {
             Self::Flatten {} => "flatten",
             Self::Softmax {} => "softmax",
             Self::LogSoftmax {} => "logSoftmax",
+            Self::RadialBasis(_) => "radialBasis",
         }
     }
 
@@ -543,6 +560,10 @@ impl Op {
                 check_number(node, "a slope of at least 0", *slope, *slope >= 0.0)
             }
             Self::AdaptiveAvgPool(AdaptiveAvgPool { size }) => check("a size", size, MAX_SIZE),
+            Self::RadialBasis(RadialBasis { codes }) => {
+                check("codes", &[codes.len()], MAX_SIZE)?;
+                codes.iter().flatten().try_for_each(|&value| check_number(node, "finite codes", value, true))
+            }
             Self::Upsample(Upsample { factor }) => check("a factor", factor, MAX_WINDOW),
             Self::Clip(Clip { min, max }) => {
                 check_number(node, "a finite min", *min, true)?;

@@ -6,7 +6,7 @@
 
 use crate::buffer::Buffer;
 use crate::error::{Misshapen, Result, WeightsError};
-use crate::network::{BatchNormLayer, Network, Order, Parameter, Role, Tensors};
+use crate::network::{BatchNormLayer, Connections, Network, Order, Parameter, Role, Tensors};
 use crate::op::Init;
 use fovea_formats::safetensors::Tensor;
 use fovea_kernels::random::{Philox, Purpose};
@@ -55,23 +55,34 @@ impl NamedTensor {
 pub(crate) fn initialize(tensors: &Tensors, seed: u64) -> Result<Buffer> {
     let mut buffer = Buffer::new(tensors.len, "the parameters")?;
     for (index, parameter) in tensors.tensors.iter().enumerate() {
-        let init = match parameter.role {
-            Role::Weight { init, .. } => init,
+        let (layer, init) = match &parameter.role {
+            Role::Weight { layer, init } => (layer, *init),
             Role::Vector { initial } => {
-                buffer.as_mut_slice()[parameter.place.clone()].fill(initial);
+                buffer.as_mut_slice()[parameter.place.clone()].fill(*initial);
                 continue;
             }
         };
         let receptive: usize = parameter.shape[2..].iter().product();
-        let fan = |dimension: usize| (parameter.shape[dimension] * receptive) as f64;
-        let bound = match init {
-            Init::Kaiming => (6.0 / fan(1)).sqrt(),
-            Init::Xavier => (6.0 / (fan(0) + fan(1))).sqrt(),
-        } as f32;
+        // Weights of a filter that is not connected to all channels have fewer inputs.
+        let channels = |filter: usize| match &layer.connections {
+            Some(connections) => connections.channels[filter],
+            None => parameter.shape[1],
+        };
+        let bound = |filter: usize| {
+            let [outputs, inputs] =
+                [parameter.shape[0], channels(filter)].map(|fan| (fan * receptive) as f64);
+            match init {
+                Init::Kaiming => (6.0 / inputs).sqrt() as f32,
+                Init::Xavier => (6.0 / (outputs + inputs)).sqrt() as f32,
+                Init::Lecun => (2.4 / inputs) as f32,
+            }
+        };
+        let filter_len = parameter.elements() / parameter.shape[0];
         let random = Philox::new(seed, Purpose::Initialization, index as u64);
         let uniform =
             (0..parameter.elements().div_ceil(4) as u64).flat_map(|counter| random.uniforms(counter));
-        let values: Vec<f32> = uniform.take(parameter.elements()).map(|u| (2.0 * u - 1.0) * bound).collect();
+        let uniform = uniform.take(parameter.elements()).enumerate();
+        let values: Vec<f32> = uniform.map(|(at, u)| (2.0 * u - 1.0) * bound(at / filter_len)).collect();
         parameter.store(&values, buffer.as_mut_slice());
     }
     Ok(buffer)
@@ -164,7 +175,12 @@ impl Parameter {
         }
         match &self.role {
             Role::Vector { .. } => place.copy_from_slice(values),
-            Role::Weight { layer, .. } => layer.kernel.pack_weight(values, place),
+            Role::Weight { layer, .. } => {
+                layer.kernel.pack_weight(values, place);
+                if let Some(Connections { mask, .. }) = &layer.connections {
+                    place.iter_mut().zip(mask).for_each(|(weight, mask)| *weight *= mask);
+                }
+            }
         }
     }
 
@@ -186,7 +202,7 @@ impl Parameter {
 
 /// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order: outside, each
 /// map's count channel by channel, inside pixel by pixel.
-fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
+pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
     let mut start = 0;
     while start < elements {
         for &[height, width, channels] in order {
@@ -249,6 +265,17 @@ mod tests {
         let largest = weight.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let bound = (6.0f32 / 50.0).sqrt();
         assert!(largest <= bound && largest > 0.98 * bound);
+    }
+
+    #[test]
+    fn lecuns_bound_counts_the_channels_that_a_filter_sees() {
+        let network = network(crate::testing::connected());
+        let tensors = export(&network.parameters, initialize(&network.parameters, 3).unwrap().as_slice(), "");
+        let weight = tensors.iter().find(|tensor| tensor.name == "node4.weight").unwrap();
+        for (filter, seen) in weight.values.chunks_exact(18).zip([2.0, 1.0, 3.0, 2.0, 1.0f32]) {
+            let (largest, bound) = (filter.iter().fold(0.0f32, |a, b| a.max(b.abs())), 2.4 / (seen * 6.0));
+            assert!(largest <= bound && largest > 0.6 * bound, "{largest} {bound}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::error::{EngineError, GraphError, Result};
 use crate::graph::{Graph, INPUT, MAX_ELEMENTS, Node, Source};
 use crate::op::{
     self, AdaptiveAvgPool, Arithmetic, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout,
-    Function, Init, LeakyRelu, MaxPool, Op, Pad, Padding, Prelu, Scale, Upsample,
+    Function, Init, LeakyRelu, MaxPool, Op, Pad, Padding, Prelu, RadialBasis, Scale, Upsample,
 };
 use fovea_kernels::conv2d::Conv2dShape;
 use fovea_kernels::local_response_norm::LocalResponseNorm;
@@ -53,6 +53,8 @@ pub(crate) enum Geometry {
         shape: Conv2dShape,
         bias: bool,
         init: Init,
+        /// Weights that are not left out, where some are.
+        connected: Option<usize>,
     },
     /// Transposed convolution, by the convolution that it is the input gradient of.
     ConvTranspose {
@@ -98,6 +100,7 @@ pub(crate) enum Geometry {
         channels: [usize; 2],
     },
     Function(Function),
+    RadialBasis,
     Flatten,
     Softmax,
 }
@@ -194,11 +197,16 @@ pub(crate) fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
         Op::LogSoftmax {} => (Geometry::Function(Function::LogSoftmax), input),
         Op::Sigmoid {} => (Geometry::Function(Function::Sigmoid), input),
         Op::Tanh {} => (Geometry::Function(Function::Tanh), input),
+        Op::RadialBasis(basis) => radial_basis(node, basis, input)?,
         Op::Softmax {} => (Geometry::Softmax, input),
         Op::Flatten {} => (Geometry::Flatten, [1, 1, input.iter().product()]),
     };
     check_elements(&node.name, "output", &output)?;
     let (parameters, mult_adds) = match &geometry {
+        Geometry::Convolution { connected: Some(weights), bias, .. } => {
+            let biases = if *bias { output[2] } else { 0 };
+            ((weights + biases) as u64, (output[0] * output[1] * weights) as u64)
+        }
         Geometry::ConvTranspose { shape, bias, .. } => {
             let biases = if *bias { shape.input[2] } else { 0 };
             ((shape.parameters() + biases) as u64, shape.mult_adds())
@@ -241,7 +249,8 @@ fn convolution(node: &Node, conv: &Conv, input: [usize; 3]) -> Result<(Geometry,
     let shape = Conv2dShape { input, filters, kernel, stride, padding, dilation, groups };
     check_elements(&node.name, "weight", &weight_shape(&shape))?;
     let output = shape.output().map_err(|error| refused(&node.name, error, input))?;
-    Ok((Geometry::Convolution { shape, bias: conv.bias, init: conv.init }, output))
+    let connected = connected(node, conv, channels)?;
+    Ok((Geometry::Convolution { shape, bias: conv.bias, init: conv.init, connected }, output))
 }
 
 /// The convolution that reads a map of the output's size and writes one of the input's.
@@ -318,6 +327,33 @@ fn pool(
     Ok((shape, output))
 }
 
+fn radial_basis(node: &Node, basis: &RadialBasis, input: [usize; 3]) -> Result<(Geometry, [usize; 3])> {
+    if input[..2] != [1, 1] {
+        let expected = "a flat input [1, 1, channels] (add flatten before it)".to_owned();
+        return Err(misfit(node, expected, format!("{input:?}"), input));
+    }
+    match basis.codes.iter().find(|code| code.len() != input[2]) {
+        Some(code) => Err(misfit(node, format!("codes of {} numbers", input[2]), code.len(), input)),
+        None => Ok((Geometry::RadialBasis, [1, 1, basis.codes.len()])),
+    }
+}
+
+/// Weights, an output pixel apart, of a convolution whose filters see some channels each.
+fn connected(node: &Node, conv: &Conv, channels: usize) -> Result<Option<usize>> {
+    let Some(connections) = &conv.connections else { return Ok(None) };
+    let ascends = |list: &Vec<usize>| list.windows(2).all(|pair| pair[0] < pair[1]);
+    let fits = |list: &Vec<usize>| ascends(list) && list.last().is_some_and(|&last| last < channels);
+    if conv.groups == 1 && connections.len() == conv.filters && connections.iter().all(fits) {
+        let all: usize = connections.iter().map(Vec::len).sum();
+        return Ok(Some(all * conv.kernel[0] * conv.kernel[1]));
+    }
+    let problem = format!(
+        "its connections are not an ascending list of some of {channels} channels for each of {} filters in one group",
+        conv.filters
+    );
+    Err(GraphError::Node { node: node.name.clone(), problem }.into())
+}
+
 fn fully_connected(node: &Node, dense: &Dense, input: [usize; 3]) -> Result<(Geometry, [usize; 3])> {
     if input[..2] != [1, 1] {
         let expected = "a flat input [1, 1, channels] (add flatten before it)".to_owned();
@@ -333,7 +369,8 @@ fn fully_connected(node: &Node, dense: &Dense, input: [usize; 3]) -> Result<(Geo
         groups: 1,
     };
     check_elements(&node.name, "weight", &weight_shape(&shape))?;
-    Ok((Geometry::Convolution { shape, bias: dense.bias, init: dense.init }, [1, 1, dense.units]))
+    let geometry = Geometry::Convolution { shape, bias: dense.bias, init: dense.init, connected: None };
+    Ok((geometry, [1, 1, dense.units]))
 }
 
 /// The shape that both operands of an addition have.

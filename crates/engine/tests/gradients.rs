@@ -5,7 +5,7 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, conv, conv_transpose, dense, dropout, graph, join, judged, leaky_relu,
+    batch_norm, chain, connected, conv, conv_transpose, dense, dropout, graph, join, judged, leaky_relu,
     local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block, varied,
 };
 use common::oracle::{Oracle, Purposes};
@@ -196,6 +196,39 @@ fn stride_padding_dilation_and_groups_of_transposed_convolutions() {
 }
 
 #[test]
+fn weights_of_channels_that_a_filter_does_not_see_are_zero_and_stay_zero() {
+    let absent = |weights: &[fovea_engine::NamedTensor]| {
+        let weight = weights.iter().find(|tensor| tensor.name == "node4.weight").unwrap();
+        assert_eq!(weight.shape, [5, 3, 3, 2]);
+        let of = |filter: usize, channel: usize| weight.values[(filter * 3 + channel) * 6..][..6].to_vec();
+        assert!(of(0, 0).iter().chain(&of(3, 2)).all(|&value| value != 0.0));
+        [(0, 2), (1, 0), (1, 1), (3, 0), (4, 1), (4, 2)].map(|(filter, channel)| of(filter, channel)).concat()
+    };
+    for isa in Isa::available() {
+        let mut session = session(&connected(), 2, isa);
+        assert!(absent(&session.weights()).iter().all(|&value| value == 0.0));
+        // What a file has there is not read.
+        let mut weights = session.weights();
+        weights.iter_mut().for_each(|tensor| tensor.values.iter_mut().for_each(|value| *value += 0.125));
+        common::load(&mut session, &weights);
+        assert!(absent(&session.weights()).iter().all(|&value| value == 0.0));
+        let (images, labels) = batch(&session, 4, CLASSES, 5);
+        let before = session.weights();
+        for _ in 0..3 {
+            let options = StepOptions { learning_rate: 0.01, weight_decay: 0.1, ..StepOptions::default() };
+            session.train_step(&images, &labels, &options).unwrap();
+        }
+        assert_ne!(session.weights(), before);
+        assert!(absent(&session.weights()).iter().all(|&value| value == 0.0));
+        assert!(absent(&session.gradients()).iter().all(|&value| value == 0.0));
+    }
+    let shapes = Graph::from_json(&connected()).unwrap().shapes().unwrap();
+    let (node, connections) = (&shapes.nodes[4], 2 + 1 + 3 + 2 + 1);
+    assert_eq!(node.parameters, connections * 3 * 2 + 5);
+    assert_eq!(node.mult_adds, 4 * 6 * connections * 3 * 2);
+}
+
+#[test]
 fn layers_before_the_first_parameter_need_no_gradient() {
     let nodes = vec![
         node("relu", "input", op("relu")),
@@ -211,7 +244,7 @@ fn layers_before_the_first_parameter_need_no_gradient() {
 
 #[test]
 fn one_layer_of_every_kind() {
-    for definition in [mixed(), varied()] {
+    for definition in [mixed(), varied(), connected()] {
         check(&definition, 0.1);
     }
 }
@@ -337,7 +370,7 @@ fn random_graphs() {
 
 #[test]
 fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
-    let definitions = [mixed(), varied()].into_iter().chain((0..40).map(random_graph));
+    let definitions = [mixed(), varied(), connected()].into_iter().chain((0..40).map(random_graph));
     for (definition, isa) in definitions
         .flat_map(|definition| Isa::available().into_iter().map(move |isa| (definition.clone(), isa)))
     {

@@ -31,9 +31,13 @@ const GRAPH: &str = r#"{
 const IMAGES: usize = 24;
 
 fn session(precision: Precision, threads: usize, isa: Isa) -> Session {
+    session_of(GRAPH, precision, threads, isa)
+}
+
+fn session_of(graph: &str, precision: Precision, threads: usize, isa: Isa) -> Session {
     let options =
         SessionOptions { threads: Some(threads), seed: 7, isa: Some(isa), precision, ..Default::default() };
-    Session::new(Graph::from_json(GRAPH).unwrap(), options).unwrap()
+    Session::new(Graph::from_json(graph).unwrap(), options).unwrap()
 }
 
 fn algorithms(session: &mut Session, mode: Mode) -> Vec<String> {
@@ -72,6 +76,34 @@ fn ten_losses_agree_between_fast_and_strict() {
         let error = relative_error(&fast, &expected);
         assert!(error < 1e-5, "{}: {error:e}", isa.name());
         assert!(fast != strict, "both precisions took the same path on {}", isa.name());
+    }
+}
+
+#[test]
+fn a_transposed_convolution_takes_winograds_algorithm_in_all_passes_and_agrees_with_direct_summation() {
+    let graph = GRAPH
+        .replace(r#""conv3", "op": "conv","#, r#""conv3", "op": "convTranspose", "outputPadding": [0, 0],"#);
+    for isa in Isa::available() {
+        let train = |precision, threads| {
+            let mut session = session_of(&graph, precision, threads, isa);
+            let steps = (0..4).map(|seed| {
+                let (images, labels) = batch(&session, IMAGES, 4, seed);
+                session.train_step(&images, &labels, &step()).unwrap().loss
+            });
+            let losses = steps.collect::<Vec<f32>>();
+            let (images, _) = batch(&session, IMAGES, 4, 99);
+            let mut output = vec![f32::NAN; IMAGES * session.output_len()];
+            session.predict(&images, IMAGES, &mut output).unwrap();
+            (session, [losses, output].concat())
+        };
+        let (mut session, fast) = train(Precision::Fast, 2);
+        assert_eq!(algorithms(&mut session, Mode::Train).len(), 6, "{}", isa.name());
+        assert_eq!(algorithms(&mut session, Mode::Infer).len(), 2, "{}", isa.name());
+        let (_, strict) = train(Precision::Strict, 2);
+        let expected: Vec<f64> = strict.iter().map(|&value| f64::from(value)).collect();
+        let error = relative_error(&fast, &expected);
+        assert!(error < 1e-5 && fast != strict, "{}: {error:e}", isa.name());
+        assert_eq!(train(Precision::Fast, 3).1, fast, "{}", isa.name());
     }
 }
 

@@ -41,7 +41,7 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
         "Expected an op among conv, convTranspose, dense, batchNorm, scale, maxPool, avgPool, globalAvgPool, \
          globalMaxPool, adaptiveAvgPool, upsample, localResponseNorm, dropout, add, subtract, multiply, divide, concat, \
          pad, relu, relu6, clip, leakyRelu, prelu, hardSigmoid, hardSwish, sigmoid, tanh, affine, flatten, softmax, \
-         logSoftmax for \"node0\" but received \
+         logSoftmax, radialBasis for \"node0\" but received \
          \"batchNorm9\".",
     );
     assert_refused(
@@ -144,6 +144,24 @@ fn hyperparameters_out_of_range_are_refused() {
         with(with(conv_transpose(3, [2, 2], [3, 3]), "padding", json!("same")), "bias", json!(false)),
         "a kernel that reaches as far as the stride, for padding \"same\" for \"node0\" but received 2x2 (input [4, 4, \
          1])",
+    );
+    let connected = |connections: Value| with(conv(2, [1, 1]), "connections", connections);
+    for wrong in [json!([[0]]), json!([[0], []]), json!([[0], [1]]), json!([[0], [0, 0]])] {
+        refused(
+            connected(wrong),
+            "a definition of \"node0\" that can be read but its connections are not an ascending list of some of 1 channels \
+             for each of 2 filters in one group",
+        );
+    }
+    let basis = |codes: Value| json!({"op": "radialBasis", "codes": codes});
+    refused(basis(json!([])), "codes of 1 to 1048576 for \"node0\" but received 0");
+    refused(
+        basis(json!([[1, 2]])),
+        "a flat input [1, 1, channels] (add flatten before it) for \"node0\" but received [4, 4, 1] (input [4, 4, 1])",
+    );
+    assert_refused(
+        &chain([1, 1, 3], &[basis(json!([[1, 2, 3], [1, 2]]))]),
+        "Expected codes of 3 numbers for \"node0\" but received 2 (input [1, 1, 3]).",
     );
     // A number beyond f32 is infinite.
     refused(

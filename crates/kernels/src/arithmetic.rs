@@ -8,6 +8,7 @@ use crate::elementwise::{Elementwise, map};
 use crate::parts::Parts;
 use crate::scale::Scale;
 use crate::simd::Simd;
+use crate::threads::Shareable;
 use crate::{Context, View4, ViewMut4};
 
 /// y = a - b.
@@ -32,6 +33,22 @@ pub fn multiply(context: Context, a: View4, b: View4, y: ViewMut4) {
 /// If the shapes differ.
 pub fn negative_product(context: Context, a: View4, b: View4, y: ViewMut4) {
     map(context, NegativeProduct, a, b, &y);
+}
+
+/// values = values times mask: what a layer leaves out stays zero.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn mask(context: Context, mask: &[f32], values: &mut [f32]) {
+    const PART: usize = 1 << 14;
+    assert_eq!(mask.len(), values.len(), "operands of different lengths");
+    let (len, values) = (values.len(), Shareable::new(values));
+    context.pool.run(len.div_ceil(PART), |_, part| {
+        let (start, count) = (part * PART, PART.min(len - part * PART));
+        // SAFETY: a part has its own range, which lies in the values.
+        let values = unsafe { values.slice(start, count) };
+        values.iter_mut().zip(&mask[start..start + count]).for_each(|(value, mask)| *value *= mask);
+    });
 }
 
 /// y = a / b; the gradient of a is dy / b.

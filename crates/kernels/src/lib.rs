@@ -23,6 +23,7 @@ mod parts;
 pub mod peak;
 pub mod pool2d;
 pub mod prelu;
+pub mod radial_basis;
 pub mod random;
 pub mod scale;
 pub mod simd;

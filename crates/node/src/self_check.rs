@@ -68,6 +68,7 @@ pub fn run(threads: usize) -> Result<Vec<Check>, Box<dyn std::error::Error>> {
             values::functions(context)?,
             values::arithmetic(context)?,
             values::of_channels(context)?,
+            values::distances(context)?,
             classification(context)?,
             optimizer(context),
         ];

@@ -194,6 +194,15 @@ impl<'n> Export<'n> {
             Op::HardSwish {} => self.function(name, "HardSwish", first, vec![]),
             Op::Affine(affine) => self.affine(name, affine, first),
             Op::LogSoftmax {} => self.function(name, "LogSoftmax", first, vec![int("axis", 1)]),
+            Op::RadialBasis(basis) => {
+                return Err(OnnxError {
+                    operator: "RadialBasis".to_owned(),
+                    node: name.to_owned(),
+                    expected: "a layer that ONNX has".to_owned(),
+                    received: format!("distances from {} codes", basis.codes.len()),
+                }
+                .into());
+            }
             Op::Sigmoid {} => self.function(name, "Sigmoid", first, vec![]),
             Op::Tanh {} => self.function(name, "Tanh", first, vec![]),
             Op::Softmax {} => self.function(name, "Softmax", first, vec![int("axis", 1)]),

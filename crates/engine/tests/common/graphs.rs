@@ -258,6 +258,38 @@ pub fn varied() -> String {
     graph([7, 9, 2], nodes, &[("log", 1.0), ("aux", 0.5)])
 }
 
+/// In the manner of 1998: filters that see some channels each, learned subsampling, distances from codes; images of
+/// 8 x 9 x 2, four classes.
+pub fn connected() -> String {
+    let mut some = conv(5, [3, 2]);
+    some["connections"] = json!([[0, 1], [2], [0, 1, 2], [1, 2], [0]]);
+    let average = json!({"op": "avgPool", "size": [2, 2], "stride": [2, 2], "padding": "valid", "ceilMode": false,
+                         "countIncludePad": true});
+    let code =
+        |unit: usize| (0..24).map(|at| ((unit * 7 + at * at) % 5) as f32 * 0.5 - 1.0).collect::<Vec<_>>();
+    let codes: Vec<_> = (0..4).map(code).collect();
+    let ops = [
+        with_init(conv(3, [3, 3]), "lecun"),
+        affine(2.0 / 3.0, 0.0),
+        op("tanh"),
+        affine(1.7159, 0.0),
+        with_init(some, "lecun"),
+        average,
+        scale(true),
+        op("tanh"),
+        conv(6, [1, 2]),
+        // Straight from a map: the codes come in the order of files.
+        op("flatten"),
+        json!({"op": "radialBasis", "codes": codes}),
+    ];
+    chain([8, 9, 2], &ops)
+}
+
+fn with_init(mut op: Value, init: &str) -> Value {
+    op["init"] = json!(init);
+    op
+}
+
 /// Random choices, the same for the same seed.
 struct Draws {
     random: Philox,

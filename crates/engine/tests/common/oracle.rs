@@ -9,6 +9,7 @@ use fovea_reference::local_response_norm::LocalResponseNorm;
 use fovea_reference::loss::{self, Targets};
 use fovea_reference::{
     AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dense, MaxPool2d, Pool2d, Upsample, activation, arithmetic,
+    radial_basis,
 };
 use std::collections::HashMap;
 
@@ -156,6 +157,15 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             let padding = sides(conv.padding, input, extent, conv.stride);
             let (filters, kernel, stride) = (conv.filters, conv.kernel, conv.stride);
             let (dilation, groups) = (conv.dilation, conv.groups);
+            let mut weight = weight.to_vec();
+            for (filter, list) in conv.connections.iter().flatten().enumerate() {
+                let taps = kernel[0] * kernel[1];
+                for channel in (0..input[2]).filter(|channel| !list.contains(channel)) {
+                    let start = (filter * input[2] + channel) * taps;
+                    weight[start..start + taps].fill(0.0);
+                }
+            }
+            let weight = &weight[..];
             let conv = Conv2d { batch, input, filters, kernel, stride, padding, dilation, groups };
             Map { values: conv.forward(&x.values, weight, bias), shape: conv.output() }
         }
@@ -230,6 +240,11 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             with_values(x, activation::affine(&x.values, f64::from(affine.scale), f64::from(affine.shift)))
         }
         Op::LogSoftmax {} => with_values(x, activation::log_softmax(&x.values, input[2])),
+        Op::RadialBasis(basis) => {
+            let codes: Vec<f64> = basis.codes.iter().flatten().map(|&code| f64::from(code)).collect();
+            let values = radial_basis::radial_basis(&x.values, &codes, input[2]);
+            Map { values, shape: [1, 1, basis.codes.len()] }
+        }
         Op::GlobalMaxPool {} => {
             let size = [input[0], input[1]];
             let pool = Pool2d { batch, input, size, stride: size, padding: [0; 4], ceil_mode: false };

@@ -1,9 +1,9 @@
 //! Functions of single values, two maps joined value by value, and numbers of each channel.
 
 use super::{Errors, batch_of, values, view, view_mut};
-use fovea_kernels::{Context, View4, ViewMut4, activation, arithmetic, prelu, scale, softmax};
+use fovea_kernels::{Context, View4, ViewMut4, activation, arithmetic, prelu, radial_basis, scale, softmax};
 use fovea_reference::check::{relative_error, uniform, widen};
-use fovea_reference::{activation as definition, arithmetic as joined};
+use fovea_reference::{activation as definition, arithmetic as joined, radial_basis as measured};
 
 /// What a kernel makes of views of two maps of one shape.
 fn computed(
@@ -66,6 +66,23 @@ pub(super) fn arithmetic(context: Context) -> Errors {
         ("multiplication", relative_error(&product, &expected).max(relative_error(&negative, &expected))),
         ("division", relative_error(&quotient, &joined::divide(&a, &b))),
         ("multiplication by channels", relative_error(&weighed, &joined::multiply(&a, &spread))),
+    ])
+}
+
+/// Distances from codes.
+pub(super) fn distances(context: Context) -> Errors {
+    let (inputs, units) = (37, 11);
+    let (shape, out) = ([super::BATCH, 1, 1, inputs], [super::BATCH, 1, 1, units]);
+    let (x, codes, dy) = (values(1, shape), uniform(2, units * inputs), values(3, out));
+    let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
+    radial_basis::radial_basis(context, view(&x, shape)?, &codes, view_mut(&mut y, out)?);
+    let dx_view = view_mut(&mut dx, shape)?;
+    radial_basis::radial_basis_backward(context, view(&x, shape)?, &codes, view(&dy, out)?, dx_view);
+    let [x, codes, dy] = [&x, &codes, &dy].map(|values| widen(values));
+    let gradient = measured::radial_basis_backward(&dy, &x, &codes, inputs);
+    Ok(vec![
+        ("radial basis", relative_error(&y, &measured::radial_basis(&x, &codes, inputs))),
+        ("radial basis gradient", relative_error(&dx, &gradient)),
     ])
 }
 

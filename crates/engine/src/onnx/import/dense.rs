@@ -57,6 +57,7 @@ impl<'f> Importer<'f> {
             groups: 1,
             bias: false,
             init: Init::Kaiming,
+            connections: None,
         };
         let result = self.add(name.clone(), Op::Conv(op), &[&map])?;
         self.store(&name, "weight", vec![units, inputs, 1, 1], values);

@@ -34,6 +34,7 @@ impl<'f> Importer<'f> {
             groups,
             bias: bias.is_some(),
             init: Init::Kaiming,
+            connections: None,
         };
         let name = self.name_by_weight(call, 1);
         let result = self.add(name.clone(), Op::Conv(op), &[&map])?;
