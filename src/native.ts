@@ -114,19 +114,27 @@ function door<Name extends keyof Addon>(name: Name): Addon[Name] {
 }
 
 export type {
+  BatchResult,
   Benchmark,
   EvaluateOptions,
   Evaluation,
   FolderOptions,
   NpyArray,
   OptimizerOptions,
+  ParameterGroupOptions,
   ParameterInfo,
   SessionOptions,
   SkippedFile,
   Statistics,
-  TrainRequest,
   TrainResult,
+  UpdateOptions,
 } from "../index.js";
+
+/** A run of training steps. */
+export type TrainRequest = native.TrainRequest & native.UpdateOptions;
+
+/** A step of training on the caller's batch. */
+export type BatchRequest = native.BatchRequest & native.UpdateOptions;
 
 /** Images and labels in native memory; immutable, shared by the sessions that read it. */
 export const Dataset = door("Dataset");

@@ -36,12 +36,35 @@ export interface ModelOptions {
   readonly algorithms?: Algorithms | undefined;
 }
 
+/** Which weights are meant. */
+export interface WeightsOptions {
+  /** The moving averages that training with `ema` makes, instead of the weights themselves. Default false. */
+  readonly averaged?: boolean | undefined;
+}
+
 /** Options of {@link Model.evaluate}. */
-export interface EvaluateOptions {
+export interface EvaluateOptions extends WeightsOptions {
   /** Images computed at once. Default 256. */
   readonly batchSize?: number | undefined;
   /** What training did to its images: the normalisation is done here, too, the rest is not. Default: nothing. */
   readonly augment?: readonly Augmentation[] | undefined;
+}
+
+/** Options of {@link Model.load}. */
+export interface LoadOptions {
+  /**
+   * Names of layers (`"fc"`), of what contains them (`"layer4"`) or of tensors (`"fc.bias"`) that stay as they are, whatever
+   * the file has under them. Default: none.
+   */
+  readonly except?: readonly string[] | undefined;
+}
+
+/** A batch of a training loop of one's own. */
+export interface Batch {
+  /** Images one after another, height x width x channels values each: bytes, scaled to 0..1, or floats as they are. */
+  readonly images: Uint8Array | Float32Array;
+  /** A class for each image, or for each image as many floats as the outputs have: probabilities, or what to learn. */
+  readonly targets: Uint32Array | Float32Array;
 }
 
 /** What the last layer of a network may be: a vector or feature map whose sizes exist. */
@@ -156,14 +179,43 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
   }
 
   /**
+   * One step of training, for a loop of one's own: forward, losses, backward, update. The optimizer's state stays with the
+   * model and goes into its checkpoints.
+   *
+   * @param batch images with classes or values
+   * @param options as those of {@link fit} that concern a step, and `learningRate` (the base rate of the optimizer's)
+   * @returns the mean loss before the update, and the images that were classified correctly
+   * @throws FoveaError `NOT_FINITE` when the loss or a gradient stops being a number, and the weights stay as they were;
+   * `INVALID_ARGUMENT` when lengths do not match, `INVALID_DATA` when a label is no class
+   * @example
+   * ```ts
+   * import { adam, input, model } from "fovea";
+   *
+   * const xor = model(input(1, 1, 2), (x) => x.flatten().dense(8).tanh().dense(2), { seed: 1 });
+   * const batch = { images: Float32Array.of(0, 0, 0, 1, 1, 0, 1, 1), targets: Uint32Array.of(0, 1, 1, 0) };
+   * const optimizer = adam({ learningRate: 0.1 });
+   * let correct = 0;
+   * for (let step = 0; step < 100; step += 1) ({ correct } = await xor.trainStep(batch, { optimizer }));
+   * console.log(correct); // 4
+   * await xor.close();
+   * ```
+   */
+  async trainStep({ images, targets }: Batch, options: TrainStepOptions = {}): Promise<BatchResult> {
+    return this.session.trainBatch(images, targets, batchRequest(this.session, options));
+  }
+
+  /**
    * Loss, accuracy, top-5 accuracy and confusion on a data set.
    *
    * @param dataset images of the input's shape, with labels
-   * @param options `batchSize` (256), `augment` as in training, of which the normalisation is kept
-   * @throws FoveaError `INVALID_DATA` when images or labels do not fit
+   * @param options `batchSize` (256), `augment` as in training, of which the normalisation is kept, `averaged` (false)
+   * @throws FoveaError `INVALID_DATA` when images or labels do not fit; `INVALID_ARGUMENT` when there are no averages
    */
-  async evaluate(dataset: Dataset, { batchSize = 256, augment }: EvaluateOptions = {}): Promise<Evaluation> {
-    return this.session.evaluate(dataset, batchSize, augmentationsJson(augment));
+  async evaluate(
+    dataset: Dataset,
+    { batchSize = 256, augment, averaged = false }: EvaluateOptions = {},
+  ): Promise<Evaluation> {
+    return this.session.evaluate(dataset, batchSize, { ...augmentationsJson(augment), averaged });
   }
 
   /**
@@ -173,14 +225,14 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @returns the last layer's values, one array an image; for a network without softmax scores, of which the largest wins
    * @throws FoveaError `INVALID_ARGUMENT` when the values are no whole number of images
    */
-  async predict(images: Float32Array): Promise<Float32Array[]> {
+  async predict(images: Float32Array, { averaged = false }: WeightsOptions = {}): Promise<Float32Array[]> {
     const count = images.length / volume(this.inputShape);
     if (!Number.isInteger(count) || count === 0) {
       const image = `${volume(this.inputShape)} values ([${this.inputShape.join(", ")}])`;
       throw invalidArgument("images", `a multiple of ${image}`, `${images.length} values`);
     }
     const size = volume(this.outputShape);
-    const scores = await this.session.predict(images, count);
+    const scores = await this.session.predict(images, count, { averaged });
     return Array.from({ length: count }, (_, index) => scores.subarray(index * size, (index + 1) * size));
   }
 
@@ -191,18 +243,22 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @returns the file's size in bytes
    * @throws FoveaError `IO` when it cannot be written; `INVALID_GRAPH` for a layer that ONNX has no operator for
    */
-  async save(path: string): Promise<number> {
-    return isOnnx(path) ? this.session.saveOnnx(path) : this.session.saveWeights(path);
+  async save(path: string, { averaged = false }: WeightsOptions = {}): Promise<number> {
+    if (!isOnnx(path)) return this.session.saveWeights(path, { averaged });
+    if (averaged) throw invalidArgument("averaged", "false for an .onnx file", averaged);
+    return this.session.saveOnnx(path);
   }
 
   /**
    * Reads weights that {@link save} or PyTorch wrote as safetensors, or those of an `.onnx` file of this network.
    *
+   * @param options `except` (none): what stays as it is, such as the head of a network that is trained for other classes
    * @throws FoveaError `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape, and then no
    * weight is changed; `IO` and `INVALID_DATA` when the file cannot be read
    */
-  async load(path: string): Promise<void> {
-    if (!isOnnx(path)) return this.session.loadWeights(path);
+  async load(path: string, { except = [] }: LoadOptions = {}): Promise<void> {
+    if (!isOnnx(path)) return this.session.loadWeights(path, { except: [...except] });
+    if (except.length > 0) throw invalidArgument("except", "no names for an .onnx file", except.join(", "));
     await this.session.loadOnnx(await OnnxModel.read(path, { input: [...this.inputShape] }));
   }
 

@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
 import { architecture } from "../../src/zoo/index.js";
-import { fovea, foveaJson, start } from "../support/command-line.js";
+import { fovea, foveaJson, main, start, startProgram } from "../support/command-line.js";
 import { temporaryDirectory } from "../support/directory.js";
 import { smallMnist } from "../support/files.js";
 
@@ -17,6 +17,13 @@ const train = (run: string, ...options: string[]): string[] => {
 
 function weights(run: string): Buffer {
   return readFileSync(join(path(run), "model.safetensors"));
+}
+
+/** Steps in a run's checkpoint. */
+function savedSteps(run: string): number {
+  const bytes = readFileSync(join(path(run), "checkpoint.safetensors"));
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + Number(bytes.readBigUInt64LE(0))));
+  return Number(header.__metadata__.step);
 }
 
 function metrics(run: string): Record<string, number>[] {
@@ -237,8 +244,11 @@ describe("a run that is interrupted", () => {
       const { child, outcome } = start([...resume, "--epochs", "100000", "--json"]);
       await untilSteps("killed", begun + 3);
       await delay(patience);
+      const recorded = metrics("killed").filter((line) => "step" in line).length;
       child.kill("SIGKILL");
       await outcome;
+      // Every step is saved: what was recorded by now is lost but for the one that was being saved.
+      expect(savedSteps("killed")).toBeGreaterThanOrEqual(recorded - 1);
       const { images } = await foveaJson(["eval", path("killed"), "--data", data]);
       expect(images).toBe(200);
     }
@@ -247,5 +257,22 @@ describe("a run that is interrupted", () => {
     await foveaJson(train("unharmed", "--steps", steps));
     expect(weights("killed").equals(weights("unharmed"))).toBe(true);
     expect(readdirSync(path("killed")).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+
+  test("by a full disk is told in one line, and the run goes on from its last save once there is room", async () => {
+    await foveaJson(train("full", "--steps", "3"));
+    const before = readFileSync(join(path("full"), "checkpoint.safetensors"));
+    // No file may grow beyond 200 KB, as if the disk had no more; ignoring the signal leaves it to the write to fail.
+    const limited = `trap '' XFSZ; ulimit -f 200; exec "$0" "$@"`;
+    const resume = ["train", "--resume", path("full"), "--steps", "6"];
+    const { outcome } = startProgram("bash", ["-c", limited, process.execPath, main, ...resume]);
+    const { exitCode, stderr } = await outcome;
+    expect([exitCode, stderr.trim().split("\n").length]).toEqual([1, 1]);
+    expect(stderr).toContain("checkpoint.safetensors");
+    expect(readFileSync(join(path("full"), "checkpoint.safetensors")).equals(before)).toBe(true);
+    expect(readdirSync(path("full")).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    await foveaJson(resume);
+    await foveaJson(train("roomy", "--steps", "6"));
+    expect(weights("full").equals(weights("roomy"))).toBe(true);
   });
 });

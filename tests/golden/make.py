@@ -352,35 +352,54 @@ def make_losses(images=6, classes=11):
     save("losses", tensors, cases)
 
 
+# PyTorch's class and its options; the kinds and names are the reference's.
+MOMENTS = dict(beta1=0.8, beta2=0.98, epsilon=1e-3)
 OPTIMIZERS = {
-    "plain": dict(learning_rate=0.1, momentum=0.0, weight_decay=0.0, nesterov=False),
-    "momentum": dict(learning_rate=0.05, momentum=0.9, weight_decay=0.0, nesterov=False),
-    "weight-decay": dict(learning_rate=0.1, momentum=0.0, weight_decay=0.05, nesterov=False),
-    "momentum-weight-decay": dict(learning_rate=0.05, momentum=0.9, weight_decay=5e-4, nesterov=False),
-    "nesterov-weight-decay": dict(learning_rate=0.05, momentum=0.8, weight_decay=0.01, nesterov=True),
+    "sgd-plain": (0.1, 0.0, dict(kind="sgd", momentum=0.0, nesterov=False)),
+    "sgd-momentum": (0.05, 0.0, dict(kind="sgd", momentum=0.9, nesterov=False)),
+    "sgd-weight-decay": (0.1, 0.05, dict(kind="sgd", momentum=0.0, nesterov=False)),
+    "sgd-momentum-weight-decay": (0.05, 5e-4, dict(kind="sgd", momentum=0.9, nesterov=False)),
+    "sgd-nesterov-weight-decay": (0.05, 0.01, dict(kind="sgd", momentum=0.8, nesterov=True)),
+    "adam": (0.05, 0.0, dict(kind="adam", **MOMENTS)),
+    "adam-weight-decay": (0.05, 0.1, dict(kind="adam", **MOMENTS)),
+    "adamw": (0.05, 0.1, dict(kind="adamw", **MOMENTS)),
+    "rmsprop": (0.02, 0.0, dict(kind="rmsprop", alpha=0.9, epsilon=1e-3, momentum=0.0, centered=False)),
+    "rmsprop-centered": (0.02, 0.05, dict(kind="rmsprop", alpha=0.9, epsilon=1e-2, momentum=0.0, centered=True)),
+    "rmsprop-momentum": (0.02, 0.05, dict(kind="rmsprop", alpha=0.9, epsilon=1e-3, momentum=0.7, centered=False)),
+    "rmsprop-both": (0.02, 0.05, dict(kind="rmsprop", alpha=0.9, epsilon=1e-2, momentum=0.7, centered=True)),
 }
 
 
-def make_sgd(length=37, steps=5):
+def make_optimizers(length=37, steps=10):
     """CASE.gradients [steps, length]; CASE.parameters [steps + 1, length], the first row before any step."""
-    tensors = {}
-    for seed, (name, options) in enumerate(OPTIMIZERS.items()):
+    tensors, cases = {}, {}
+    for seed, (name, (learning_rate, weight_decay, options)) in enumerate(OPTIMIZERS.items()):
         gradients = uniform(2 * seed, steps, length)
         parameter = with_gradient(uniform(2 * seed + 1, length))
         history = [parameter.detach().clone()]
-        optimizer = sgd([parameter], **options)
+        optimizer = torch_optimizer([parameter], learning_rate, weight_decay, **options)
         for gradient in gradients:
             parameter.grad = gradient.double()
             optimizer.step()
             history.append(parameter.detach().clone())
         tensors |= {f"{name}.gradients": gradients, f"{name}.parameters": torch.stack(history)}
-    save("sgd", tensors, OPTIMIZERS)
+        cases[name] = dict(learning_rate=learning_rate, weight_decay=weight_decay, optimizer=options)
+    save("optimizers", tensors, cases)
+
+
+def torch_optimizer(parameters, learning_rate, weight_decay, kind, **options):
+    """PyTorch's optimizer of a kind; `parameters` may be groups."""
+    if kind in ("adam", "adamw"):
+        betas = (options.pop("beta1"), options.pop("beta2"))
+        options = dict(betas=betas, eps=options.pop("epsilon"))
+    if kind == "rmsprop":
+        options["eps"] = options.pop("epsilon")
+    make = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam, adamw=torch.optim.AdamW, rmsprop=torch.optim.RMSprop)
+    return make[kind](parameters, lr=learning_rate, weight_decay=weight_decay, **options)
 
 
 def sgd(parameters, learning_rate, momentum, weight_decay, nesterov):
-    return torch.optim.SGD(
-        parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
-    )
+    return torch_optimizer(parameters, learning_rate, weight_decay, "sgd", momentum=momentum, nesterov=nesterov)
 
 
 def initial_weights():
@@ -785,6 +804,110 @@ def make_network_losses(batches=10, batch=16, side=12):
     save("network_losses", tensors, cases)
 
 
+def recipe_graph():
+    """A convolution, batch normalisation, a dense layer: every kind of parameter."""
+    return [
+        conv("conv1", "input", 6, 3, 1, 1), batch_norm("bn1", "conv1"), node("relu1", "relu", "bn1"),
+        conv("conv2", "relu1", 10, 3, 2, 1), batch_norm("bn2", "conv2"), node("relu2", "relu", "bn2"),
+        *classifier("relu2"),
+    ]
+
+
+RECIPES = {
+    "adam": dict(optimizer=dict(kind="adam", **MOMENTS), weight_decay=1e-3),
+    "adamw-groups": dict(
+        optimizer=dict(kind="adamw", **MOMENTS), weight_decay=0.05,
+        groups=[
+            dict(names=["bn1.weight", "bn1.bias", "bn2.weight", "bn2.bias", "fc.bias"], scale=1, weight_decay=0),
+            dict(names=["conv1.weight"], scale=0.25, weight_decay=0.1),
+        ],
+    ),
+    "rmsprop-clipped": dict(
+        optimizer=dict(kind="rmsprop", alpha=0.9, epsilon=1e-3, momentum=0.7, centered=True), clip_norm=0.5,
+    ),
+    "sgd-accumulated": dict(optimizer=dict(kind="sgd", momentum=0.9, nesterov=False), accumulate=4),
+    "sgd-averaged": dict(optimizer=dict(kind="sgd", momentum=0.9, nesterov=True), ema=0.9),
+    "sgd-frozen": dict(optimizer=dict(kind="sgd", momentum=0.9, nesterov=False), frozen=["conv1", "bn1", "bn2"]),
+    "sgd-class-weights": dict(
+        optimizer=dict(kind="sgd", momentum=0.9, nesterov=False),
+        class_weights=[0.5, 2, 1, 1, 0.25, 1.5, 1, 3, 1, 0.75], label_smoothing=0.1,
+    ),
+}
+
+
+def follow_recipe(dtype, nodes, images, labels, optimizer, weight_decay=0.0, groups=(), clip_norm=None, accumulate=1,
+                  ema=None, frozen=(), class_weights=None, label_smoothing=0.0, learning_rate=0.02):
+    """The loss of every step, parameters and running statistics after the last, and their averages where some are made."""
+    batches = [(x.float() / 255).to(dtype).permute(0, 3, 1, 2) for x in images]
+    network = Network(nodes, [dict(node="fc", lossWeight=1)], image=batches[0][:1].float())
+    network_weights(network)
+    network.to(dtype)
+    named = {name.removeprefix("layers.").replace("/", "."): value for name, value in network.named_parameters()}
+    for layer in frozen:
+        network.layers[layer].requires_grad_(False)
+        network.layers[layer].eval()
+    grouped = {name for group in groups for name in group["names"]}
+    lists = [dict(params=[value for name, value in named.items() if name not in grouped and value.requires_grad])]
+    for group in groups:
+        lists.append(dict(
+            params=[named[name] for name in group["names"]], lr=learning_rate * group["scale"],
+            weight_decay=group["weight_decay"],
+        ))
+    update = torch_optimizer(lists, learning_rate, weight_decay, **optimizer)
+    averages = None
+    if ema is not None:
+        averages = torch.optim.swa_utils.AveragedModel(
+            network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema), use_buffers=True
+        )
+    weight = None if class_weights is None else torch.tensor(class_weights, dtype=dtype)
+    losses = []
+    for x, label in zip(batches, labels):
+        update.zero_grad()
+        total = 0
+        for part, targets in zip(x.chunk(accumulate), label.long().chunk(accumulate)):
+            logits = network(part)[0]
+            loss = F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing) / accumulate
+            loss.backward()
+            total = total + loss.detach()
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        update.step()
+        if averages is not None:
+            averages.update_parameters(network)
+        losses.append(total)
+    results = dict(losses=torch.stack(losses))
+    results |= {f"final.{name}": value.detach().clone() for name, value in network.tensors().items()}
+    if averages is not None:
+        results |= {f"average.{name}": value.detach().clone() for name, value in averages.module.tensors().items()}
+    return results
+
+
+def make_recipes(batches=10, batch=16, side=8):
+    """As `make_network_losses`, of one small network and many ways to train it; CASE.average.NAME are averaged weights."""
+    count = batches * batch
+    labels = ((uniform(2000, count) + 1) / 2 * 10).to(torch.int32)
+    prototypes = uniform(2001, 10, 3, 4, 4)[labels.long()]
+    noise = 0.5 * uniform(2002, count, 3, 4, 4)
+    smooth = F.interpolate((prototypes + noise).double(), side, mode="bicubic", align_corners=True)
+    images = (smooth * 128 + 128).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    images, labels = images.reshape(batches, batch, side, side, 3).contiguous(), labels.reshape(batches, batch)
+    tensors, nodes = dict(images=images, labels=labels), recipe_graph()
+    cases = {}
+    for case, recipe in RECIPES.items():
+        results = follow_recipe(torch.float64, nodes, images, labels, **recipe)
+        results32 = follow_recipe(torch.float32, nodes, images, labels, **recipe)
+        errors = {name: disagreement(results32[name], value) for name, value in results.items()}
+        worst = max(errors, key=errors.get)
+        print(f"{case}:", " ".join(f"{loss:.6f}" for loss in results["losses"]))
+        print(f"  PyTorch f32 against f64: losses {errors['losses']:.1e}, worst {worst} {errors[worst]:.1e} (limit 2e-5)")
+        assert errors[worst] < 2e-5, "these batches are too sensitive to rounding for a golden file"
+        tensors |= {f"{case}.{name}": value for name, value in results.items()}
+        outputs = [dict(node="fc", lossWeight=1, loss=dict(kind="crossEntropy"))]
+        graph = dict(name=case, input=[side, side, 3], nodes=nodes, outputs=outputs)
+        cases[case] = dict(graph=graph, recipe=recipe)
+    save("recipes", tensors, cases)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     make_conv2d()
@@ -794,6 +917,7 @@ if __name__ == "__main__":
     make_local_response_norm()
     make_softmax_cross_entropy()
     make_losses()
-    make_sgd()
+    make_optimizers()
     make_lenet5_losses()
     make_network_losses()
+    make_recipes()

@@ -10,9 +10,9 @@
 //! read: the operands of a sum share its gradient, and whether a further share is added in that memory or elsewhere is
 //! decided by the plan, which knows the last reader.
 
-use crate::error::{GraphError, Result};
+use crate::error::{EngineError, GraphError, Result};
 use crate::instruction::{Access, Algorithm, Instruction, Mask};
-use crate::network::ChannelFunction;
+use crate::network::{ChannelFunction, Network};
 use crate::op::{Affine, Arithmetic, Derivative, Function};
 use crate::program::{Extent, Kind, Program, ValueId};
 use fovea_kernels::Activation;
@@ -21,15 +21,22 @@ use std::sync::Arc;
 
 /// Appends backward instructions, the check of the gradients and the update to a forward program that ends in losses.
 ///
-/// Errors: a network without parameters; `name` is its name.
-pub(crate) fn differentiate(mut program: Program, name: &str) -> Result<Program> {
-    let learns = depends_on_parameters(&program);
+/// Errors: a network without parameters, or with frozen ones only.
+pub(crate) fn differentiate(mut program: Program, network: &Network) -> Result<Program> {
+    let learns = depends_on_parameters(&program, network);
     if !learns.contains(&true) {
-        return Err(GraphError::NoParameters(name.to_owned()).into());
+        if !network.frozen.is_empty() {
+            return Err(EngineError::argument(
+                "frozen",
+                "names that leave something to learn",
+                "all of them",
+            ));
+        }
+        return Err(GraphError::NoParameters(network.graph.name.clone()).into());
     }
     let mut forward = std::mem::take(&mut program.instructions);
     let shares = vec![Vec::new(); program.values.len()];
-    let mut backward = Backward { program, learns, shares };
+    let mut backward = Backward { network, program, learns, shares };
     for instruction in forward.iter_mut().rev() {
         backward.visit(instruction);
     }
@@ -43,17 +50,11 @@ pub(crate) fn differentiate(mut program: Program, name: &str) -> Result<Program>
     Ok(program)
 }
 
-/// Which values change when parameters do, by index of the value that owns the memory.
-fn depends_on_parameters(program: &Program) -> Vec<bool> {
+/// Which values change when parameters that learn do, by index of the value that owns the memory.
+fn depends_on_parameters(program: &Program, network: &Network) -> Vec<bool> {
     let mut depends = vec![false; program.values.len()];
     for instruction in &program.instructions {
-        let mut any = matches!(
-            instruction,
-            Instruction::Convolution { .. }
-                | Instruction::ConvolutionBackwardInput { .. }
-                | Instruction::BatchNorm { .. }
-                | Instruction::Channel { .. }
-        );
+        let mut any = network.trains(instruction.parameters());
         instruction.operands(|access, value| match access {
             Access::Read => any |= depends[program.root(value).index()],
             Access::Write => depends[program.root(value).index()] |= any,
@@ -62,7 +63,8 @@ fn depends_on_parameters(program: &Program) -> Vec<bool> {
     depends
 }
 
-struct Backward {
+struct Backward<'a> {
+    network: &'a Network,
     /// All values, and the backward instructions so far.
     program: Program,
     /// Which values need a gradient.
@@ -78,7 +80,7 @@ struct Share {
     gradient: ValueId,
 }
 
-impl Backward {
+impl Backward<'_> {
     /// Appends the backward instructions of a forward instruction, which is told what it must keep for them.
     fn visit(&mut self, instruction: &mut Instruction) {
         match instruction {
@@ -89,12 +91,10 @@ impl Backward {
             Instruction::Convolution { layer, x, y, activation, .. } => {
                 let Some(dy) = self.masked_gradient(*y, *activation) else { return };
                 let (layer, x) = (Arc::clone(layer), *x);
-                self.emit(Instruction::ConvolutionBackwardWeight {
-                    layer: Arc::clone(&layer),
-                    x,
-                    dy,
-                    winograd: None,
-                });
+                if self.network.trains(layer.parameters()) {
+                    let layer = Arc::clone(&layer);
+                    self.emit(Instruction::ConvolutionBackwardWeight { layer, x, dy, winograd: None });
+                }
                 self.contribute(x, |backward, dx| {
                     let packed = backward.program.pack_gradient_weight(&layer);
                     let algorithm = Algorithm::Direct;
@@ -212,8 +212,11 @@ impl Backward {
             return;
         };
         let Some(dy) = self.gradient(y) else { return };
-        let (weights, layer) = (Arc::clone(layer), Arc::clone(layer));
-        self.emit(Instruction::ConvolutionBackwardWeight { layer: weights, x: dy, dy: x, winograd: None });
+        let layer = Arc::clone(layer);
+        if self.network.trains(layer.parameters()) {
+            let layer = Arc::clone(&layer);
+            self.emit(Instruction::ConvolutionBackwardWeight { layer, x: dy, dy: x, winograd: None });
+        }
         self.contribute(x, |backward, dx| {
             backward.emit(Instruction::Convolution {
                 layer,
@@ -230,9 +233,11 @@ impl Backward {
     fn visit_channel(&mut self, instruction: &Instruction) {
         let &Instruction::Channel { ref layer, x, y } = instruction else { return };
         let Some(dy) = self.gradient(y) else { return };
-        let (weights, layer) = (Arc::clone(layer), Arc::clone(layer));
-        let read = layer.weight.is_some().then_some(x);
-        self.emit(Instruction::ChannelBackwardWeight { layer: weights, x: read, dy });
+        let layer = Arc::clone(layer);
+        if self.network.trains(layer.parameters()) {
+            let (layer, read) = (Arc::clone(&layer), layer.weight.is_some().then_some(x));
+            self.emit(Instruction::ChannelBackwardWeight { layer, x: read, dy });
+        }
         if layer.weight.is_none() {
             return self.hand_on(x, dy);
         }
@@ -285,8 +290,16 @@ impl Backward {
     }
 
     fn visit_batch_norm(&mut self, instruction: &Instruction) {
-        let &Instruction::BatchNorm { ref layer, x, residual, y, saved: Some(saved), affine, activation } =
-            instruction
+        let &Instruction::BatchNorm {
+            ref layer,
+            x,
+            residual,
+            y,
+            saved: Some(saved),
+            frozen,
+            affine,
+            activation,
+        } = instruction
         else {
             return; // only training programs, which keep the statistics, are differentiated
         };
@@ -301,15 +314,17 @@ impl Backward {
         let residual = residual.filter(|&residual| self.learns(residual));
         // What passes the mask is the gradient of the residual and of the normalized x alike.
         let dresidual = residual.filter(|_| mask != Mask::None).map(|residual| self.new_gradient(residual));
-        let weights = Arc::clone(&layer);
-        self.emit(Instruction::BatchNormBackwardWeight {
-            layer: weights,
-            x,
-            dy,
-            mask,
-            statistics,
-            dresidual,
-        });
+        match (frozen, dresidual) {
+            (false, dresidual) => {
+                let layer = Arc::clone(&layer);
+                self.emit(Instruction::BatchNormBackwardWeight { layer, x, dy, mask, statistics, dresidual });
+            }
+            (true, Some(dx)) => {
+                let function = Function::Relu;
+                self.emit(Instruction::FunctionBackward { function, dy, of: Some(y), dx });
+            }
+            (true, None) => {}
+        }
         if let Some(masked) = dresidual {
             (dy, mask) = (masked, Mask::None);
         }

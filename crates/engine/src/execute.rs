@@ -11,10 +11,10 @@ use crate::network::{BatchNormLayer, ChannelFunction, Connections, ConvolutionLa
 use crate::op::{Affine, Arithmetic, Function, HardSigmoid};
 use crate::plan::{Place, Plan};
 use crate::program::ValueId;
+use crate::update::Updater;
 use fovea_kernels::batch_norm::{self, Running};
 use fovea_kernels::dropout::dropout;
 use fovea_kernels::loss::{Criterion, Loss, Targets};
-use fovea_kernels::optimizer::Sgd;
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_kernels::{
     Activation, Context, View4, ViewMut4, activation, arithmetic, elementwise, pool2d, prelu, radial_basis,
@@ -40,11 +40,12 @@ pub(crate) struct Step<'a> {
     pub seed: u64,
     pub number: u64,
     pub nodes: usize,
-    /// All parameters, and buffers of the same layout; the latter are empty outside training.
+    /// Part of the step's images that the batch is: a factor of every gradient.
+    pub share: f32,
+    /// All parameters, and their gradients in the same layout, which are empty outside training.
     pub parameters: &'a mut [f32],
     pub gradients: &'a mut [f32],
-    pub velocities: &'a mut [f32],
-    pub optimizer: Sgd,
+    pub update: Updater<'a>,
     pub label_smoothing: f32,
     pub class_weights: Option<&'a [f32]>,
     /// The loss of each output, once its instruction has run.
@@ -275,11 +276,12 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
         Instruction::Loss { output, loss, logits, dlogits, weight } => {
             let (criterion, logits) = (step.criterion(loss), memory.view(logits));
             let dlogits = dlogits.map(|dlogits| memory.view_mut(dlogits));
-            step.losses[output] = criterion.forward(context, logits, step.targets, weight, dlogits);
+            step.losses[output] =
+                criterion.forward(context, logits, step.targets, weight * step.share, dlogits);
         }
         Instruction::CheckGradients => step.finite = is_finite(context, step.gradients),
         Instruction::Update => {
-            step.optimizer.step(context, step.parameters, step.gradients, step.velocities);
+            step.update.run(context, step.parameters, step.gradients);
         }
     }
 }
@@ -287,7 +289,7 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
 fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
     let context = step.context;
     match memory.plan.program.instructions[index] {
-        Instruction::BatchNorm { ref layer, x, residual, y, saved, affine, activation } => {
+        Instruction::BatchNorm { ref layer, x, residual, y, saved, frozen, affine, activation } => {
             let (x, affine) = (memory.view(x), memory.floats_mut(affine));
             let BatchNormLayer { epsilon, momentum, .. } = **layer;
             let [weight, bias] = [&layer.weight, &layer.bias].map(|place| &step.parameters[place.clone()]);
@@ -295,8 +297,12 @@ fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
                 Some(saved) => {
                     let (saved, scratch) = (memory.floats_mut(saved), memory.scratch(index));
                     let [mean, variance] = both_mut(step.state, &layer.mean, &layer.variance);
-                    let running = Running { mean, variance, momentum };
-                    batch_norm::statistics(context, x, epsilon, saved, running, scratch);
+                    if frozen {
+                        batch_norm::running(mean, variance, epsilon, saved);
+                    } else {
+                        let running = Running { mean, variance, momentum };
+                        batch_norm::statistics(context, x, epsilon, saved, running, scratch);
+                    }
                     batch_norm::affine(saved, weight, bias, affine);
                 }
                 None => {

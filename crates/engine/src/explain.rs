@@ -238,12 +238,12 @@ impl Session {
         let (images, labels) = self.synthetic(mode, batch);
         let mut durations = vec![Duration::ZERO; self.plan_at(plan).program.instructions.len()];
         let runs = self.keeping_state(|session| {
-            session.time(plan, &images, &labels, &mut durations); // warms up
+            session.time(plan, &images, &labels, &mut durations)?; // warms up
             let (begin, mut runs) = (Instant::now(), Vec::new());
             while runs.len() < EXPLAIN_RUNS.0
                 || (runs.len() < EXPLAIN_RUNS.1 && begin.elapsed() < EXPLAIN_TIME)
             {
-                session.time(plan, &images, &labels, &mut durations);
+                session.time(plan, &images, &labels, &mut durations)?;
                 runs.push(durations.clone());
             }
             Ok(runs)
@@ -252,15 +252,13 @@ impl Session {
         Ok((0..durations.len()).map(|at| median(&mut of_instruction(at))).collect())
     }
 
-    /// Runs `work`, then restores what its training steps changed: with a learning rate of zero, velocities and step.
+    /// Runs `work`, then restores what its training steps changed: with a learning rate of zero, the optimizer's state,
+    /// running statistics and the step.
     fn keeping_state<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let (velocities, step) = (self.velocities.as_slice().to_vec(), self.step);
+        let (optimizer, step) = (std::mem::take(&mut self.optimizer), self.step);
         let state = self.state.as_slice().to_vec();
         let result = work(self);
-        let kept = self.velocities.as_mut_slice();
-        // Velocities that came into being meanwhile begin at zero.
-        kept.fill(0.0);
-        kept[..velocities.len()].copy_from_slice(&velocities);
+        self.optimizer = optimizer;
         self.state.as_mut_slice().copy_from_slice(&state);
         self.step = step;
         result

@@ -11,6 +11,7 @@ use fovea_kernels::Activation;
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::pool2d::MaxPool2d;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How a convolution is computed.
@@ -104,14 +105,15 @@ pub(crate) enum Instruction {
         dy: ValueId,
         dx: ValueId,
     },
-    /// y = activation(x * scale + shift [+ residual]). Statistics are those of the batch, kept in `saved`, or the running
-    /// ones without it; scale and shift are left in `affine`.
+    /// y = activation(x * scale + shift [+ residual]). Statistics are those of the batch, or of a frozen layer the running
+    /// ones, kept in `saved`, or the running ones without it; scale and shift are left in `affine`.
     BatchNorm {
         layer: Arc<BatchNormLayer>,
         x: ValueId,
         residual: Option<ValueId>,
         y: ValueId,
         saved: Option<ValueId>,
+        frozen: bool,
         affine: ValueId,
         activation: Activation,
     },
@@ -124,7 +126,8 @@ pub(crate) enum Instruction {
         statistics: [ValueId; 2],
         dresidual: Option<ValueId>,
     },
-    /// The gradient of x, once those of weight and bias are known.
+    /// The gradient of x, once those of weight and bias are known; those of a frozen layer are zero, as if its statistics
+    /// did not depend on x.
     BatchNormBackwardInput {
         layer: Arc<BatchNormLayer>,
         x: ValueId,
@@ -375,6 +378,19 @@ impl Instruction {
                 Some(algorithm)
             }
             _ => None,
+        }
+    }
+
+    /// Places of weight and bias that a forward instruction computes with.
+    pub fn parameters(&self) -> [Option<&Range<usize>>; 2] {
+        match self {
+            // A transposed convolution is an input gradient.
+            Self::Convolution { layer, .. } | Self::ConvolutionBackwardInput { layer, .. } => {
+                layer.parameters()
+            }
+            Self::BatchNorm { layer, .. } => layer.parameters(),
+            Self::Channel { layer, .. } => layer.parameters(),
+            _ => [None, None],
         }
     }
 

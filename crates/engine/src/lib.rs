@@ -15,6 +15,7 @@
 //! | `plan`, `replay` | give every value its place in the arena; prove that no two collide |
 //! | `execute` | runs the instructions; the only unsafe code |
 //! | `session` | holds a network with its parameters, and a plan for each mode and batch size |
+//! | `update` | what training keeps besides the parameters, and which of them it changes |
 //! | `train`, `evaluate` | a session's steps: training; losses, accuracies and predictions |
 //! | `buffer`, `kept`, `parameters`, `checkpoint` | aligned memory; weights made from weights; first values, PyTorch's layout, files |
 //! | `explain` | shows a plan and times it |
@@ -53,12 +54,14 @@ mod shapes;
 #[path = "../tests/common/graphs.rs"]
 mod testing;
 mod train;
+mod update;
 
 pub use error::{EngineError, GraphError, Misshapen, OnnxError, Result, WeightsError};
 pub use evaluate::BatchEvaluation;
 pub use explain::{Benchmark, PlanCandidate, PlanDescription, PlanRow};
 pub use fovea_formats::safetensors::Tensor;
 pub use fovea_kernels::loss::Targets;
+pub use fovea_kernels::optimizer::{Moments, Optimizer};
 pub use graph::{Graph, Node, Output, OutputLoss};
 pub use op::{
     AdaptiveAvgPool, Affine, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout, HardSigmoid,
@@ -68,4 +71,5 @@ pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;
 pub use session::{Precision, Session, SessionOptions};
 pub use shapes::{NodeShape, Shapes};
-pub use train::{Optimizer, StepOptions, StepResult};
+pub use train::{StepOptions, StepResult};
+pub use update::ParameterGroup;

@@ -81,8 +81,9 @@ impl Lowering<'_> {
                     || self.program.value(name, Kind::Statistics, Extent::Fixed(2 * layer.channels));
                 let affine = statistics();
                 let saved = (self.mode == Mode::Train).then(statistics);
+                let frozen = saved.is_some() && !self.network.trains(layer.parameters());
                 let (layer, residual) = (Arc::clone(layer), None);
-                Instruction::BatchNorm { layer, x, residual, y, saved, affine, activation }
+                Instruction::BatchNorm { layer, x, residual, y, saved, frozen, affine, activation }
             }
             Layer::Channel(ref layer) => Instruction::Channel { layer: Arc::clone(layer), x, y },
             Layer::GlobalMaxPool => Instruction::GlobalMaxPool { x, y },

@@ -1,6 +1,6 @@
 //! A graph made ready to run: every layer has its kernel, every parameter its place.
 //!
-//! All parameters lie in one buffer, so that the optimizer is one pass over it; gradients and velocities lie in buffers
+//! All parameters lie in one buffer, so that the optimizer is one pass over it; gradients and its states lie in buffers
 //! of the same layout. What a layer learns without gradients, the running statistics, is its state and lies in a
 //! buffer of its own. A layer is added by an arm in `Network::layer`.
 
@@ -34,6 +34,8 @@ pub(crate) struct Network {
     pub parameters: Tensors,
     /// Running statistics in the graph's order: a layer's mean, then its variance.
     pub state: Tensors,
+    /// Where the parameters begin that do not learn.
+    pub frozen: Vec<usize>,
 }
 
 /// Tensors that share a buffer.
@@ -206,6 +208,27 @@ pub(crate) struct BatchNormLayer {
     pub variance: Range<usize>,
 }
 
+impl ConvolutionLayer {
+    /// Places of weight and bias.
+    pub fn parameters(&self) -> [Option<&Range<usize>>; 2] {
+        [Some(&self.weight), self.bias.as_ref()]
+    }
+}
+
+impl ChannelLayer {
+    /// Places of weight and bias.
+    pub fn parameters(&self) -> [Option<&Range<usize>>; 2] {
+        [self.weight.as_ref(), self.bias.as_ref()]
+    }
+}
+
+impl BatchNormLayer {
+    /// Places of weight and bias.
+    pub fn parameters(&self) -> [Option<&Range<usize>>; 2] {
+        [Some(&self.weight), Some(&self.bias)]
+    }
+}
+
 /// A tensor that files hold: a parameter, or one of a layer's state.
 pub(crate) struct Parameter {
     /// Its name in files.
@@ -274,6 +297,7 @@ impl Network {
             layers: Vec::with_capacity(graph.nodes.len()),
             parameters: Tensors::default(),
             state: Tensors::default(),
+            frozen: Vec::new(),
             graph,
             shapes,
             sources,
@@ -292,6 +316,11 @@ impl Network {
             Layer::BatchNorm(norm) => Some(norm.as_ref()),
             _ => None,
         })
+    }
+
+    /// Whether any of a layer's parameters learns.
+    pub fn trains(&self, [weight, bias]: [Option<&Range<usize>>; 2]) -> bool {
+        [weight, bias].into_iter().flatten().any(|place| !self.frozen.contains(&place.start))
     }
 
     /// Builds the kernel of a node, which reads a vector of this order, and places its parameters behind those that are

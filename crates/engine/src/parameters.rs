@@ -2,7 +2,8 @@
 //!
 //! Inside, a weight lies as its kernel wants it. Outside (files, callers) everything is PyTorch's: convolutions
 //! `[out, in / groups, kernel height, kernel width]`, dense layers `[out, in]`, and the first dense layer after a flatten
-//! counts its inputs channel by channel. Running statistics lie in a buffer of their own. Gradients and velocities have the layout of their parameters on both sides.
+//! counts its inputs channel by channel. Running statistics lie in a buffer of their own. Gradients and an optimizer's states have
+//! the layout of their parameters on both sides.
 
 use crate::buffer::Buffer;
 use crate::error::{Misshapen, Result, WeightsError};
@@ -98,19 +99,32 @@ pub(crate) fn export(tensors: &Tensors, buffer: &[f32], prefix: &str) -> Vec<Nam
     tensors.tensors.iter().map(named).collect()
 }
 
-/// Compares tensors, given as name and shape, with those of the network: its parameters and state and, under `prefix` if
-/// one is given, the parameters once more. A batch normalization's count of batches may be there or not.
+/// Tensors that a file has besides the weights: those of a layout once more, under names that begin with `prefix`.
+pub(crate) struct Copied<'a> {
+    pub prefix: &'a str,
+    pub tensors: &'a Tensors,
+}
+
+/// Whether a tensor goes by a name: its own, that of its layer or of a block of layers (`fc` or `layer4`).
+pub(crate) fn goes_by(tensor: &str, name: &str) -> bool {
+    tensor.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Compares tensors, given as name and shape, with those of the network: its parameters and state, without those that go by
+/// a name of `except`, and what else there should be. A batch normalization's count of batches may be there or not.
 ///
 /// Errors: every tensor that is missing, extra or misshapen, all in one.
 pub(crate) fn check<'a>(
     network: &Network,
-    prefix: Option<&str>,
+    copied: &[Copied],
+    except: &[String],
     found: impl Iterator<Item = (&'a str, &'a [usize])>,
 ) -> std::result::Result<(), WeightsError> {
     let mut error = WeightsError::default();
     let mut shapes = HashMap::new();
     let mut order = Vec::new();
-    for (name, shape) in found.filter(|(name, _)| !is_count(network, name)) {
+    let left = |name: &str| except.iter().any(|other| goes_by(name, other));
+    for (name, shape) in found.filter(|(name, _)| !is_count(network, name) && !left(name)) {
         match shapes.insert(name, shape) {
             None => order.push(name),
             Some(_) => error.extra.push(name.to_owned()),
@@ -118,9 +132,10 @@ pub(crate) fn check<'a>(
     }
     let Network { parameters, state, .. } = network;
     let own = parameters.tensors.iter().chain(&state.tensors).map(|parameter| ("", parameter));
-    let prefixed = prefix.into_iter().flat_map(|prefix| parameters.tensors.iter().map(move |p| (prefix, p)));
+    let own = own.filter(|(_, parameter)| !left(&parameter.name));
+    let copied = copied.iter().flat_map(|copy| copy.tensors.tensors.iter().map(|each| (copy.prefix, each)));
     let mut expected_names = HashSet::new();
-    for (prefix, parameter) in own.chain(prefixed) {
+    for (prefix, parameter) in own.chain(copied) {
         let name = format!("{prefix}{}", parameter.name);
         match shapes.get(name.as_str()) {
             None => error.missing.push(name.clone()),
@@ -302,11 +317,16 @@ mod tests {
         let network = network(chain([4, 4, 1], &[conv(2, [3, 3])]));
         let found: [(&str, &[usize]); 4] =
             [("node0.weight", &[2, 1, 3, 4]), ("other", &[1]), ("other", &[1]), ("node1.bias", &[2])];
-        let error = check(&network, Some("v."), found.into_iter()).unwrap_err();
+        let copied = [Copied { prefix: "v.", tensors: &network.parameters }];
+        let error = check(&network, &copied, &[], found.into_iter()).unwrap_err();
         assert_eq!(error.missing, ["node0.bias", "v.node0.weight", "v.node0.bias"]);
         assert_eq!(error.extra, ["other", "other", "node1.bias"]);
         assert_eq!(error.misshapen[0].expected, [2, 1, 3, 3]);
         let found: [(&str, &[usize]); 2] = [("node0.bias", &[2]), ("node0.weight", &[2, 1, 3, 3])];
-        assert_eq!(check(&network, None, found.into_iter()), Ok(()));
+        assert_eq!(check(&network, &[], &[], found.into_iter()), Ok(()));
+        // What goes by an excepted name may be missing, misshapen and extra.
+        let found: [(&str, &[usize]); 2] = [("node0.weight", &[1]), ("node0.offset", &[1])];
+        assert_eq!(check(&network, &[], &["node0".to_owned()], found.into_iter()), Ok(()));
+        assert!(check(&network, &[], &["node".to_owned()], found.into_iter()).is_err());
     }
 }

@@ -84,7 +84,7 @@ impl Plan {
         }
         concatenate(&mut program);
         if mode == Mode::Train {
-            program = differentiate(program, &network.graph.name)?;
+            program = differentiate(program, network)?;
         }
         if options.precision == Precision::Fast {
             select(&mut program, mode, batch);

@@ -12,7 +12,9 @@ use crate::network::Network;
 use crate::parameters::{self, NamedTensor, ParameterInfo};
 use crate::plan::{Plan, PlanOptions};
 use crate::program::Mode;
+use crate::update::{self, Averaged, OptimizerState, ParameterGroup};
 use fovea_kernels::loss::Loss;
+use fovea_kernels::optimizer::Spans;
 use fovea_kernels::{Isa, Pool};
 
 /// Most images that one step takes: sizes multiplied with it stay far from overflow.
@@ -69,7 +71,14 @@ pub struct Session {
     pub(crate) batches: Vec<i64>,
     /// Empty until the first training step.
     pub(crate) gradients: Buffer,
-    pub(crate) velocities: Buffer,
+    /// The sum of the gradients of a batch's first parts; empty until a batch has several.
+    pub(crate) accumulated: Buffer,
+    pub(crate) optimizer: OptimizerState,
+    pub(crate) averaged: Averaged,
+    /// What [`Session::configure`] was told, and what follows from it for a step.
+    pub(crate) groups: Vec<ParameterGroup>,
+    pub(crate) frozen: Vec<String>,
+    pub(crate) spans: Spans,
     pub(crate) arena: Buffer,
     pub(crate) kept: KeptWeights,
     /// Counts the changes of parameters and state.
@@ -100,6 +109,7 @@ impl Session {
         let losses = vec![Loss::default(); network.outputs.len()];
         let kept = KeptWeights::new(&network);
         let batches = vec![0; network.norms().count()];
+        let spans = update::spans(&network, &[], &[])?;
         Ok(Self {
             network,
             isa,
@@ -112,7 +122,12 @@ impl Session {
             next_state,
             batches,
             gradients: Buffer::default(),
-            velocities: Buffer::default(),
+            accumulated: Buffer::default(),
+            optimizer: OptimizerState::default(),
+            averaged: Averaged::default(),
+            groups: Vec::new(),
+            frozen: Vec::new(),
+            spans,
             arena: Buffer::default(),
             kept,
             version: 1,
@@ -203,9 +218,6 @@ impl Session {
         let options = PlanOptions { mode, batch, threads, fuse, precision };
         let plan = Plan::compile(&self.network, options)?;
         self.kept.reserve(&plan)?;
-        if mode == Mode::Train {
-            self.prepare_training()?;
-        }
         if plan.arena_len > self.arena.len() {
             self.arena = Buffer::default(); // the old memory goes before the new comes
             self.arena = Buffer::new(plan.arena_len, "the feature maps")?;
@@ -223,19 +235,11 @@ impl Session {
         self.plans.len()
     }
 
-    /// Takes over parameters and running statistics, laid out as the network says.
+    /// Takes over parameters and running statistics, laid out as the network says; averages of others are given up.
     pub(crate) fn set_parameters(&mut self, parameters: Buffer, state: Buffer) {
         (self.parameters, self.state) = (parameters, state);
+        self.averaged.exist = false;
         self.version += 1;
-    }
-
-    /// Makes room for gradients and velocities.
-    pub(crate) fn prepare_training(&mut self) -> Result<()> {
-        if self.gradients.len() < self.network.parameters.len {
-            self.gradients = Buffer::new(self.network.parameters.len, "the gradients")?;
-            self.velocities = Buffer::new(self.network.parameters.len, "the velocities")?;
-        }
-        Ok(())
     }
 
     /// The plan at a position.
@@ -291,7 +295,7 @@ mod tests {
                 let read = |name: &str| Ok(find(name).values.clone());
                 parameters::import(&session.network.parameters, "", read).unwrap().as_slice().to_vec()
             };
-            for buffer in [&session.parameters, &session.gradients, &session.velocities] {
+            for buffer in [&session.parameters, &session.gradients, &session.optimizer.states[0]] {
                 assert_eq!(unpadded(buffer), buffer.as_slice(), "{}", isa.name());
             }
         }

@@ -1,27 +1,17 @@
 //! Training steps of a session.
 
+use crate::buffer::Buffer;
 use crate::error::{EngineError, GraphError, Result};
 use crate::execute::{Step, execute};
 use crate::graph::OutputLoss;
 use crate::program::Mode;
 use crate::session::Session;
+use crate::update::Updater;
 use fovea_kernels::Context;
 use fovea_kernels::loss::Targets;
-use fovea_kernels::optimizer::Sgd;
+use fovea_kernels::optimizer::{Optimizer, accumulate};
 use std::ops::Range;
 use std::time::Duration;
-
-/// How gradients become updates.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Optimizer {
-    /// As `torch.optim.SGD` without dampening.
-    Sgd {
-        /// Share of the velocity kept from step to step, from 0 to below 1.
-        momentum: f32,
-        /// Looks ahead along the velocity; needs momentum.
-        nesterov: bool,
-    },
-}
 
 /// Hyperparameters of a training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +26,14 @@ pub struct StepOptions<'a> {
     pub label_smoothing: f32,
     /// A factor of each class's loss, at least 0; of cross-entropy losses.
     pub class_weights: Option<&'a [f32]>,
+    /// The gradients of all parameters together are scaled down to this norm where theirs is larger; above 0.
+    pub clip_norm: Option<f32>,
+    /// Parts of the batch, as equal as can be, that are computed one after the other to save memory. Their gradients are
+    /// added up to that of the batch; batch normalizations see each part by itself. At least 1.
+    pub accumulate: usize,
+    /// Share that exponential moving averages of the weights keep of themselves in every step, from 0 to below 1; there
+    /// are none without it.
+    pub ema: Option<f32>,
 }
 
 impl Default for StepOptions<'_> {
@@ -46,6 +44,9 @@ impl Default for StepOptions<'_> {
             weight_decay: 0.0,
             label_smoothing: 0.0,
             class_weights: None,
+            clip_norm: None,
+            accumulate: 1,
+            ema: None,
         }
     }
 }
@@ -59,18 +60,22 @@ pub struct StepResult {
     pub correct: u32,
 }
 
-/// A batch and what is done with it.
+/// A batch, or a part of one, and what is done with it.
 pub(crate) struct Batch<'a> {
     pub images: &'a [f32],
     pub targets: Targets<'a>,
     pub options: StepOptions<'a>,
+    /// Its number among all parts of all steps: the key of its dropouts.
+    pub number: u64,
+    /// Its part of the step's images.
+    pub share: f32,
 }
 
 impl<'a> Batch<'a> {
     /// One that changes no parameter.
     pub fn new(images: &'a [f32], labels: &'a [u32]) -> Self {
         let options = StepOptions { learning_rate: 0.0, ..StepOptions::default() };
-        Self { images, targets: Targets::Labels(labels), options }
+        Self { images, targets: Targets::Labels(labels), options, number: 0, share: 1.0 }
     }
 }
 
@@ -91,26 +96,84 @@ impl Session {
         let targets = targets.into();
         self.check_options(options)?;
         let count = self.check_batch(images, targets, self.network.outputs.len())?;
-        let index = self.plan(Mode::Train, count)?;
-        let batch = Batch { images, targets, options: *options };
-        self.next_state.as_mut_slice().copy_from_slice(self.state.as_slice());
-        let program = &self.plan_at(index).program;
-        let [forward, backward, update] =
-            [program.forward_range(), program.backward_range(), program.update_range()];
-        self.run(index, forward, &batch, None);
-        let loss = self.mean_loss();
-        if !loss.is_finite() {
-            return Err(self.not_finite("loss", loss));
-        }
-        if !self.run(index, backward, &batch, None) {
-            return Err(self.not_finite("gradient", f64::NAN));
-        }
-        self.run(index, update, &batch, None);
+        let parts = options.accumulate.min(count).max(1);
+        let result = self.gradients_of(images, targets, options, parts)?;
+        let plan = self.plan(Mode::Train, part(count, parts, parts - 1).len())?;
+        let update = self.plan_at(plan).program.update_range();
+        let batch = Batch { images, targets, options: *options, number: 0, share: 1.0 };
+        self.run(plan, update, &batch, None);
         std::mem::swap(&mut self.state, &mut self.next_state);
-        self.batches.iter_mut().for_each(|batches| *batches = batches.saturating_add(1));
+        for (norm, batches) in self.network.norms().zip(&mut self.batches) {
+            // As in PyTorch, every part is a batch, and a frozen layer sees none.
+            let seen = if self.network.trains(norm.parameters()) { parts as i64 } else { 0 };
+            *batches = batches.saturating_add(seen);
+        }
+        if let Some(decay) = options.ema {
+            self.follow(decay);
+        }
+        self.optimizer.updates += 1;
+        self.optimizer.loaded = false;
         self.version += 1;
         self.step += 1;
-        Ok(StepResult { loss: loss as f32, correct: self.losses[0].correct })
+        Ok(result)
+    }
+
+    /// The loss of a batch and its gradients, computed in so many parts; and the running statistics after it, apart from
+    /// those that count.
+    fn gradients_of(
+        &mut self,
+        images: &[f32],
+        targets: Targets,
+        options: &StepOptions,
+        parts: usize,
+    ) -> Result<StepResult> {
+        self.prepare_update(&options.optimizer, options.ema.is_some(), parts > 1)?;
+        self.next_state.as_mut_slice().copy_from_slice(self.state.as_slice());
+        let count = images.len() / self.image_len();
+        let (mut loss, mut correct) = (0.0, 0);
+        for index in 0..parts {
+            let range = part(count, parts, index);
+            let batch = Batch {
+                images: of_images(images, &range, count),
+                targets: match targets {
+                    Targets::Labels(labels) => Targets::Labels(&labels[range.clone()]),
+                    Targets::Values(values) => Targets::Values(of_images(values, &range, count)),
+                },
+                options: *options,
+                number: self.step.wrapping_mul(parts as u64) + index as u64,
+                share: range.len() as f32 / count as f32,
+            };
+            let plan = self.plan(Mode::Train, range.len())?;
+            let program = &self.plan_at(plan).program;
+            let [forward, backward] = [program.forward_range(), program.backward_range()];
+            self.run(plan, forward, &batch, None);
+            loss += range.len() as f64 / count as f64 * self.mean_loss();
+            if !loss.is_finite() {
+                return Err(self.not_finite("loss", loss));
+            }
+            if !self.run(plan, backward, &batch, None) {
+                return Err(self.not_finite("gradient", f64::NAN));
+            }
+            correct += self.losses[0].correct;
+            self.accumulate(index, parts);
+        }
+        Ok(StepResult { loss: loss as f32, correct })
+    }
+
+    /// Adds the gradients of a part to those before it; those of the last stand where an update reads them.
+    fn accumulate(&mut self, index: usize, parts: usize) {
+        let context = Context { isa: self.isa, pool: &self.pool };
+        let (mut sum, mut term) = (&mut self.accumulated, &mut self.gradients);
+        match (index, index + 1 == parts) {
+            (0, true) => {}
+            (0, false) => std::mem::swap(sum, term),
+            (_, last) => {
+                if last {
+                    std::mem::swap(&mut sum, &mut term);
+                }
+                accumulate(context, sum.as_mut_slice(), term.as_slice());
+            }
+        }
     }
 
     /// Runs instructions of a plan; returns whether the gradients, if they were checked, are finite.
@@ -121,9 +184,16 @@ impl Session {
         batch: &Batch,
         durations: Option<&mut [Duration]>,
     ) -> bool {
-        let StepOptions { learning_rate, optimizer, weight_decay, label_smoothing, class_weights } =
-            batch.options;
-        let Optimizer::Sgd { momentum, nesterov } = optimizer;
+        let StepOptions { learning_rate, optimizer, weight_decay, clip_norm, .. } = batch.options;
+        let update = Updater {
+            optimizer,
+            learning_rate,
+            weight_decay,
+            clip_norm,
+            number: self.optimizer.updates + 1,
+            spans: &mut self.spans,
+            states: self.optimizer.states.each_mut().map(Buffer::as_mut_slice),
+        };
         let context = Context { isa: self.isa, pool: &self.pool };
         let plan = &self.plans[plan];
         let [parameters, state] = [self.parameters.as_slice(), self.state.as_slice()];
@@ -136,14 +206,14 @@ impl Session {
             kept: &self.kept,
             state: state.as_mut_slice(),
             seed: self.seed,
-            number: self.step,
+            number: batch.number,
+            share: batch.share,
             nodes: self.network.layers.len(),
             parameters: self.parameters.as_mut_slice(),
             gradients: self.gradients.as_mut_slice(),
-            velocities: self.velocities.as_mut_slice(),
-            optimizer: Sgd { learning_rate, momentum, weight_decay, nesterov },
-            label_smoothing,
-            class_weights,
+            update,
+            label_smoothing: batch.options.label_smoothing,
+            class_weights: batch.options.class_weights,
             losses: &mut self.losses,
             finite: true,
         };
@@ -152,8 +222,17 @@ impl Session {
     }
 
     /// Runs a whole plan on a batch without changing the parameters, and notes how long each instruction took.
-    pub(crate) fn time(&mut self, plan: usize, images: &[f32], labels: &[u32], durations: &mut [Duration]) {
-        self.run(plan, 0..durations.len(), &Batch::new(images, labels), Some(durations));
+    pub(crate) fn time(
+        &mut self,
+        plan: usize,
+        images: &[f32],
+        labels: &[u32],
+        durations: &mut [Duration],
+    ) -> Result<()> {
+        let batch = Batch::new(images, labels);
+        self.prepare_update(&batch.options.optimizer, false, false)?;
+        self.run(plan, 0..durations.len(), &batch, Some(durations));
+        Ok(())
     }
 
     /// The weighted sum of the outputs' mean losses.
@@ -260,17 +339,57 @@ fn amount(name: &'static str, value: f32) -> Result<()> {
     ensure(name, at_least_zero(value), "a finite number of at least 0", value)
 }
 
+/// Nesterov's momentum is one.
+fn look_ahead(momentum: f32, nesterov: bool) -> Result<()> {
+    let valid = !nesterov || momentum > 0.0;
+    ensure("momentum", valid, "a number above 0, as nesterov needs,", momentum)
+}
+
 impl StepOptions<'_> {
     fn check(&self) -> Result<()> {
         amount("learningRate", self.learning_rate)?;
         amount("weightDecay", self.weight_decay)?;
         share("labelSmoothing", self.label_smoothing)?;
+        if let Some(norm) = self.clip_norm {
+            ensure("clipNorm", norm > 0.0 && norm.is_finite(), "a finite number above 0", norm)?;
+        }
+        if let Some(decay) = self.ema {
+            share("ema", decay)?;
+        }
+        if self.accumulate == 0 {
+            return Err(EngineError::argument("accumulate", "a count of at least 1", 0));
+        }
         match self.optimizer {
             Optimizer::Sgd { momentum, nesterov } => {
                 share("momentum", momentum)?;
-                let valid = !nesterov || momentum > 0.0;
-                ensure("momentum", valid, "a number above 0, as nesterov needs,", momentum)
+                look_ahead(momentum, nesterov)
+            }
+            Optimizer::Adam(moments) | Optimizer::AdamW(moments) | Optimizer::Lamb(moments) => {
+                share("beta1", moments.beta1)?;
+                share("beta2", moments.beta2)?;
+                amount("epsilon", moments.epsilon)
+            }
+            Optimizer::RmsProp { alpha, epsilon, momentum, .. } => {
+                share("alpha", alpha)?;
+                share("momentum", momentum)?;
+                amount("epsilon", epsilon)
+            }
+            Optimizer::Lars { momentum, nesterov, trust } => {
+                share("momentum", momentum)?;
+                look_ahead(momentum, nesterov)?;
+                ensure("trust", trust > 0.0 && trust.is_finite(), "a finite number above 0", trust)
             }
         }
     }
+}
+
+/// The images of a part of a batch.
+fn part(count: usize, parts: usize, index: usize) -> Range<usize> {
+    index * count / parts..(index + 1) * count / parts
+}
+
+/// The values that belong to some of `count` images, of which there may be none.
+fn of_images<'a>(values: &'a [f32], range: &Range<usize>, count: usize) -> &'a [f32] {
+    let each = values.len() / count.max(1);
+    &values[range.start * each..range.end * each]
 }

@@ -16,6 +16,9 @@ const OPTIONS: StepOptions = StepOptions {
     weight_decay: 1e-3,
     label_smoothing: 0.1,
     class_weights: None,
+    clip_norm: None,
+    accumulate: 1,
+    ema: None,
 };
 
 /// Trains the steps `first..last`, each on a batch of its own; returns the losses' bits.

@@ -486,7 +486,7 @@ fn pytorchs_count_of_batches_is_accepted_and_written_on() {
     let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
     let count = |value| Count { name: "node0.num_batches_tracked", value };
     write(&path, &tensors, &[count(1 << 40)], &[]).unwrap();
-    session.load_weights_file(&path).unwrap();
+    session.load_weights_file(&path, &[]).unwrap();
     session.train_step(&[0.5; 12], &[1], &StepOptions::default()).unwrap();
     let written = |session: &mut Session| {
         session.save_weights(&path).unwrap();
@@ -497,13 +497,13 @@ fn pytorchs_count_of_batches_is_accepted_and_written_on() {
     session.save_checkpoint(&checkpoint, "").unwrap();
     // A file without counts begins at 0.
     write(&path, &tensors, &[], &[]).unwrap();
-    session.load_weights_file(&path).unwrap();
+    session.load_weights_file(&path, &[]).unwrap();
     assert_eq!(written(&mut session), 0);
     session.load_checkpoint(&checkpoint).unwrap();
     assert_eq!(written(&mut session), (1 << 40) + 1);
     let wrong = NamedTensor { name: count(0).name.to_owned(), shape: Vec::new(), values: vec![7.0] };
     write(&path, &[tensors.clone(), vec![wrong.as_tensor()]].concat(), &[], &[]).unwrap();
-    assert!(message(session.load_weights_file(&path)).contains("a single I64 value"));
+    assert!(message(session.load_weights_file(&path, &[])).contains("a single I64 value"));
     weights[5].shape = vec![4];
     weights[5].values = vec![1.0; 4];
     let tensors: Vec<Tensor> = weights.iter().map(NamedTensor::as_tensor).collect();
@@ -530,7 +530,7 @@ fn files_of_other_networks_and_broken_files_are_refused_and_nothing_is_loaded() 
     let bytes = std::fs::read(path("checkpoint")).unwrap();
     std::fs::write(path("cut"), &bytes[..bytes.len() - 1]).unwrap();
     assert!(matches!(fresh.load_checkpoint(&path("cut")), Err(EngineError::File(_))));
-    assert!(matches!(fresh.load_weights_file(&path("cut")), Err(EngineError::File(_))));
+    assert!(matches!(fresh.load_weights_file(&path("cut"), &[]), Err(EngineError::File(_))));
     assert_eq!((bits(&fresh), fresh.step()), (before, 0));
 
     let mut other = fastest(&chain([1, 1, 3], &[dense(2), op("tanh"), dense(2)]));
@@ -542,13 +542,14 @@ fn files_of_other_networks_and_broken_files_are_refused_and_nothing_is_loaded() 
             .ends_with("received one of 3 nodes instead of 2.")
     );
     assert!(
-        message(other.load_weights_file(&path("weights"))).contains("extra \"node2.weight\", \"node2.bias\"")
+        message(other.load_weights_file(&path("weights"), &[]))
+            .contains("extra \"node2.weight\", \"node2.bias\"")
     );
 
     // A checkpoint is a weights file too.
     for file in ["weights", "checkpoint"] {
         let mut fresh = fastest(&definition);
-        fresh.load_weights_file(&path(file)).unwrap();
+        fresh.load_weights_file(&path(file), &[]).unwrap();
         assert_eq!(bits(&fresh), trained);
     }
     assert!(matches!(session.save_weights(&path("no/such/folder")), Err(EngineError::File(_))));

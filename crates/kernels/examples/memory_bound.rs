@@ -1,7 +1,7 @@
 //! Times the memory-bound kernels on the shapes of LeNet, ResNet, GoogLeNet and AlexNet.
 //!
 //! `cargo run --release -p fovea-kernels --example memory_bound [THREADS] [SECTION]` with a section among `batchNorm`,
-//! `pooling`, `elementwise`, `localResponseNorm`, `loss`, `sgd`, or all of them. Each line has the fastest of many calls
+//! `pooling`, `elementwise`, `localResponseNorm`, `loss`, `optimizers`, or all of them. Each line has the fastest of many calls
 //! in microseconds, the bandwidth (what the pass must read and write, once) and its percentage of that of a plain copy
 //! of a tensor of the same size. `FOVEA_ISA` chooses the instruction set.
 #![allow(clippy::print_stdout)]
@@ -9,7 +9,7 @@
 use fovea_kernels::batch_norm::{self, Mask, Running};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::loss::{Criterion, Targets};
-use fovea_kernels::optimizer::Sgd;
+use fovea_kernels::optimizer::{Moments, Optimizer, STATES, Span, Spans, Update};
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
 use fovea_kernels::random::Philox;
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, activation, dropout, elementwise};
@@ -225,15 +225,33 @@ fn cross_entropy(context: Context, n: usize, classes: usize) -> Outcome {
     Ok(())
 }
 
-fn sgd(context: Context, length: usize) -> Outcome {
-    let (mut parameter, gradient, mut velocity) = (values(length), values(length), values(length));
+fn optimizers(context: Context, length: usize) -> Outcome {
+    let (mut parameters, gradients) = (values(length), values(length));
+    let mut states =
+        [(); STATES].map(|()| values(length).iter().map(|value| value.abs()).collect::<Vec<_>>());
+    let span = Span { place: 0..length, learning_rate_scale: 1.0, weight_decay: None, adapts: true };
+    let mut spans = Spans::new(vec![span]);
     let passes = Passes::new(context, "parameters", length);
-    let sgd = Sgd { learning_rate: 1e-9, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
-    let mut step = |name: &str, sgd: Sgd, floats: usize| {
-        passes.time(name, floats, || sgd.step(context, &mut parameter, &gradient, &mut velocity));
+    let mut step = |name: &str, optimizer: Optimizer, floats: usize| {
+        passes.time(name, floats * length, || {
+            let update = Update {
+                learning_rate: 1e-9,
+                weight_decay: 1e-4,
+                gradient_scale: 1.0,
+                number: 10,
+                parameters: &mut parameters,
+                gradients: &gradients,
+                states: states.each_mut().map(Vec::as_mut_slice),
+            };
+            optimizer.step(context, &mut spans, update);
+        });
     };
-    step("SGD with momentum", sgd, 5 * length);
-    step("plain SGD", Sgd { momentum: 0.0, ..sgd }, 3 * length);
+    let moments = Moments { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    step("SGD with momentum", Optimizer::Sgd { momentum: 0.9, nesterov: false }, 5);
+    step("plain SGD", Optimizer::Sgd { momentum: 0.0, nesterov: false }, 3);
+    step("AdamW", Optimizer::AdamW(moments), 7);
+    step("LAMB", Optimizer::Lamb(moments), 11);
+    step("LARS", Optimizer::Lars { momentum: 0.9, nesterov: false, trust: 0.001 }, 7);
     Ok(())
 }
 
@@ -274,9 +292,9 @@ fn main() -> Outcome {
             cross_entropy(context, 64, classes)?;
         }
     }
-    if wanted("sgd") {
+    if wanted("optimizers") {
         for length in [61_706, 1 << 20, 11_689_512, 25_557_032] {
-            sgd(context, length)?;
+            optimizers(context, length)?;
         }
     }
     Ok(())

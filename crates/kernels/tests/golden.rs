@@ -8,7 +8,7 @@ use fovea_kernels::batch_norm::{self, Mask, Running};
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::loss::{Criterion, Targets};
-use fovea_kernels::optimizer::Sgd;
+use fovea_kernels::optimizer::{Moments, Optimizer, STATES, Span, Spans, Update};
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
 use fovea_kernels::softmax::softmax;
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4};
@@ -299,26 +299,49 @@ fn every_loss_equals_pytorch_with_labels_values_and_class_weights() {
     });
 }
 
+/// An optimizer as the golden file describes it.
+fn optimizer(case: &serde_json::Value) -> Optimizer {
+    let number = |key: &str| case[key].as_f64().unwrap() as f32;
+    let moments = || Moments { beta1: number("beta1"), beta2: number("beta2"), epsilon: number("epsilon") };
+    match case["kind"].as_str().unwrap() {
+        "sgd" => Optimizer::Sgd { momentum: number("momentum"), nesterov: case["nesterov"] == true },
+        "adam" => Optimizer::Adam(moments()),
+        "adamw" => Optimizer::AdamW(moments()),
+        _ => Optimizer::RmsProp {
+            alpha: number("alpha"),
+            epsilon: number("epsilon"),
+            momentum: number("momentum"),
+            centered: case["centered"] == true,
+        },
+    }
+}
+
 #[test]
-fn sgd_equals_pytorch_over_five_steps() {
-    let golden = Golden::open("sgd");
-    let cases: BTreeMap<String, reference::Sgd> = golden.cases();
+fn every_optimizer_equals_pytorch_over_ten_steps() {
+    let golden = Golden::open("optimizers");
+    let cases: BTreeMap<String, serde_json::Value> = golden.cases();
     on_every_isa(|context| {
         for (name, case) in &cases {
-            let sgd = Sgd {
-                learning_rate: case.learning_rate as f32,
-                momentum: case.momentum as f32,
-                weight_decay: case.weight_decay as f32,
-                nesterov: case.nesterov,
-            };
             let gradients = format!("{name}.gradients");
             let length = golden.shape(&gradients)[1];
             let mut rows = golden.values(&format!("{name}.parameters")).chunks_exact(length);
-            let mut parameter = rows.next().unwrap().to_vec();
-            let mut velocity = vec![0.0; length];
-            for (gradient, expected) in golden.values(&gradients).chunks_exact(length).zip(rows) {
-                sgd.step(context, &mut parameter, gradient, &mut velocity);
-                assert_equal(context, name, &parameter, expected);
+            let mut parameters = rows.next().unwrap().to_vec();
+            let mut states = [(); STATES].map(|()| vec![0.0; length]);
+            let span = Span { place: 0..length, learning_rate_scale: 1.0, weight_decay: None, adapts: true };
+            let mut spans = Spans::new(vec![span]);
+            let steps = golden.values(&gradients).chunks_exact(length).zip(rows);
+            for (number, (gradients, expected)) in (1..).zip(steps) {
+                let update = Update {
+                    learning_rate: case["learning_rate"].as_f64().unwrap() as f32,
+                    weight_decay: case["weight_decay"].as_f64().unwrap() as f32,
+                    gradient_scale: 1.0,
+                    number,
+                    parameters: &mut parameters,
+                    gradients,
+                    states: states.each_mut().map(Vec::as_mut_slice),
+                };
+                optimizer(&case["optimizer"]).step(context, &mut spans, update);
+                assert_equal(context, name, &parameters, expected);
             }
         }
     });

@@ -17,6 +17,8 @@ use crate::options::zeros;
 pub struct EvaluateOptions {
     /// What training does to its images, as JSON: normalisation is done here, too, the rest is not.
     pub augment: Option<String>,
+    /// Whether the averages that training with `ema` made are meant, instead of the weights themselves. Default false.
+    pub averaged: Option<bool>,
 }
 
 /// How well a network does on a dataset.

@@ -17,3 +17,4 @@ mod options;
 mod self_check;
 mod session;
 mod train;
+mod update;

@@ -10,7 +10,7 @@ mod winograd;
 
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
 use fovea_kernels::loss::{Criterion, Targets};
-use fovea_kernels::optimizer::Sgd;
+use fovea_kernels::optimizer::{Moments, Optimizer, STATES, Span, Spans, Update};
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
 use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, activation, elementwise, softmax};
 use fovea_reference as reference;
@@ -70,7 +70,7 @@ pub fn run(threads: usize) -> Result<Vec<Check>, Box<dyn std::error::Error>> {
             values::of_channels(context)?,
             values::distances(context)?,
             classification(context)?,
-            optimizer(context),
+            optimizers(context),
         ];
         // JSON has no infinity, which stands for a NaN.
         let check = |(kernel, error): (_, f64)| Check {
@@ -229,21 +229,66 @@ fn classification(context: Context) -> Errors {
     ])
 }
 
-fn optimizer(context: Context) -> Vec<(&'static str, f64)> {
-    let [mut parameter, gradient, mut velocity] = [1, 2, 3].map(|seed| uniform(seed, 131));
-    let [mut expected, wide_gradient, mut wide_velocity] =
-        [&parameter, &gradient, &velocity].map(|values| widen(values));
-    let (learning_rate, momentum, weight_decay, nesterov) = (0.125, 0.875, 0.0625, true); // exact in f32
-    Sgd { learning_rate, momentum, weight_decay, nesterov }.step(
-        context,
-        &mut parameter,
-        &gradient,
-        &mut velocity,
-    );
-    let [learning_rate, momentum, weight_decay] = [learning_rate, momentum, weight_decay].map(f64::from);
-    let definition = reference::Sgd { learning_rate, momentum, weight_decay, nesterov };
-    definition.step(&mut expected, &wide_gradient, &mut wide_velocity);
-    vec![("SGD", relative_error(&parameter, &expected))]
+fn optimizers(context: Context) -> Vec<(&'static str, f64)> {
+    const LENGTH: usize = 131;
+    let (learning_rate, weight_decay) = (0.125, 0.0625); // exact in f32
+    let (momentum, nesterov, trust) = (0.875, true, 0.25);
+    let (alpha, epsilon, centered) = (0.9375, 0.0009765625, true);
+    let moments = Moments { beta1: momentum, beta2: alpha, epsilon };
+    let [beta1, beta2, wide_epsilon] = [momentum, alpha, epsilon].map(f64::from);
+    let (wide_momentum, wide_alpha, wide_trust) = (beta1, beta2, f64::from(trust));
+    use reference::optimizer::{Optimizer as Definition, Step};
+    let pairs = [
+        ("SGD", Optimizer::Sgd { momentum, nesterov }, Definition::Sgd { momentum: wide_momentum, nesterov }),
+        ("Adam", Optimizer::Adam(moments), Definition::Adam { beta1, beta2, epsilon: wide_epsilon }),
+        ("AdamW", Optimizer::AdamW(moments), Definition::AdamW { beta1, beta2, epsilon: wide_epsilon }),
+        (
+            "RMSprop",
+            Optimizer::RmsProp { alpha, epsilon, momentum, centered },
+            Definition::RmsProp {
+                alpha: wide_alpha,
+                epsilon: wide_epsilon,
+                momentum: wide_momentum,
+                centered,
+            },
+        ),
+        ("LAMB", Optimizer::Lamb(moments), Definition::Lamb { beta1, beta2, epsilon: wide_epsilon }),
+        (
+            "LARS",
+            Optimizer::Lars { momentum, nesterov, trust },
+            Definition::Lars { momentum: wide_momentum, nesterov, trust: wide_trust },
+        ),
+    ];
+    let span = Span { place: 0..LENGTH, learning_rate_scale: 1.0, weight_decay: None, adapts: true };
+    let mut spans = Spans::new(vec![span]);
+    let check = |(name, optimizer, definition): (_, Optimizer, Definition)| {
+        let mut parameters = uniform(1, LENGTH);
+        let mut expected = widen(&parameters);
+        let mut states = [(); STATES].map(|()| vec![0.0; LENGTH]);
+        let mut wide_states = [(); STATES].map(|()| vec![0.0; LENGTH]);
+        for number in 1..4 {
+            let gradients = uniform(1 + number, LENGTH);
+            let (number, wide) = (number as i32, widen(&gradients));
+            let (learning_rate, weight_decay) = (f64::from(learning_rate), f64::from(weight_decay));
+            let step = Step { learning_rate, weight_decay, number, adapts: true };
+            definition.step(step, &mut expected, &wide, &mut wide_states);
+            let states = states.each_mut().map(Vec::as_mut_slice);
+            let (number, parameters, gradients) = (number as u64, &mut parameters[..], &gradients[..]);
+            let (learning_rate, weight_decay) = (learning_rate as f32, weight_decay as f32);
+            let update = Update {
+                learning_rate,
+                weight_decay,
+                gradient_scale: 1.0,
+                number,
+                parameters,
+                gradients,
+                states,
+            };
+            optimizer.step(context, &mut spans, update);
+        }
+        (name, relative_error(&parameters, &expected))
+    };
+    pairs.into_iter().map(check).collect()
 }
 
 fn batch_of([height, width, channels]: [usize; 3]) -> [usize; 4] {

@@ -7,7 +7,7 @@ use fovea_data::Augment;
 use fovea_engine::{Graph, Mode, Precision, Session as Engine};
 use fovea_kernels::Isa;
 use napi::Env;
-use napi::bindgen_prelude::{Float32Array, Object};
+use napi::bindgen_prelude::{Either, Float32Array, Object, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
 use crate::dataset::Dataset;
@@ -16,7 +16,8 @@ use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument
 use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::onnx::OnnxModel;
 use crate::options::{count, whole, zeros};
-use crate::train::{TrainRequest, TrainRun};
+use crate::train::{BatchRequest, OwnBatch, TrainRequest, TrainRun};
+use crate::update::{UpdateOptions, Updates, With};
 
 /// What a session is made of.
 #[napi(object)]
@@ -43,6 +44,21 @@ pub struct ParameterInfo {
     pub name: String,
     /// Its shape in files: PyTorch's.
     pub shape: Vec<f64>,
+}
+
+/// Which weights are meant.
+#[napi(object)]
+pub struct WeightsOptions {
+    /// The averages that training with `ema` made, instead of the weights themselves. Default false.
+    pub averaged: Option<bool>,
+}
+
+/// How weights are read.
+#[napi(object)]
+pub struct LoadOptions {
+    /// Names of layers, of blocks of layers or of tensors that stay as they are, whatever the file has for them. Default:
+    /// none.
+    pub except: Option<Vec<String>>,
 }
 
 /// Times of whole steps on a synthetic batch.
@@ -114,15 +130,43 @@ impl Session {
     /// when the loss stops being a number: the parameters are then those of the step before.
     ///
     /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
-    #[napi(catch_unwind, ts_return_type = "Promise<TrainResult>")]
+    #[napi(
+        catch_unwind,
+        ts_args_type = "dataset: Dataset, request: TrainRequest & UpdateOptions",
+        ts_return_type = "Promise<TrainResult>"
+    )]
     pub fn train_steps<'env>(
         &self,
         env: &'env Env,
         dataset: &Dataset,
-        request: TrainRequest,
+        request: With<TrainRequest, UpdateOptions>,
     ) -> Result<Object<'env>> {
         let run = TrainRun::new(dataset.data.clone(), request)?;
         self.driver.send(env, |worker, abort| run.run(worker, abort))
+    }
+
+    /// Trains one step on the caller's batch.
+    ///
+    /// @param images `N x height x width x channels` values in row order: bytes, scaled to 0..1, or floats as they are
+    /// @param targets a class for each image, or as many floats as the outputs have
+    /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when a label is no class, `NOT_FINITE` when the loss or a gradient stops
+    /// being a number: the parameters are then those of the step before
+    #[napi(
+        catch_unwind,
+        ts_args_type = "images: Uint8Array | Float32Array, targets: Uint32Array | Float32Array, request: BatchRequest & UpdateOptions",
+        ts_return_type = "Promise<BatchResult>"
+    )]
+    pub fn train_batch<'env>(
+        &self,
+        env: &'env Env,
+        images: Either<Uint8Array, Float32Array>,
+        targets: Either<Uint32Array, Float32Array>,
+        request: With<BatchRequest, UpdateOptions>,
+    ) -> Result<Object<'env>> {
+        let With(BatchRequest { learning_rate, optimizer }, update) = request;
+        let updates = Updates::new(optimizer, update)?;
+        let batch = OwnBatch::new(images, targets);
+        self.driver.send(env, move |worker, _| batch.train(worker.session(), &updates, learning_rate as f32))
     }
 
     /// Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`.
@@ -135,11 +179,14 @@ impl Session {
         options: Option<EvaluateOptions>,
     ) -> Result<Object<'env>> {
         let batch_size = count("batchSize", batch_size)?;
-        let EvaluateOptions { augment } = options.unwrap_or_default();
+        let EvaluateOptions { augment, averaged } = options.unwrap_or_default();
         let augment = Augment::parse(augment.as_deref()).map_err(from_data)?;
         let (data, augment) = (dataset.data.clone(), Augment::for_evaluation(augment));
-        self.driver
-            .send(env, move |worker, abort| evaluate(worker.session(), data, augment, batch_size, abort))
+        self.driver.send(env, move |worker, abort| {
+            with_weights(worker.session(), Some(WeightsOptions { averaged }), |session| {
+                evaluate(session, data, augment, batch_size, abort)
+            })
+        })
     }
 
     /// The first output for any number of images.
@@ -147,29 +194,50 @@ impl Session {
     /// @param images `count x height x width x channels` values
     /// @returns `count x outputSize` values
     #[napi(catch_unwind, ts_return_type = "Promise<Float32Array>")]
-    pub fn predict<'env>(&self, env: &'env Env, images: Float32Array, count: f64) -> Result<Object<'env>> {
+    pub fn predict<'env>(
+        &self,
+        env: &'env Env,
+        images: Float32Array,
+        count: f64,
+        weights: Option<WeightsOptions>,
+    ) -> Result<Object<'env>> {
         let count = whole("count", count, 0)? as usize;
         let images = images.to_vec(); // JavaScript may change its array meanwhile
         self.driver.send(env, move |worker, abort| {
-            predict(worker.session(), &images, count, abort).map(Float32Array::from)
+            with_weights(worker.session(), weights, |session| predict(session, &images, count, abort))
+                .map(Float32Array::from)
         })
     }
 
     /// Writes the parameters as safetensors, in PyTorch's names and layouts; resolves with the file's size in bytes.
     #[napi(catch_unwind, ts_return_type = "Promise<number>")]
-    pub fn save_weights<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+    pub fn save_weights<'env>(
+        &self,
+        env: &'env Env,
+        path: String,
+        weights: Option<WeightsOptions>,
+    ) -> Result<Object<'env>> {
         self.driver.send(env, move |worker, _| {
-            worker.session().save_weights(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
+            with_weights(worker.session(), weights, |session| {
+                session.save_weights(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
+            })
         })
     }
 
     /// Replaces all parameters by those of a safetensors file, or none.
     ///
-    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
+    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape, `INVALID_ARGUMENT`
+    /// for an excepted name by which nothing goes
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
-    pub fn load_weights<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+    pub fn load_weights<'env>(
+        &self,
+        env: &'env Env,
+        path: String,
+        options: Option<LoadOptions>,
+    ) -> Result<Object<'env>> {
+        let except = options.and_then(|options| options.except).unwrap_or_default();
         self.driver.send(env, move |worker, _| {
-            worker.session().load_weights_file(Path::new(&path)).map_err(from_engine)
+            worker.session().load_weights_file(Path::new(&path), &except).map_err(from_engine)
         })
     }
 
@@ -325,6 +393,18 @@ fn predict(session: &mut Engine, images: &[f32], count: usize, abort: &Abort) ->
         session.predict(images, images.len() / image_len, output).map_err(from_engine)?;
     }
     Ok(output)
+}
+
+/// Does `work` with the weights that are meant.
+fn with_weights<T>(
+    session: &mut Engine,
+    options: Option<WeightsOptions>,
+    work: impl FnOnce(&mut Engine) -> Result<T>,
+) -> Result<T> {
+    match options.and_then(|options| options.averaged) {
+        Some(true) => session.with_averages(work).map_err(from_engine)?,
+        Some(false) | None => work(session),
+    }
 }
 
 fn mode(name: &str) -> Result<Mode> {

@@ -4,29 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fovea_data::{Augment, Batch, DataError, Dataset, Mix, Prefetcher, Sampler, SamplerOptions};
-use fovea_engine::{EngineError, Optimizer, StepOptions, Targets};
-use napi::bindgen_prelude::{Float32Array, Float64Array, Uint32Array};
+use fovea_engine::{EngineError, Session, Targets};
+use napi::bindgen_prelude::{Either, Float32Array, Float64Array, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
 use crate::driver::{Abort, Worker};
 use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument};
 use crate::evaluate::check_images;
 use crate::options::{count, whole};
-
-/// How gradients become updates.
-#[napi(object)]
-pub struct OptimizerOptions {
-    /// `"sgd"`.
-    pub kind: String,
-    /// Share of the previous update that is kept, from 0 to below 1.
-    pub momentum: f64,
-    /// Whether the gradient is looked up ahead, as Nesterov does.
-    pub nesterov: bool,
-    /// Share of each parameter that is added to its gradient, at least 0.
-    pub weight_decay: f64,
-    /// Share of each target that is spread evenly over all classes, from 0 to below 1.
-    pub label_smoothing: f64,
-}
+use crate::update::{OptimizerOptions, UpdateOptions, Updates, With};
 
 /// A run of training steps.
 #[napi(object)]
@@ -37,7 +23,7 @@ pub struct TrainRequest {
     pub first_step: f64,
     /// One a step: their number is the number of steps.
     pub learning_rates: Float64Array,
-    /// How gradients become updates.
+    /// What becomes of gradients.
     pub optimizer: OptimizerOptions,
     /// A new order of the images every epoch.
     pub shuffle: bool,
@@ -47,6 +33,24 @@ pub struct TrainRequest {
     pub seed: f64,
     /// How images are varied, one operation after another, as JSON. Default: not at all.
     pub augment: Option<String>,
+}
+
+/// A step of training on the caller's batch.
+#[napi(object)]
+pub struct BatchRequest {
+    /// Step size, at least 0.
+    pub learning_rate: f64,
+    /// How gradients become updates.
+    pub optimizer: OptimizerOptions,
+}
+
+/// What a step of training brought.
+#[napi(object)]
+pub struct BatchResult {
+    /// Mean over the batch, before the update.
+    pub loss: f64,
+    /// Images whose largest output was the label's, or where the largest target was.
+    pub correct: f64,
 }
 
 /// What a run of training steps brought; one entry a step that was done.
@@ -109,12 +113,13 @@ pub struct TrainRun {
     augment: Augment,
     first_step: u64,
     learning_rates: Vec<f32>,
-    options: StepOptions<'static>,
+    updates: Updates,
 }
 
 impl TrainRun {
     /// Checks every number of a request.
-    pub fn new(data: Arc<Dataset>, request: TrainRequest) -> Result<Self> {
+    pub fn new(data: Arc<Dataset>, request: With<TrainRequest, UpdateOptions>) -> Result<Self> {
+        let With(request, update) = request;
         let sampler = SamplerOptions {
             batch_size: count("batchSize", request.batch_size)?,
             shuffle: request.shuffle,
@@ -130,20 +135,15 @@ impl TrainRun {
         if let Some(rate) = learning_rates.iter().find(|rate| !rate.is_finite() || **rate < 0.0) {
             return Err(invalid_argument("learningRate", "a number of at least 0", rate));
         }
-        Ok(Self {
-            data,
-            sampler,
-            augment,
-            first_step,
-            learning_rates,
-            options: request.optimizer.try_into()?,
-        })
+        let updates = Updates::new(request.optimizer, update)?;
+        Ok(Self { data, sampler, augment, first_step, learning_rates, updates })
     }
 
     /// Trains until the last step, an abort or an error.
     pub fn run(self, worker: &mut Worker, abort: &Abort) -> Result<TrainResult> {
         let (session, kept) = worker.training();
         check_images(session, &self.data)?;
+        self.updates.configure(session)?;
         let began = Instant::now();
         let mut feed = match kept.take().filter(|feed| feed.continues_with(&self)) {
             Some(feed) => feed,
@@ -155,7 +155,6 @@ impl TrainRun {
         let mut images = Vec::with_capacity(count);
         let mut stall = Duration::ZERO;
         let mut mixed = Vec::new();
-        let mut options = self.options;
         let mut failure = None;
         for learning_rate in self.learning_rates {
             if abort.is_asked() {
@@ -164,7 +163,7 @@ impl TrainRun {
             let asked = Instant::now();
             let batch = feed.next_batch()?;
             stall += asked.elapsed();
-            options.learning_rate = learning_rate;
+            let options = self.updates.step(learning_rate);
             let targets = match &batch.mix {
                 None => Targets::Labels(&batch.labels),
                 Some(mix) => Targets::Values(shares(&batch.labels, mix, session.output_len(), &mut mixed)?),
@@ -216,21 +215,40 @@ fn shares<'a>(labels: &[u32], mix: &Mix, classes: usize, targets: &'a mut Vec<f3
     Ok(targets)
 }
 
-impl TryFrom<OptimizerOptions> for StepOptions<'_> {
-    type Error = Error;
+/// The images of a batch from JavaScript, and what its outputs should be.
+pub struct OwnBatch {
+    images: Vec<f32>,
+    targets: OwnTargets,
+}
 
-    /// The learning rate comes later, one a step; the engine checks the numbers.
-    fn try_from(options: OptimizerOptions) -> Result<Self> {
-        let OptimizerOptions { kind, momentum, nesterov, weight_decay, label_smoothing } = options;
-        if kind != "sgd" {
-            return Err(invalid_argument("optimizer", "\"sgd\"", format_args!("\"{kind}\"")));
-        }
-        Ok(Self {
-            learning_rate: 0.0,
-            optimizer: Optimizer::Sgd { momentum: momentum as f32, nesterov },
-            weight_decay: weight_decay as f32,
-            label_smoothing: label_smoothing as f32,
-            class_weights: None,
-        })
+enum OwnTargets {
+    Labels(Vec<u32>),
+    Values(Vec<f32>),
+}
+
+impl OwnBatch {
+    /// Copies arrays, which JavaScript may change meanwhile; bytes are scaled to 0..1.
+    pub fn new(images: Either<Uint8Array, Float32Array>, targets: Either<Uint32Array, Float32Array>) -> Self {
+        let images = match images {
+            Either::A(bytes) => bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
+            Either::B(values) => values.to_vec(),
+        };
+        let targets = match targets {
+            Either::A(labels) => OwnTargets::Labels(labels.to_vec()),
+            Either::B(values) => OwnTargets::Values(values.to_vec()),
+        };
+        Self { images, targets }
+    }
+
+    /// One step of training.
+    pub fn train(&self, session: &mut Session, updates: &Updates, learning_rate: f32) -> Result<BatchResult> {
+        updates.configure(session)?;
+        let targets = match &self.targets {
+            OwnTargets::Labels(labels) => Targets::Labels(labels),
+            OwnTargets::Values(values) => Targets::Values(values),
+        };
+        let step = session.train_step(&self.images, targets, &updates.step(learning_rate));
+        let step = step.map_err(from_engine)?;
+        Ok(BatchResult { loss: step.loss.into(), correct: step.correct.into() })
     }
 }

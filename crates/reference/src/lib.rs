@@ -28,6 +28,6 @@ pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use golden::Golden;
 pub use local_response_norm::LocalResponseNorm;
-pub use optimizer::Sgd;
+pub use optimizer::Optimizer;
 pub use pool2d::{AvgPool2d, MaxPool2d, Pool2d, Pooling};
 pub use resize::{AdaptiveAvgPool2d, Upsample};

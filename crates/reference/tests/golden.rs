@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use fovea_reference::check::{relative_error, uniform, widen};
+use fovea_reference::optimizer::{Optimizer, Step};
 use fovea_reference::{
-    AdaptiveAvgPool2d, BatchNorm, Conv2d, Golden, LocalResponseNorm, MaxPool2d, Pool2d, Pooling, Sgd,
-    Upsample, activation, arithmetic, loss,
+    AdaptiveAvgPool2d, BatchNorm, Conv2d, Golden, LocalResponseNorm, MaxPool2d, Pool2d, Pooling, Upsample,
+    activation, arithmetic, loss,
 };
 use serde::Deserialize;
 
@@ -235,27 +236,38 @@ fn every_loss_equals_pytorch_with_labels_values_and_class_weights() {
     }
 }
 
+#[derive(Deserialize)]
+struct OptimizerCase {
+    learning_rate: f64,
+    weight_decay: f64,
+    optimizer: Optimizer,
+}
+
 #[test]
-fn sgd_equals_pytorch_over_five_steps() {
-    let golden = Golden::open("sgd");
-    for (name, sgd) in golden.cases::<Sgd>() {
+fn every_optimizer_equals_pytorch_over_ten_steps() {
+    let golden = Golden::open("optimizers");
+    let cases = golden.cases::<OptimizerCase>();
+    assert!(cases.len() >= 12);
+    for (name, OptimizerCase { learning_rate, weight_decay, optimizer }) in cases {
         let gradients = format!("{name}.gradients");
         let length = golden.shape(&gradients)[1];
         let mut rows = golden.values(&format!("{name}.parameters")).chunks_exact(length);
-        let mut parameter = widen(rows.next().unwrap());
-        let mut velocity = vec![0.0; length];
-        for (gradient, expected) in golden.values(&gradients).chunks_exact(length).zip(rows) {
-            sgd.step(&mut parameter, &widen(gradient), &mut velocity);
-            assert_equal(&name, expected, &parameter);
+        let mut parameters = widen(rows.next().unwrap());
+        let mut states = [(); 3].map(|()| vec![0.0; length]);
+        let steps = golden.values(&gradients).chunks_exact(length).zip(rows);
+        for (number, (gradient, expected)) in (1..).zip(steps) {
+            let step = Step { learning_rate, weight_decay, number, adapts: true };
+            optimizer.step(step, &mut parameters, &widen(gradient), &mut states);
+            assert_equal(&name, expected, &parameters);
         }
     }
 }
 
 #[test]
 fn the_seeded_values_are_the_ones_that_the_golden_script_draws() {
-    let golden = Golden::open("sgd"); // its first case draws the gradients from seed 0, the parameters from 1
-    let gradients = golden.values("plain.gradients");
+    let golden = Golden::open("optimizers"); // its first case draws the gradients from seed 0, the parameters from 1
+    let gradients = golden.values("sgd-plain.gradients");
     assert_eq!(gradients, uniform(0, gradients.len()));
-    let length = golden.shape("plain.gradients")[1];
-    assert_eq!(golden.values("plain.parameters")[..length], uniform(1, length));
+    let length = golden.shape("sgd-plain.gradients")[1];
+    assert_eq!(golden.values("sgd-plain.parameters")[..length], uniform(1, length));
 }

@@ -111,6 +111,21 @@ pub fn statistics(
     });
 }
 
+/// Mean and deviation of each channel from the running statistics, into `saved`: for the training of a network in which this
+/// layer is frozen. Its gradient then passes as [`backward_input`] has it for gradients of weight and bias that are zero.
+///
+/// # Panics
+/// If an array is not as long as the channels ask.
+pub fn running(mean: &[f32], variance: &[f32], epsilon: f32, saved: &mut [f32]) {
+    let channels = mean.len();
+    assert_eq!([variance.len(), saved.len()], [channels, 2 * channels], "length of an array of the channels");
+    for channel in 0..channels {
+        let deviation = (f64::from(variance[channel]) + f64::from(epsilon)).sqrt();
+        saved[channel] = mean[channel];
+        saved[channels + channel] = (1.0 / deviation) as f32;
+    }
+}
+
 /// Scale and shift of each channel from the batch's statistics: for training.
 ///
 /// # Panics
