@@ -133,7 +133,16 @@ export declare class Session {
    *
    * @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
    */
-  trainSteps(dataset: Dataset, request: TrainRequest): Promise<TrainResult>
+  trainSteps(dataset: Dataset, request: TrainRequest & UpdateOptions): Promise<TrainResult>
+  /**
+   * Trains one step on the caller's batch.
+   *
+   * @param images `N x height x width x channels` values in row order: bytes, scaled to 0..1, or floats as they are
+   * @param targets a class for each image, or as many floats as the outputs have
+   * @throws `INVALID_ARGUMENT`, `INVALID_DATA` when a label is no class, `NOT_FINITE` when the loss or a gradient stops
+   * being a number: the parameters are then those of the step before
+   */
+  trainBatch(images: Uint8Array | Float32Array, targets: Uint32Array | Float32Array, request: BatchRequest & UpdateOptions): Promise<BatchResult>
   /** Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`. */
   evaluate(dataset: Dataset, batchSize: number, options?: EvaluateOptions | undefined | null): Promise<Evaluation>
   /**
@@ -142,15 +151,16 @@ export declare class Session {
    * @param images `count x height x width x channels` values
    * @returns `count x outputSize` values
    */
-  predict(images: Float32Array, count: number): Promise<Float32Array>
+  predict(images: Float32Array, count: number, weights?: WeightsOptions | undefined | null): Promise<Float32Array>
   /** Writes the parameters as safetensors, in PyTorch's names and layouts; resolves with the file's size in bytes. */
-  saveWeights(path: string): Promise<number>
+  saveWeights(path: string, weights?: WeightsOptions | undefined | null): Promise<number>
   /**
    * Replaces all parameters by those of a safetensors file, or none.
    *
-   * @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
+   * @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape, `INVALID_ARGUMENT`
+   * for an excepted name by which nothing goes
    */
-  loadWeights(path: string): Promise<void>
+  loadWeights(path: string, options?: LoadOptions | undefined | null): Promise<void>
   /**
    * Writes the network for inference as an ONNX file, without its auxiliary heads; resolves with the file's size in bytes.
    *
@@ -175,6 +185,22 @@ export declare class Session {
   abort(): void
   /** Aborts, frees the session's memory and ends its threads. */
   close(): Promise<void>
+}
+
+/** A step of training on the caller's batch. */
+export interface BatchRequest {
+  /** Step size, at least 0. */
+  learningRate: number
+  /** How gradients become updates. */
+  optimizer: OptimizerOptions
+}
+
+/** What a step of training brought. */
+export interface BatchResult {
+  /** Mean over the batch, before the update. */
+  loss: number
+  /** Images whose largest output was the label's, or where the largest target was. */
+  correct: number
 }
 
 /** Times of whole steps on a synthetic batch. */
@@ -215,6 +241,8 @@ export declare function doctor(): Promise<string>
 export interface EvaluateOptions {
   /** What training does to its images, as JSON: normalisation is done here, too, the rest is not. */
   augment?: string
+  /** Whether the averages that training with `ema` made are meant, instead of the weights themselves. Default false. */
+  averaged?: boolean
 }
 
 /** How well a network does on a dataset. */
@@ -250,6 +278,15 @@ export interface FolderOptions {
   classes?: Array<string>
 }
 
+/** How weights are read. */
+export interface LoadOptions {
+  /**
+   * Names of layers, of blocks of layers or of tensors that stay as they are, whatever the file has for them. Default:
+   * none.
+   */
+  except?: Array<string>
+}
+
 /** An array as it stands in an NPY file, in C order. */
 export interface NpyArray {
   /** The length of each dimension, the slowest first; empty for a single number. */
@@ -276,18 +313,40 @@ export interface OnnxPort {
   shape: Array<number>
 }
 
-/** How gradients become updates. */
+/** An optimizer; what it does not know is left out, and what it knows has PyTorch's defaults. */
 export interface OptimizerOptions {
-  /** `"sgd"`. */
+  /** `"sgd"`, `"adam"`, `"adamw"`, `"rmsprop"`, `"lamb"` or `"lars"`. */
   kind: string
-  /** Share of the previous update that is kept, from 0 to below 1. */
-  momentum: number
-  /** Whether the gradient is looked up ahead, as Nesterov does. */
-  nesterov: boolean
-  /** Share of each parameter that is added to its gradient, at least 0. */
+  /** Share of the previous update that is kept, from 0 to below 1; of sgd, rmsprop and lars. Default 0. */
+  momentum?: number
+  /** Whether the gradient is looked up ahead, as Nesterov does; of sgd and lars. Default false. */
+  nesterov?: boolean
+  /** Share of the mean gradient that is kept, from 0 to below 1; of adam, adamw and lamb. Default 0.9. */
+  beta1?: number
+  /** Share of the mean squared gradient that is kept, from 0 to below 1; of adam, adamw and lamb. Default 0.999. */
+  beta2?: number
+  /** Added to the root of the mean squared gradient; of adam, adamw, rmsprop (default 1e-8) and lamb (default 1e-6). */
+  epsilon?: number
+  /** Share of the mean squared gradient that is kept, from 0 to below 1; of rmsprop. Default 0.99. */
+  alpha?: number
+  /** Whether the mean gradient is taken from the mean squared one; of rmsprop. Default false. */
+  centered?: boolean
+  /** How far a step moves a tensor, over the tensor's norm; of lars. Default 0.001. */
+  trust?: number
+  /** Share of each parameter that is taken away, at least 0. */
   weightDecay: number
   /** Share of each target that is spread evenly over all classes, from 0 to below 1. */
   labelSmoothing: number
+}
+
+/** Parameters with settings of their own. */
+export interface ParameterGroupOptions {
+  /** Exact names. */
+  names: Array<string>
+  /** Factor of the learning rate, at least 0. Default 1. */
+  learningRateScale?: number
+  /** Instead of the optimizer's weight decay, at least 0. */
+  weightDecay?: number
 }
 
 /** A tensor that training changes. */
@@ -349,7 +408,7 @@ export interface TrainRequest {
   firstStep: number
   /** One a step: their number is the number of steps. */
   learningRates: Float64Array
-  /** How gradients become updates. */
+  /** What becomes of gradients. */
   optimizer: OptimizerOptions
   /** A new order of the images every epoch. */
   shuffle: boolean
@@ -377,6 +436,31 @@ export interface TrainResult {
   stopped: 'done' | 'aborted' | 'failed'
   /** What failed, in a sentence. */
   failure?: string
+}
+
+/** What an update is made of besides an optimizer. */
+export interface UpdateOptions {
+  /** Parameters with settings of their own. Default: none. */
+  groups?: Array<ParameterGroupOptions>
+  /** Names of layers, of blocks of layers or of parameters that do not learn. Default: none. */
+  frozen?: Array<string>
+  /** The gradients of all parameters together are scaled down to this norm, above 0. Default: they are not. */
+  clipNorm?: number
+  /**
+   * Parts into which the images of a step are cut, computed one after the other to save memory: their gradients add
+   * up to that of the batch. Default 1.
+   */
+  accumulate?: number
+  /** Share that averages of the weights keep of themselves in every step, from 0 to below 1. Default: no averages. */
+  ema?: number
+  /** A factor of each class's cross-entropy, at least 0. Default: all 1. */
+  classWeights?: Float32Array
+}
+
+/** Which weights are meant. */
+export interface WeightsOptions {
+  /** The averages that training with `ema` made, instead of the weights themselves. Default false. */
+  averaged?: boolean
 }
 
 /**

@@ -29,12 +29,15 @@ export {
   type AlgorithmName,
   type Algorithms,
   type AuxiliaryOutput,
+  type Batch,
   type EvaluateOptions,
+  type LoadOptions,
   Model,
   type ModelOptions,
   model,
   type Output,
   type Outputs,
+  type WeightsOptions,
 } from "./model/model.js";
 export { type LoadOnnxOptions, loadOnnx } from "./model/onnx.js";
 export type {
@@ -56,6 +59,7 @@ export type {
 export type { MapShape, Padding, Pair, Shape, ShapeError, Size, VectorShape, Zeros } from "./model/shape.js";
 export { Vector } from "./model/vector.js";
 export {
+  type BatchResult,
   type Dataset,
   type DoctorReport,
   doctor,
@@ -84,7 +88,27 @@ export type {
   StepMetrics,
 } from "./training/fit-options.js";
 export { csvLog, jsonLinesLog } from "./training/logs.js";
-export { type Optimizer, type Sgd, type SgdOptions, sgd } from "./training/optimizers.js";
+export {
+  type Adam,
+  type AdamOptions,
+  type AdamW,
+  adam,
+  adamw,
+  type Lamb,
+  type Lars,
+  type LarsOptions,
+  lamb,
+  lars,
+  type Optimizer,
+  type OptimizerOptions,
+  type ParameterGroup,
+  type RmsProp,
+  type RmsPropOptions,
+  rmsprop,
+  type Sgd,
+  type SgdOptions,
+  sgd,
+} from "./training/optimizers.js";
 export { type ClassMetrics, perClass } from "./training/per-class.js";
 export { type Recipe, type RecipeName, recipe, recipes } from "./training/recipes.js";
 export {
@@ -101,4 +125,5 @@ export {
   type Schedule,
   step,
 } from "./training/schedules.js";
+export type { StepOptions, TrainStepOptions } from "./training/train-step.js";
 export * as zoo from "./zoo/index.js";

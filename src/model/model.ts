@@ -1,10 +1,11 @@
 import { type Augmentation, augmentationsJson } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
-import { type Dataset, type Evaluation, OnnxModel, Session } from "../native.js";
+import { type BatchResult, type Dataset, type Evaluation, OnnxModel, Session } from "../native.js";
 import { diagram } from "../report/diagram/index.js";
 import { formatSummary, summarize } from "../report/summary.js";
 import { fit } from "../training/fit.js";
 import { type FitOptions, type FitResult, type FitState, parseState } from "../training/fit-options.js";
+import { batchRequest, type TrainStepOptions } from "../training/train-step.js";
 import { describe, type GraphDefinition, type LossDefinition } from "./definition.js";
 import { FeatureMap } from "./feature-map.js";
 import { GraphBuilder, type Place } from "./graph-builder.js";

@@ -4,10 +4,10 @@ import { FoveaError, invalidArgument } from "../errors.js";
 import type { Dataset, Evaluation } from "../native.js";
 import { hasNumbers, parseJson } from "./json.js";
 import type { PlateauState } from "./learning-rate.js";
-import type { Optimizer } from "./optimizers.js";
 import type { Metric, RunLength } from "./schedules.js";
+import type { StepOptions } from "./train-step.js";
 
-export interface FitOptions {
+export interface FitOptions extends StepOptions {
   /** Passes over the training data, counted from the beginning of the run. Default 10, unless `steps` is given. */
   readonly epochs?: number | undefined;
   /** Batches, counted from the beginning of the run; instead of `epochs`. */
@@ -16,10 +16,6 @@ export interface FitOptions {
   readonly batchSize?: number | undefined;
   /** Leaves out the last batch of an epoch where it is smaller. Default false. */
   readonly dropLast?: boolean | undefined;
-  /** Default `sgd()`. */
-  readonly optimizer?: Optimizer | undefined;
-  /** Share of each target that is spread evenly over all classes, from 0 to below 1. Default 0. */
-  readonly labelSmoothing?: number | undefined;
   /** A new order of the images every epoch. Default true. */
   readonly shuffle?: boolean | undefined;
   /**

@@ -1,8 +1,7 @@
 import { augmentationsJson, resolveAugmentations } from "../data/augmentations.js";
-import { invalidArgument } from "../errors.js";
-import type { Dataset, EvaluateOptions, OptimizerOptions, Session, TrainRequest } from "../native.js";
+import type { Dataset, EvaluateOptions, Session, TrainRequest } from "../native.js";
 import { count, type FitOptions } from "./fit-options.js";
-import { type Optimizer, sgd } from "./optimizers.js";
+import { nativeStep } from "./train-step.js";
 
 /** What a training's steps are, as native code wants to know it. */
 export interface Steps {
@@ -17,21 +16,10 @@ export interface Steps {
  *
  * @throws FoveaError `INVALID_ARGUMENT` for an option that makes no sense
  */
-export async function prepareSteps(_session: Session, train: Dataset, options: FitOptions): Promise<Steps> {
-  const { optimizer = sgd(), batchSize = 64, labelSmoothing = 0 } = options;
-  const { shuffle = true, dropLast = false, seed = 0, augment = [] } = options;
-  count("batchSize", batchSize);
-  if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
-    throw invalidArgument("labelSmoothing", "a number from 0 to below 1", labelSmoothing);
-  }
+export async function prepareSteps(session: Session, train: Dataset, options: FitOptions): Promise<Steps> {
+  const { batchSize = 64, shuffle = true, dropLast = false, seed = 0, augment = [] } = options;
+  const native = { ...nativeStep(session, options), batchSize: count("batchSize", batchSize) };
   const evaluation = augmentationsJson(await resolveAugmentations(augment, train));
-  const step = { batchSize, optimizer: nativeOptimizer(optimizer, labelSmoothing), shuffle, dropLast, seed };
-  return { evaluation, request: (firstStep, learningRates) => ({ ...step, ...evaluation, firstStep, learningRates }) };
-}
-
-function nativeOptimizer(optimizer: Optimizer, labelSmoothing: number): OptimizerOptions {
-  const { kind, weightDecay } = optimizer;
-  const momentum = "momentum" in optimizer ? optimizer.momentum : 0;
-  const nesterov = "nesterov" in optimizer && optimizer.nesterov;
-  return { kind, momentum, nesterov, weightDecay, labelSmoothing };
+  const step = { ...native, shuffle, dropLast, seed, ...evaluation };
+  return { evaluation, request: (firstStep, learningRates) => ({ ...step, firstStep, learningRates }) };
 }

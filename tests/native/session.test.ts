@@ -92,6 +92,50 @@ describe("a session", () => {
     await Promise.all([first.close(), second.close()]);
   });
 
+  test("trains on batches of its caller's as on a data set, and goes on from a checkpoint of such a loop", async () => {
+    const images = Uint8Array.from({ length: 64 * 784 }, (_, index) => (index * 7) % 256);
+    const labels = Uint32Array.from({ length: 64 }, (_, image) => image % 10);
+    const [own, other, data] = [lenet(), lenet(), Dataset.fromArrays(images, [64, 28, 28, 1], labels)];
+    const optimizer = { kind: "adamw", weightDecay: 0.01, labelSmoothing: 0.1 };
+    const update = { clipNorm: 1, accumulate: 2, ema: 0.9, frozen: ["conv1"] };
+    const run = steps(6, { optimizer, shuffle: false, ...update });
+    const { losses } = await other.trainSteps(data, run);
+    const path = join(directory, "loop.safetensors");
+    const request = { learningRate: 0.01, optimizer, ...update };
+    const step = async (floats: boolean): Promise<number> => {
+      const batch = floats ? Float32Array.from(images, (byte) => byte / 255) : images;
+      return (await own.trainBatch(batch, labels, request)).loss;
+    };
+    expect([await step(false), await step(true), await step(false)]).toEqual([...losses.subarray(0, 3)]);
+    await own.saveCheckpoint(path, "{}");
+    await step(false);
+    await own.loadCheckpoint(path);
+    expect([await step(false), await step(true), await step(false)]).toEqual([...losses.subarray(3)]);
+    const image = new Float32Array(784).fill(0.5);
+    const averaged = await own.predict(image, 1, { averaged: true });
+    expect(averaged).toEqual(await other.predict(image, 1, { averaged: true }));
+    expect(averaged).not.toEqual(await own.predict(image, 1));
+    await Promise.all([own.saveWeights(path, { averaged: true }), other.saveWeights(`${path}.own`)]);
+    await other.loadWeights(path);
+    expect(await other.predict(image, 1)).toEqual(averaged);
+    await Promise.all([own.close(), other.close()]);
+  });
+
+  test("loads weights except those of another head", async () => {
+    const path = join(directory, "pretrained.safetensors");
+    const [pretrained, narrow] = [
+      lenet({ seed: 2 }),
+      new Session({ graph: graph.replace('"units":10', '"units":4'), seed: 1 }),
+    ];
+    await pretrained.saveWeights(path);
+    expect((await failure(() => narrow.loadWeights(path))).message).toContain(
+      '"fc3.weight" [10, 84] instead of [4, 84]',
+    );
+    await narrow.loadWeights(path, { except: ["fc3"] });
+    expect((await failure(() => narrow.loadWeights(path, { except: ["fc9"] }))).code).toBe("INVALID_ARGUMENT");
+    await Promise.all([pretrained.close(), narrow.close()]);
+  });
+
   test("times steps and shows its plan", async () => {
     const session = lenet();
     const benchmark = await session.benchmark("infer", 1, 0.05);
@@ -169,7 +213,28 @@ describe("an error", () => {
       [() => session.trainSteps(data, steps(1, { learningRates: rates })), '"learningRate" but received NaN.'],
       [
         () => session.trainSteps(data, steps(1, { optimizer: { ...optimizer, kind: "newton" } })),
-        'Expected "sgd" for "optimizer" but received "newton".',
+        'Expected "sgd", "adam", "adamw", "rmsprop", "lamb" or "lars" for "optimizer" but received "newton".',
+      ],
+      [
+        () => session.trainSteps(data, steps(1, { optimizer: { ...optimizer, kind: "adam" } })),
+        'Expected beta1, beta2, epsilon for adam for "optimizer" but received momentum.',
+      ],
+      [
+        () => session.trainSteps(data, steps(1, { groups: [{ names: ["conv9.bias"] }] })),
+        'for "groups.names" but received "conv9.bias".',
+      ],
+      [() => session.trainSteps(data, steps(1, { frozen: ["conv9"] })), 'for "frozen" but received "conv9".'],
+      [() => session.trainSteps(data, steps(1, { clipNorm: 0 })), 'for "clipNorm" but received 0.'],
+      [() => session.trainSteps(data, steps(1, { accumulate: 0.5 })), 'for "accumulate" but received 0.5.'],
+      [() => session.trainSteps(data, steps(1, { ema: 1 })), 'for "ema" but received 1.'],
+      [
+        () => session.trainSteps(data, steps(1, { classWeights: Float32Array.of(1, 2) })),
+        'Expected 10 weights for "classWeights" but received 2.',
+      ],
+      [() => session.evaluate(data, 64, { averaged: true }), 'for "averaged" but received true.'],
+      [
+        () => session.trainBatch(new Float32Array(784), Float32Array.of(1), { learningRate: 0.1, optimizer }),
+        'Expected 10 values in "targets" for 1 images but received 1.',
       ],
       [
         () => session.trainSteps(data, steps(1, { optimizer: { ...optimizer, momentum: 1 } })),

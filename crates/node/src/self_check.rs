@@ -269,7 +269,6 @@ fn optimizers(context: Context) -> Vec<(&'static str, f64)> {
         for number in 1..4 {
             let gradients = uniform(1 + number, LENGTH);
             let (number, wide) = (number as i32, widen(&gradients));
-            let (learning_rate, weight_decay) = (f64::from(learning_rate), f64::from(weight_decay));
             let step = Step { learning_rate, weight_decay, number, adapts: true };
             definition.step(step, &mut expected, &wide, &mut wide_states);
             let states = states.each_mut().map(Vec::as_mut_slice);

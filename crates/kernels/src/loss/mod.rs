@@ -223,8 +223,8 @@ impl Row {
     unsafe fn is_correct(self, x: *const f32, classes: usize) -> bool {
         let label = match self {
             Self::Label(label) => label,
-            // SAFETY: as the caller vouches.
             Self::Values(values) => {
+                // SAFETY: as the caller vouches.
                 let values = unsafe { std::slice::from_raw_parts(values, classes) };
                 let larger = |best: usize, at: usize| if values[at] > values[best] { at } else { best };
                 (1..classes).fold(0, larger)
