@@ -67,6 +67,18 @@ fn judge(file: &SafeTensors, name: &str) -> (String, bool) {
 }
 
 #[test]
+fn networks_that_pytorch_exported_compute_what_pytorch_does() {
+    let bytes = std::fs::read(folder().join("../golden/onnx_models.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let names = file.names();
+    let cases: Vec<&str> = names.into_iter().filter_map(|name| name.strip_suffix(".model")).collect();
+    assert_eq!(cases.len(), 10, "{cases:?}");
+    let lines: Vec<(String, bool)> = cases.iter().map(|case| judge(&file, case)).collect();
+    let wrong: Vec<_> = lines.iter().filter(|(line, _)| !line.starts_with("supported")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn every_node_test_is_computed_as_onnx_says_or_refused_by_name() {
     let bytes = std::fs::read(folder().join("node_tests.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
