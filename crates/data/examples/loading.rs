@@ -9,7 +9,7 @@ use fovea_data::{Augment, Batch, DataError, Dataset, FolderOptions, Images, Resi
 const BATCH: u32 = 128;
 
 fn main() -> Result<(), DataError> {
-    let bytes = (0..10_000 * 32 * 32 * 3).map(|value: usize| (value * 2_654_435_761 >> 7) as u8).collect();
+    let bytes = (0..10_000 * 32 * 32 * 3).map(|value: usize| ((value * 2_654_435_761) >> 7) as u8).collect();
     let cifar = Dataset::from_arrays(Images::U8(bytes), &[10_000, 32, 32, 3], vec![0; 10_000], None)?;
     let normalize = r#"{"kind":"normalize","mean":[0.4914,0.4822,0.4465],"deviation":[0.247,0.2435,0.2616]}"#;
     let crop = r#"{"kind":"crop","padding":4},{"kind":"flip","probability":0.5},{"kind":"cutout","size":8}"#;

@@ -1,5 +1,7 @@
 //! Folders of image files: classes from folders, one by one from the disk, and files that cannot be read.
 
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
 use std::{
     fs,
     path::{Path, PathBuf},

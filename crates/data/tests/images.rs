@@ -2,6 +2,8 @@
 //!
 //! The files and what Pillow makes of them are written by tests/golden/images.py.
 
+#![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
+
 use std::{
     fs,
     path::{Path, PathBuf},
