@@ -2,7 +2,7 @@ import type { Model } from "../model/model.js";
 import type { Dataset } from "../native.js";
 import { plainTable } from "../report/table.js";
 import { findLearningRate, type LearningRateSearch } from "../training/find-learning-rate.js";
-import type { RunConfig } from "../training/run-config.js";
+import { fitOptions, type RunConfig } from "../training/run-config.js";
 import { Interrupt } from "./interrupt.js";
 import { printResult } from "./output.js";
 
@@ -13,13 +13,12 @@ const rows = 20;
 export async function printLearningRates(
   model: Model,
   train: Dataset,
-  { batchSize, optimizer, labelSmoothing, shuffle, augment, seed }: RunConfig,
+  config: RunConfig,
   json?: boolean,
 ): Promise<void> {
   const interrupt = new Interrupt(() => {}, "stopping the search");
   try {
-    const { signal } = interrupt;
-    const options = { batchSize, optimizer, labelSmoothing, shuffle, augment, seed, signal };
+    const options = { ...fitOptions(config), signal: interrupt.signal };
     printResult(json, await findLearningRate(model, train, options), format);
   } finally {
     interrupt.dispose();

@@ -28,10 +28,17 @@ export interface TrainOptions extends SharedOptions, ModelSizes {
   readonly schedule?: ScheduleShape;
   readonly warmup?: number;
   readonly labelSmoothing?: number;
+  /** False for `--no-decay-norm`. */
+  readonly decayNorm: boolean;
+  readonly clipNorm?: number;
+  readonly accumulate?: number;
+  readonly ema?: number;
+  readonly freeze?: readonly string[];
   readonly recipe?: RecipeName;
   readonly shuffle: boolean;
   readonly augment?: readonly Augmentation[] | false;
   readonly weights?: string;
+  readonly except?: readonly string[];
   readonly saveEvery?: number;
   readonly monitor?: Metric;
   readonly patience?: number;
@@ -47,11 +54,14 @@ export interface NewRun {
   readonly config: RunConfig;
   readonly out: string | undefined;
   readonly weights: string | undefined;
+  /** Layers that the weights do not replace. */
+  readonly except: readonly string[];
 }
 
 /** The options of a new run. */
 export async function newRun(model: string | undefined, options: TrainOptions): Promise<NewRun> {
   const { data, out, steps, saveEvery, monitor, patience, keep, saveBest, csv } = options;
+  const { clipNorm, accumulate, ema, freeze: frozen } = options;
   if (model === undefined) throw new UsageError("Expected a MODEL to train, or --resume with the run to go on with.");
   if (data === undefined)
     throw new UsageError("Expected --data with the images to train on, for example --data mnist.");
@@ -63,7 +73,7 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
   const length = options.epochs === undefined && steps === undefined ? base : options;
   const config: RunConfig = {
     ...runDefaults,
-    ...definedOnly({ saveEvery, monitor, patience, keep, saveBest, csv }),
+    ...definedOnly({ saveEvery, monitor, patience, keep, saveBest, csv, clipNorm, accumulate, ema, frozen }),
     model: name,
     data: absoluteDataSource(data, resolve),
     recipe: options.recipe ?? null,
@@ -79,7 +89,11 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
     algorithms: options.algorithm ?? runDefaults.algorithms,
     graph: definition,
   };
-  return { config, out, weights: options.weights ?? weights };
+  const { except = [] } = options;
+  if (except.length > 0 && options.weights === undefined) {
+    throw new UsageError("Expected --except beside --weights with the file that has the others.");
+  }
+  return { config, out, weights: options.weights ?? weights, except };
 }
 
 /** Of an object, the keys that have a value. */
@@ -117,16 +131,20 @@ export function resumedConfig(
   same("--seed", options.seed, own.seed);
   same("--monitor", options.monitor, own.monitor);
   same("--optimizer", options.optimizer, own.optimizer.kind);
+  same("--accumulate", options.accumulate, own.accumulate);
+  same("--ema", options.ema, own.ema);
+  same("--freeze", options.freeze?.join(" "), own.frozen.join(" "));
   same("--precision", options.precision, own.precision);
   same("--no-shuffle", options.shuffle ? undefined : false, own.shuffle);
   if (options.weights !== undefined) throw new UsageError("Expected --weights to be left out with --resume.");
   if (options.algorithm !== undefined) throw new UsageError("Expected --algorithm to be left out with --resume.");
+  if (options.except !== undefined) throw new UsageError("Expected --except to be left out with --resume.");
   if (options.findLr) throw new UsageError("Expected --find-lr to be left out with --resume.");
   const { epochs, steps } = options.epochs === undefined && options.steps === undefined ? own : options;
-  const { saveEvery, patience, keep, saveBest, csv, labelSmoothing } = options;
+  const { saveEvery, patience, keep, saveBest, csv, labelSmoothing, clipNorm } = options;
   return {
     ...own,
-    ...definedOnly({ saveEvery, patience, keep, saveBest, csv, labelSmoothing }),
+    ...definedOnly({ saveEvery, patience, keep, saveBest, csv, labelSmoothing, clipNorm }),
     data: options.data === undefined ? own.data : absoluteDataSource(options.data, resolve),
     epochs: epochs ?? null,
     steps: steps ?? null,
@@ -159,6 +177,7 @@ function optimizer(options: TrainOptions, known: Optimizer): Optimizer {
     return checkedOptimizer({
       ...own,
       weightDecay,
+      ...(!options.decayNorm && { noDecay: "norm-and-bias" }),
       ...(momentum !== undefined && { momentum }),
       ...(nesterov !== undefined && { nesterov }),
       learningRate: schedule(options, own.learningRate),

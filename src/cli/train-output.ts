@@ -30,7 +30,10 @@ export function recipesHelp(): string {
     ];
     return [`  ${name.padEnd(width)}  ${description}`, `  ${"".padEnd(width)}  ${words.join(", ")}`];
   });
-  const known = architectures.map(({ name, recipe }) => `  ${name}: ${describeOptimizer(recipe)}`);
+  const known = [...new Set(architectures.map(({ recipe }) => describeOptimizer(recipe)))].map((words) => {
+    const names = architectures.filter(({ recipe }) => describeOptimizer(recipe) === words).map(({ name }) => name);
+    return `  ${names.join(", ")}\n    ${words}`;
+  });
   return [
     "\nRecipes; what is typed beside one counts:",
     ...lines,
@@ -40,8 +43,13 @@ export function recipesHelp(): string {
 }
 
 /** What else is not as by default. */
-function particulars({ labelSmoothing, augment = [] }: Partial<RunConfig>): readonly string[] {
+function particulars(config: Partial<RunConfig>): readonly string[] {
+  const { labelSmoothing, clipNorm, accumulate = 1, ema, frozen = [], augment = [] } = config;
   return [
+    ...(clipNorm ? [`gradients clipped to ${clipNorm}`] : []),
+    ...(accumulate > 1 ? [`batches in ${accumulate} parts`] : []),
+    ...(ema ? [`averages of ${ema}`] : []),
+    ...(frozen.length > 0 ? [`frozen ${frozen.join(", ")}`] : []),
     ...(labelSmoothing ? [`label smoothing ${labelSmoothing}`] : []),
     ...(augment.length > 0 ? [`augmentation ${augment.map(({ kind }) => kind).join(", ")}`] : []),
   ];

@@ -15,6 +15,7 @@ interface Trained {
  *
  * @param model the model that is trained
  * @param path the file; what `fit`'s `monitor` says is the best
+ * @param options `averaged` (false): the averages that `ema` makes, which are what `fit` judges then
  * @example
  * ```ts
  * import { saveBest, zoo, type FitOptions } from "fovea";
@@ -24,10 +25,14 @@ interface Trained {
  * console.log(options.epochs); // 20
  * ```
  */
-export function saveBest({ session }: Trained, path: string): FitCallbacks {
+export function saveBest(
+  { session }: Trained,
+  path: string,
+  { averaged = false }: { readonly averaged?: boolean } = {},
+): FitCallbacks {
   return {
     async onEpoch({ best }) {
-      if (best) await session.saveWeights(path);
+      if (best) await session.saveWeights(path, { averaged });
     },
   };
 }

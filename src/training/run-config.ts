@@ -1,6 +1,7 @@
 import type { Augmentation } from "../data/augmentations.js";
 import type { GraphDefinition } from "../model/definition.js";
 import type { Algorithms } from "../model/model.js";
+import type { FitOptions } from "./fit-options.js";
 import { hasNumbers, isRecord } from "./json.js";
 import type { Optimizer } from "./optimizers.js";
 import type { Metric } from "./schedules.js";
@@ -21,6 +22,14 @@ export interface RunConfig {
   readonly batchSize: number;
   readonly optimizer: Optimizer;
   readonly labelSmoothing: number;
+  /** The largest norm of the gradients; null for any. */
+  readonly clipNorm: number | null;
+  /** Parts in which a batch is computed. */
+  readonly accumulate: number;
+  /** Share that averages of the weights keep of themselves in every step; null for no averages. */
+  readonly ema: number | null;
+  /** Layers that do not learn. */
+  readonly frozen: readonly string[];
   readonly shuffle: boolean;
   /** What is done to the images; all numbers are known. */
   readonly augment: readonly Augmentation[];
@@ -47,6 +56,10 @@ export interface RunConfig {
 export const runDefaults = {
   classNames: [],
   recipe: null,
+  clipNorm: null,
+  accumulate: 1,
+  ema: null,
+  frozen: [],
   augment: [],
   algorithms: {},
   saveEvery: null,
@@ -56,6 +69,21 @@ export const runDefaults = {
   saveBest: false,
   csv: false,
 } as const;
+
+/** The options of `fit` that a configuration holds. */
+export function fitOptions(config: RunConfig): FitOptions {
+  const { batchSize, optimizer, labelSmoothing, shuffle, augment, seed, accumulate, frozen } = config;
+  return {
+    ...{ batchSize, optimizer, labelSmoothing, shuffle, augment, seed, accumulate, frozen },
+    epochs: config.epochs ?? undefined,
+    steps: config.steps ?? undefined,
+    clipNorm: config.clipNorm ?? undefined,
+    ema: config.ema ?? undefined,
+    saveEvery: config.saveEvery ?? undefined,
+    monitor: config.monitor ?? undefined,
+    patience: config.patience ?? undefined,
+  };
+}
 
 /** Whether parsed JSON is the configuration of a run. */
 export function isRunConfig(config: unknown): config is RunConfig {

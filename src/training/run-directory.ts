@@ -103,11 +103,11 @@ export class RunDirectory {
 
   /** What writes the run's files while it is trained. */
   callbacks(session: Session): FitCallbacks {
-    const { csv, saveBest: best, keep } = this.config;
+    const { csv, saveBest: best, keep, ema } = this.config;
     return combined([
       jsonLinesLog(this.#metricsPath),
       ...(csv ? [csvLog(join(this.path, "metrics.csv"))] : []),
-      ...(best ? [saveBest({ session }, join(this.path, "best.safetensors"))] : []),
+      ...(best ? [saveBest({ session }, join(this.path, "best.safetensors"), { averaged: ema !== null })] : []),
       { onSave: (state) => this.save(session, state) },
       ...(keep === null ? [] : [saveCheckpoints({ session }, join(this.path, "checkpoints"), { last: keep })]),
     ]);
@@ -125,10 +125,11 @@ export class RunDirectory {
     return run;
   }
 
-  /** Writes the checkpoint, the weights alone, and the report. */
+  /** Writes the checkpoint, the weights alone (averaged, where they are), and the report. */
   async save(session: Session, state: FitState): Promise<void> {
     await session.saveCheckpoint(this.checkpointPath, JSON.stringify(state));
-    await session.saveWeights(this.weightsPath);
+    // The first step makes the first averages.
+    await session.saveWeights(this.weightsPath, { averaged: this.config.ema !== null && state.step > 0 });
     await writeWhole(join(this.path, "report.html"), renderRunReport(await this.report()));
   }
 

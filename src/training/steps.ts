@@ -7,7 +7,7 @@ import { nativeStep } from "./train-step.js";
 export interface Steps {
   /** A run of steps: the first of them, counted from 0, and the learning rate of each. */
   request(firstStep: number, learningRates: Float64Array): TrainRequest;
-  /** How images are prepared that the network is judged by. */
+  /** How the network is judged: images prepared as in training, by averaged weights where there are some. */
   readonly evaluation: EvaluateOptions;
 }
 
@@ -19,7 +19,8 @@ export interface Steps {
 export async function prepareSteps(session: Session, train: Dataset, options: FitOptions): Promise<Steps> {
   const { batchSize = 64, shuffle = true, dropLast = false, seed = 0, augment = [] } = options;
   const native = { ...nativeStep(session, options), batchSize: count("batchSize", batchSize) };
-  const evaluation = augmentationsJson(await resolveAugmentations(augment, train));
-  const step = { ...native, shuffle, dropLast, seed, ...evaluation };
+  const prepared = augmentationsJson(await resolveAugmentations(augment, train));
+  const step = { ...native, shuffle, dropLast, seed, ...prepared };
+  const evaluation = { ...prepared, averaged: options.ema !== undefined };
   return { evaluation, request: (firstStep, learningRates) => ({ ...step, firstStep, learningRates }) };
 }

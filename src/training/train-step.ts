@@ -18,7 +18,10 @@ export interface StepOptions {
    * the batch's, and batch normalisations see each part by itself. Default 1.
    */
   readonly accumulate?: number | undefined;
-  /** Share that moving averages of the weights keep of themselves in every step, from 0 to below 1. Default: no averages. */
+  /**
+   * Share that moving averages of the weights keep of themselves in every step, from 0 to below 1; `fit` judges them.
+   * Default: no averages.
+   */
   readonly ema?: number | undefined;
   /**
    * Names of layers (`"conv1"`), of what contains them (`"layer1"`) or of parameters that do not learn; a batch
