@@ -104,7 +104,7 @@ export declare class OnnxModel {
    *
    * @throws `INVALID_ARGUMENT` when the values are no whole number of outputs
    */
-  fromOutputs(values: Float32Array): Float32Array
+  toOutputs(values: Float32Array): Float32Array
 }
 
 /**

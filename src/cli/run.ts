@@ -66,7 +66,7 @@ async function run(text: string, { input, output, batch, json, ...options }: Run
     }
     const milliseconds = performance.now() - began;
     const shape = [count, ...(onnx?.output.shape ?? model.outputShape)];
-    await writeNpy(output, onnx ? onnx.fromOutputs(values) : values, shape);
+    await writeNpy(output, onnx ? onnx.toOutputs(values) : values, shape);
     printResult(
       json,
       { output, shape, milliseconds },

@@ -88,7 +88,7 @@ impl OnnxModel {
     ///
     /// @throws `INVALID_ARGUMENT` when the values are no whole number of outputs
     #[napi(catch_unwind)]
-    pub fn from_outputs(&self, values: Float32Array) -> Result<Float32Array> {
+    pub fn to_outputs(&self, values: Float32Array) -> Result<Float32Array> {
         let layout = &self.model.output.layout;
         check(layout, &values)?;
         Ok(layout.from_engine(&values).into())
