@@ -1,5 +1,5 @@
 /**
- * A residual network of nine layers that learns CIFAR-10 to 94 % within an hour on two cores.
+ * A residual network of nine layers for CIFAR-10.
  *
  *     npm run example:cifar10
  *

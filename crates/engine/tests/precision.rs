@@ -102,7 +102,8 @@ fn a_transposed_convolution_takes_winograds_algorithm_in_all_passes_and_agrees_w
         let (_, strict) = train(Precision::Strict, 2);
         let expected: Vec<f64> = strict.iter().map(|&value| f64::from(value)).collect();
         let error = relative_error(&fast, &expected);
-        assert!(error < 1e-5 && fast != strict, "{}: {error:e}", isa.name());
+        // What is predicted after four updates differs by more than a loss does.
+        assert!(error < 1e-4 && fast != strict, "{}: {error:e}", isa.name());
         assert_eq!(train(Precision::Fast, 3).1, fast, "{}", isa.name());
     }
 }

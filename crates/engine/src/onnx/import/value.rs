@@ -101,7 +101,7 @@ impl Map {
     pub fn spatial(&self) -> Option<usize> {
         let rank = self.rank();
         let canonical = matches!(rank, 3 | 4) && self.aligned(&Self::canonical_dims(rank));
-        (canonical && (rank == 4 || self.shape[0] == 1)).then_some(rank - 2)
+        (canonical && (rank == 4 || self.shape[0] == 1)).then(|| rank - 2)
     }
 
     /// The three axes of an image in ONNX's order; those of length 1 come last.
