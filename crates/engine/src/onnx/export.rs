@@ -17,6 +17,7 @@ use fovea_formats::onnx::{
     Attribute, Dimension, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
     attribute_type, data_type,
 };
+use fovea_kernels::conv2d::Conv2dShape;
 use fovea_kernels::pool2d::Pool2dShape;
 use std::collections::{HashMap, HashSet};
 
@@ -106,8 +107,7 @@ impl<'n> Export<'n> {
             Op::Conv(_) => self.convolution(name, &shape.geometry, first),
             Op::Dense(dense) => {
                 let row = self.row(first, name);
-                let inputs =
-                    self.with_tensors(row, name, if dense.bias { &["weight", "bias"] } else { &["weight"] });
+                let inputs = self.with_tensors(row, name, weights(dense.bias));
                 Value { row: true, ..self.push(name, "Gemm", inputs, vec![int("transB", 1)], true) }
             }
             Op::BatchNorm(norm) => {
@@ -216,15 +216,8 @@ impl<'n> Export<'n> {
     fn convolution(&mut self, name: &str, geometry: &Geometry, input: Value) -> Value {
         let Geometry::Convolution { shape, bias, .. } = geometry else { return input };
         let map = self.map(input, name);
-        let inputs = self.with_tensors(map, name, if *bias { &["weight", "bias"] } else { &["weight"] });
-        let attributes = vec![
-            ints("kernel_shape", &shape.kernel),
-            ints("strides", &shape.stride),
-            ints("dilations", &shape.dilation),
-            pads(shape.padding),
-            int("group", shape.groups as i64),
-        ];
-        self.push(name, "Conv", inputs, attributes, false)
+        let inputs = self.with_tensors(map, name, weights(*bias));
+        self.push(name, "Conv", inputs, sliding(shape), false)
     }
 
     fn transposed_convolution(
@@ -236,15 +229,9 @@ impl<'n> Export<'n> {
     ) -> Value {
         let Geometry::ConvTranspose { shape, bias, .. } = geometry else { return input };
         let map = self.map(input, name);
-        let inputs = self.with_tensors(map, name, if *bias { &["weight", "bias"] } else { &["weight"] });
-        let attributes = vec![
-            ints("kernel_shape", &shape.kernel),
-            ints("strides", &shape.stride),
-            ints("dilations", &shape.dilation),
-            pads(shape.padding),
-            ints("output_padding", &conv.output_padding),
-            int("group", shape.groups as i64),
-        ];
+        let inputs = self.with_tensors(map, name, weights(*bias));
+        let mut attributes = sliding(shape);
+        attributes.push(ints("output_padding", &conv.output_padding));
         self.push(name, "ConvTranspose", inputs, attributes, false)
     }
 
@@ -455,6 +442,22 @@ fn text(name: &str, value: &str) -> Attribute {
 fn ints(name: &str, values: &[usize]) -> Attribute {
     let ints = values.iter().map(|&value| value as i64).collect();
     Attribute { name: name.to_owned(), ints, r#type: attribute_type::INTS, ..Attribute::default() }
+}
+
+/// How a convolution's kernel goes over its input, transposed or not.
+fn sliding(shape: &Conv2dShape) -> Vec<Attribute> {
+    vec![
+        ints("kernel_shape", &shape.kernel),
+        ints("strides", &shape.stride),
+        ints("dilations", &shape.dilation),
+        pads(shape.padding),
+        int("group", shape.groups as i64),
+    ]
+}
+
+/// The tensors of a layer that may add a bias.
+fn weights(bias: bool) -> &'static [&'static str] {
+    if bias { &["weight", "bias"] } else { &["weight"] }
 }
 
 /// ONNX has all beginnings before all ends.

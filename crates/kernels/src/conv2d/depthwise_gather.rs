@@ -18,7 +18,7 @@
 
 use super::depthwise::{Image, MOST_SIDE, ahead, corner_of_3x3, is_crowded, tile_side, unroll};
 use super::taps::{Phase, Tap};
-use super::tile;
+use super::{scratch, tile};
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
@@ -92,8 +92,7 @@ impl Gather<'_> {
         output: &ViewMut4,
         scratch: &mut [f32],
     ) {
-        assert!(scratch.len() >= self.scratch_len(context.pool.threads()), "the scratch memory is too short");
-        assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+        scratch::check(scratch, self.scratch_len(context.pool.threads()));
         let [surplus_len, addresses_len] = self.scratch_pieces();
         let (zeros, scratch) = scratch.split_at_mut(surplus_len);
         zeros.fill(0.0);

@@ -13,8 +13,8 @@
 use super::depthwise::{Depthwise, Image, MOST_SIDE, ahead, corner_of_3x3, tile_side, unroll};
 use super::depthwise_gather::streams;
 use super::taps::Tap;
-use super::tile;
 use super::weight_gradient::add_chunks;
+use super::{scratch, tile};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Context, View4};
@@ -92,9 +92,7 @@ pub(super) fn run(
     scratch: &mut [f32],
 ) {
     let [zeros_len, all_sums_len, addresses_len] = scratch_pieces(depthwise, x.n());
-    let needed = scratch_len(depthwise, x.n(), context.pool.threads());
-    assert!(scratch.len() >= needed, "the scratch memory is too short");
-    assert!(scratch.as_ptr().cast::<usize>().is_aligned(), "the scratch memory is not aligned");
+    scratch::check(scratch, scratch_len(depthwise, x.n(), context.pool.threads()));
     let (zeros, scratch) = scratch.split_at_mut(zeros_len);
     let (sums, addresses) = scratch.split_at_mut(all_sums_len);
     zeros.fill(0.0);
