@@ -243,6 +243,8 @@ export interface EvaluateOptions {
   augment?: string
   /** Whether the averages that training with `ema` made are meant, instead of the weights themselves. Default false. */
   averaged?: boolean
+  /** Whether the scores of an image are the mean of its own and its mirror image's. Default false. */
+  mirrored?: boolean
 }
 
 /** How well a network does on a dataset. */

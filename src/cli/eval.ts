@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { plainTable } from "../report/table.js";
 import { checkDataset } from "../training/check-dataset.js";
 import { type ClassMetrics, perClass } from "../training/per-class.js";
@@ -20,6 +20,7 @@ interface EvalOptions extends SharedOptions {
   readonly data: string;
   readonly batch: number;
   readonly weights?: string;
+  readonly mirrored?: boolean;
 }
 
 interface EvalResult {
@@ -40,6 +41,7 @@ export function addEval(program: Command): void {
     .addOption(dataOption().makeOptionMandatory())
     .addOption(weightsOption())
     .addOption(batchOption(256))
+    .addOption(new Option("--mirrored", "judge by the mean of the scores of an image and its mirror image"))
     .addOption(threadsOption())
     .addOption(seedOption())
     .addOption(precisionOption())
@@ -47,7 +49,7 @@ export function addEval(program: Command): void {
     .action(evaluate);
 }
 
-async function evaluate(text: string, { data, batch, json, ...options }: EvalOptions): Promise<void> {
+async function evaluate(text: string, { data, batch, json, mirrored, ...options }: EvalOptions): Promise<void> {
   const loaded = await loadModel(text, options);
   const { model, augment } = loaded;
   try {
@@ -56,6 +58,7 @@ async function evaluate(text: string, { data, batch, json, ...options }: EvalOpt
     const { confusion, accuracy, top5, loss, images } = await model.evaluate(dataset, {
       batchSize: batch,
       augment,
+      mirrored,
     });
     const classes = Math.sqrt(confusion.length);
     const rows = Array.from({ length: classes }, (_, row) => [

@@ -49,6 +49,11 @@ export interface EvaluateOptions extends WeightsOptions {
   readonly batchSize?: number | undefined;
   /** What training did to its images: the normalisation is done here, too, the rest is not. Default: nothing. */
   readonly augment?: readonly Augmentation[] | undefined;
+  /**
+   * Judge by the mean of the scores of each image and of its mirror image, left and right exchanged: two looks at what
+   * may stand either way. Default false.
+   */
+  readonly mirrored?: boolean | undefined;
 }
 
 /** Options of {@link Model.load}. */
@@ -209,14 +214,15 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * Loss, accuracy, top-5 accuracy and confusion on a data set.
    *
    * @param dataset images of the input's shape, with labels
-   * @param options `batchSize` (256), `augment` as in training, of which the normalisation is kept, `averaged` (false)
+   * @param options `batchSize` (256), `augment` as in training, of which the normalisation is kept, `averaged` (false),
+   *   `mirrored` (false)
    * @throws FoveaError `INVALID_DATA` when images or labels do not fit; `INVALID_ARGUMENT` when there are no averages
    */
   async evaluate(
     dataset: Dataset,
-    { batchSize = 256, augment, averaged = false }: EvaluateOptions = {},
+    { batchSize = 256, augment, averaged = false, mirrored = false }: EvaluateOptions = {},
   ): Promise<Evaluation> {
-    return this.session.evaluate(dataset, batchSize, { ...augmentationsJson(augment), averaged });
+    return this.session.evaluate(dataset, batchSize, { ...augmentationsJson(augment), averaged, mirrored });
   }
 
   /**

@@ -73,7 +73,8 @@ export const recipes: Readonly<Record<RecipeName, Recipe>> = {
     optimizer: sgd({ learningRate: inverse(0.004, { decay: 0.001 }) }),
   },
   "cifar-fast": {
-    description: "CIFAR-10 in 24 epochs, with the network of examples/cifar10-fast.ts",
+    description:
+      "CIFAR-10 with the network of examples/cifar10-fast.ts: 94.0 % in 24 epochs, 94.6 % with mirror images",
     epochs: 24,
     batchSize: 500,
     optimizer: sgd({

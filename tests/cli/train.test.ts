@@ -101,6 +101,8 @@ describe("a run directory", () => {
     expect(accuracy).toBe(last?.["validationAccuracy"]);
     expect(loss).toBeCloseTo(last?.["validationLoss"] ?? Number.NaN, 5);
     expect([confusion].flat(2).reduce((sum: number, count) => sum + Number(count), 0)).toBe(200);
+    const mirrored = await foveaJson(["eval", path("files"), "--data", data, "--mirrored"]);
+    expect(mirrored["loss"]).not.toBeCloseTo(Number(loss), 5);
   });
 });
 

@@ -56,6 +56,16 @@ describe("normalisation", () => {
   });
 });
 
+test("evaluation in the mirror, too, does not tell an image from its mirror image", async () => {
+  const mirrored = values.map((_, index) => values[index - (index % 4) + 3 - (index % 4)] ?? Number.NaN);
+  const mirror = datasets.fromArrays(mirrored, [6, 4, 4, 1], [0, 1, 2, 0, 1, 2]);
+  const net = network();
+  const both = await net.evaluate(data, { mirrored: true });
+  expect(await net.evaluate(mirror, { mirrored: true })).toEqual(both);
+  expect(both.loss).not.toBeCloseTo((await net.evaluate(data)).loss, 5);
+  await net.close();
+});
+
 test("a run that is augmented, stopped within an epoch and resumed on other threads has the same losses", async () => {
   const list = [
     augment.resizedCrop({ scale: [0.4, 1] }),

@@ -1,7 +1,7 @@
 //! What a session tells of images: losses and accuracies with labels, predictions without.
 
 use crate::error::Result;
-use crate::execute::result;
+use crate::execute::{result, result_mut};
 use crate::program::Mode;
 use crate::session::Session;
 use crate::train::Batch;
@@ -35,12 +35,54 @@ impl Session {
         labels: &[u32],
         predictions: &mut [u32],
     ) -> Result<BatchEvaluation> {
-        self.check_batch(images, Targets::Labels(labels), 1)?;
-        self.check_length("predictions", labels.len(), 1, predictions.len())?;
-        let index = self.plan(Mode::Evaluate, labels.len())?;
+        let index = self.evaluation_plan(images, labels, predictions)?;
         let range = self.plan_at(index).program.forward_range();
         self.run(index, range, &Batch::new(images, labels), None);
-        let logits = result(self.plan_at(index), self.arena.as_slice(), images);
+        Ok(self.judge(index, images, labels, predictions))
+    }
+
+    /// As [`Session::evaluate_batch`], by the mean of the scores of each image and of its mirror image, left and right
+    /// exchanged: two looks at what may stand either way, which together err less often than one.
+    ///
+    /// Allocates memory for the mirror images and their scores.
+    pub fn evaluate_mirrored_batch(
+        &mut self,
+        images: &[f32],
+        labels: &[u32],
+        predictions: &mut [u32],
+    ) -> Result<BatchEvaluation> {
+        let index = self.evaluation_plan(images, labels, predictions)?;
+        let range = self.plan_at(index).program.forward_range();
+        let [_, width, channels] = self.network.graph.input;
+        let mirrored = mirror_images(images, width, channels);
+        self.run(index, range.clone(), &Batch::new(&mirrored, labels), None);
+        let mut scores = result(self.plan_at(index), self.arena.as_slice(), &mirrored).to_vec();
+        self.run(index, range.clone(), &Batch::new(images, labels), None);
+        let own = result(self.plan_at(index), self.arena.as_slice(), images);
+        scores.iter_mut().zip(own).for_each(|(score, own)| *score = 0.5 * (*score + own));
+        // The loss is the last instruction; it reads the scores where they lie, which is among the images in a network that
+        // computes nothing.
+        let images = match result_mut(&self.plans[index], self.arena.as_mut_slice()) {
+            Some(place) => {
+                place.copy_from_slice(&scores);
+                images
+            }
+            None => &scores,
+        };
+        self.run(index, range.end - 1..range.end, &Batch::new(images, labels), None);
+        Ok(self.judge(index, images, labels, predictions))
+    }
+
+    /// The plan that evaluates as many images, whose lengths and labels are checked.
+    fn evaluation_plan(&mut self, images: &[f32], labels: &[u32], predictions: &[u32]) -> Result<usize> {
+        self.check_batch(images, Targets::Labels(labels), 1)?;
+        self.check_length("predictions", labels.len(), 1, predictions.len())?;
+        self.plan(Mode::Evaluate, labels.len())
+    }
+
+    /// The scores and the loss that a plan has left, compared with the labels.
+    fn judge(&self, plan: usize, images: &[f32], labels: &[u32], predictions: &mut [u32]) -> BatchEvaluation {
+        let logits = result(self.plan_at(plan), self.arena.as_slice(), images);
         let mut evaluation = BatchEvaluation { loss_sum: self.losses[0].sum, correct: 0, top5: 0 };
         let rows = logits.chunks_exact(logits.len() / labels.len());
         for ((row, &label), prediction) in rows.zip(labels).zip(predictions) {
@@ -49,7 +91,7 @@ impl Session {
             evaluation.correct += u32::from(rank < 1);
             evaluation.top5 += u32::from(rank < 5);
         }
-        Ok(evaluation)
+        evaluation
     }
 
     /// The first output for any number of images: in batches whose sizes are powers of two, so that a few plans, each
@@ -92,6 +134,12 @@ impl Session {
     }
 }
 
+/// Images `[n, height, width, channels]` with the pixels of each row in reverse.
+fn mirror_images(images: &[f32], width: usize, channels: usize) -> Vec<f32> {
+    let rows = images.chunks_exact(width * channels);
+    rows.flat_map(|row| row.chunks_exact(channels).rev().flatten().copied()).collect()
+}
+
 /// The first of the largest values.
 fn most_probable(row: &[f32]) -> u32 {
     let larger = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
@@ -130,6 +178,39 @@ mod tests {
             assert!(relative_error(&together, &widen(&alone[..count * 10])) < 1e-6, "{count}");
         }
         assert_eq!(session.plan_count(), 9); // 1, 2, 4 ... 256
+    }
+
+    #[test]
+    fn a_mirrored_evaluation_judges_the_mean_of_both_scores() {
+        let mut session = Session::new(Graph::from_json(&lenet5()).unwrap(), Default::default()).unwrap();
+        let image_len = session.image_len();
+        let (images, labels) = (uniform(7, 12 * image_len), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
+        let mirrored: Vec<f32> = images.chunks(28).flat_map(|row| row.iter().rev().copied()).collect();
+        let [mut scores, mut twins] = [vec![0.0; 120], vec![0.0; 120]];
+        session.predict(&images, 12, &mut scores).unwrap();
+        session.predict(&mirrored, 12, &mut twins).unwrap();
+        let mut loss = 0.0;
+        let mut expected = Vec::new();
+        for ((row, twin), &label) in scores.chunks(10).zip(twins.chunks(10)).zip(&labels) {
+            let mean: Vec<f64> =
+                row.iter().zip(twin).map(|(&a, &b)| (f64::from(a) + f64::from(b)) / 2.0).collect();
+            loss += mean.iter().map(|score| score.exp()).sum::<f64>().ln() - mean[label as usize];
+            expected.push((0..10).max_by(|&a, &b| mean[a].total_cmp(&mean[b])).unwrap() as u32);
+        }
+        let mut predictions = [0; 12];
+        let evaluation = session.evaluate_mirrored_batch(&images, &labels, &mut predictions).unwrap();
+        assert!((evaluation.loss_sum / loss - 1.0).abs() < 1e-5, "{} {loss}", evaluation.loss_sum);
+        assert_eq!(predictions, expected[..]);
+        let right = expected.iter().zip(&labels).filter(|(a, b)| a == b).count();
+        assert_eq!(evaluation.correct, right as u32);
+        let plain = session.evaluate_batch(&images, &labels, &mut predictions).unwrap();
+        assert!((plain.loss_sum / evaluation.loss_sum - 1.0).abs() > 1e-4);
+    }
+
+    #[test]
+    fn pixels_are_mirrored_whole_and_in_their_row() {
+        let images: Vec<f32> = (0..12).map(|value| value as f32).collect();
+        assert_eq!(mirror_images(&images, 3, 2), [4., 5., 2., 3., 0., 1., 10., 11., 8., 9., 6., 7.]);
     }
 
     #[test]

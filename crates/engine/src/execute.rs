@@ -437,6 +437,15 @@ pub(crate) fn result<'a>(plan: &Plan, arena: &'a [f32], images: &'a [f32]) -> &'
     }
 }
 
+/// As [`result`], to be overwritten, if it lies in the arena.
+pub(crate) fn result_mut<'a>(plan: &Plan, arena: &'a mut [f32]) -> Option<&'a mut [f32]> {
+    let &value = plan.program.results.first()?;
+    match plan.slot(value).place {
+        Place::Images => None,
+        Place::Arena(_) => Some(&mut arena[plan.span(value)]),
+    }
+}
+
 /// Places of the arena as views and slices.
 ///
 /// Views of one instruction may alias only where the plan works in place; each lives for one instruction.

@@ -19,6 +19,8 @@ pub struct EvaluateOptions {
     pub augment: Option<String>,
     /// Whether the averages that training with `ema` made are meant, instead of the weights themselves. Default false.
     pub averaged: Option<bool>,
+    /// Whether the scores of an image are the mean of its own and its mirror image's. Default false.
+    pub mirrored: Option<bool>,
 }
 
 /// How well a network does on a dataset.
@@ -36,14 +38,16 @@ pub struct Evaluation {
     pub confusion: Uint32Array,
 }
 
-/// Evaluates a session on a whole dataset, `batch_size` images at once.
+/// Evaluates a session on a whole dataset, `batch_size` images at once, each also in the mirror where `mirrored`.
 pub fn evaluate(
     session: &mut Session,
     data: Arc<Dataset>,
     augment: Augment,
     batch_size: usize,
+    mirrored: bool,
     abort: &Abort,
 ) -> Result<Evaluation> {
+    let judge = if mirrored { Session::evaluate_mirrored_batch } else { Session::evaluate_batch };
     check_images(session, &data)?;
     let images = data.len();
     let classes = session.output_len();
@@ -63,7 +67,7 @@ pub fn evaluate(
         }
         images += batch.len();
         let predictions = &mut predictions[..batch.len()];
-        let part = session.evaluate_batch(&batch.images, &batch.labels, predictions).map_err(from_engine)?;
+        let part = judge(session, &batch.images, &batch.labels, predictions).map_err(from_engine)?;
         loss += part.loss_sum;
         correct += u64::from(part.correct);
         top5 += u64::from(part.top5);

@@ -179,12 +179,12 @@ impl Session {
         options: Option<EvaluateOptions>,
     ) -> Result<Object<'env>> {
         let batch_size = count("batchSize", batch_size)?;
-        let EvaluateOptions { augment, averaged } = options.unwrap_or_default();
+        let EvaluateOptions { augment, averaged, mirrored } = options.unwrap_or_default();
         let augment = Augment::parse(augment.as_deref()).map_err(from_data)?;
         let (data, augment) = (dataset.data.clone(), Augment::for_evaluation(augment));
         self.driver.send(env, move |worker, abort| {
             with_weights(worker.session(), Some(WeightsOptions { averaged }), |session| {
-                evaluate(session, data, augment, batch_size, abort)
+                evaluate(session, data, augment, batch_size, mirrored.unwrap_or(false), abort)
             })
         })
     }
