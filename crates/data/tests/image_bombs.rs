@@ -2,48 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    fs,
-    path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{fs, path::PathBuf};
 
+use fovea_allocations::{Watched, largest};
 use fovea_data::{FolderOptions, Resize, Unreadable, decode_files};
 
-/// The system's allocator, noting the largest request.
-struct Largest;
-
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every request goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Largest {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Largest = Largest;
+static ALLOCATOR: Watched = Watched;
 
 /// A file of the golden ones, with some bytes replaced.
 fn changed(name: &str, find: &[u8], offset: usize, bytes: &[u8]) -> Vec<u8> {
@@ -76,9 +41,8 @@ fn huge_sides_ask_for_less_than_a_megabyte() {
     ] {
         let path = directory.path().join(name);
         fs::write(&path, bytes).unwrap();
-        LARGEST.store(0, Ordering::Relaxed);
-        let message = decode_files(&[path], &options).unwrap_err().to_string();
-        let largest = LARGEST.load(Ordering::Relaxed);
+        let (decoded, largest) = largest(|| decode_files(&[path], &options));
+        let message = decoded.unwrap_err().to_string();
         assert!(message.starts_with("Expected an image of 1 to 67108864 pixels"), "{message}");
         assert!(message.ends_with(&format!("but received {sides}.")), "{message}");
         assert!((1..1 << 20).contains(&largest), "{name}: {largest}");

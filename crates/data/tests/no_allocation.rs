@@ -1,44 +1,12 @@
 //! Once every batch has gone round, prefetching asks for no memory, on either thread.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
+use fovea_allocations::{Watched, requests};
 use fovea_data::{Augment, Dataset, Images, Prefetcher, Sampler, SamplerOptions};
 
-/// The system's allocator, counting what it is asked for.
-struct Counting;
-
-static REQUESTS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every request goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        REQUESTS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        REQUESTS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Watched = Watched;
 
 #[test]
 fn a_warm_prefetcher_allocates_nothing() {
@@ -54,22 +22,16 @@ fn a_warm_prefetcher_allocates_nothing() {
     let mut prefetcher =
         Prefetcher::new(Arc::new(dataset), sampler, Augment::for_training(augmentations, 5), 0..400).unwrap();
     let mut total = 0.0;
+    let mut take = |count: usize| {
+        for step in 0..count {
+            total += prefetcher.next_batch().unwrap().unwrap().images[2080];
+            if step % 10 == 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    };
     // Both threads wait for one another during the warm-up: the standard library sets up a thread's first wait.
-    for step in 0..100 {
-        total += prefetcher.next_batch().unwrap().unwrap().images[2080];
-        if step % 10 == 0 {
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    let warm = REQUESTS.load(Ordering::Relaxed);
-    for step in 0..200 {
-        total += prefetcher.next_batch().unwrap().unwrap().images[2080];
-        if step % 20 == 0 {
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-    assert_eq!(REQUESTS.load(Ordering::Relaxed), warm);
-
+    take(100);
+    assert_eq!(requests(|| take(200)), ((), 0));
     assert!(total > 0.0); // and the batches were real
 }

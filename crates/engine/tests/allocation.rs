@@ -8,41 +8,15 @@ mod common;
 
 use common::graphs::{lenet5, mixed, random_graph, varied};
 use common::{batch, session};
+use fovea_allocations::{Watched, requests};
 use fovea_engine::{Mode, Session, StepOptions};
 use fovea_kernels::Isa;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations of all threads while `work` runs.
-fn allocations(work: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    work();
-    ALLOCATIONS.load(Ordering::Relaxed) - before
-}
+static ALLOCATOR: Watched = Watched;
 
 fn main() {
-    assert_ne!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))), 0);
+    assert_eq!(requests(|| std::hint::black_box(vec![0u8; 100])).1, 1);
     for isa in Isa::available() {
         for definition in [lenet5(), mixed(), varied(), random_graph(1), random_graph(2)] {
             let mut session = session(&definition, 2, isa);
@@ -57,7 +31,8 @@ fn main() {
             // A worker that had no part in so small a step may still be starting, which allocates its name; measuring
             // the peak waits for all.
             session.explain(Mode::Infer, 1, true).unwrap();
-            assert_eq!(allocations(|| (0..3).for_each(|_| step(&mut session))), 0, "{}", isa.name());
+            let ((), requests) = requests(|| (0..3).for_each(|_| step(&mut session)));
+            assert_eq!(requests, 0, "{}", isa.name());
         }
     }
 }

@@ -1,45 +1,10 @@
 //! Files that state billions of elements do not make a parser ask for memory.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
+use fovea_allocations::{Watched, largest};
 use fovea_formats::{idx, npy, safetensors::SafeTensors};
 
-/// The system's allocator, noting the largest request.
-struct Largest;
-
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every request goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Largest {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Largest = Largest;
+static ALLOCATOR: Watched = Watched;
 
 fn npy_header(shape: &str) -> Vec<u8> {
     let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n");
@@ -55,11 +20,14 @@ fn safetensors_header(length: u64, shape: &str, end: &str) -> Vec<u8> {
 
 #[test]
 fn hostile_headers_ask_for_less_than_a_megabyte() {
+    let ((), largest) = largest(refuse_hostile_headers);
+    assert!((1..1 << 20).contains(&largest), "{largest}");
+}
+
+fn refuse_hostile_headers() {
     let image_header = |sides: [u32; 3]| {
         [[0, 0, 8, 3], sides[0].to_be_bytes(), sides[1].to_be_bytes(), sides[2].to_be_bytes()].concat()
     };
-    LARGEST.store(0, Ordering::Relaxed);
-
     for sides in [[4_000_000_000, 1, 1], [1, 50_000, 50_000], [u32::MAX; 3]] {
         assert!(idx::parse::<3>("images", &image_header(sides)).is_err());
     }
@@ -75,7 +43,4 @@ fn hostile_headers_ask_for_less_than_a_megabyte() {
     ] {
         assert!(SafeTensors::parse("x.safetensors", safetensors_header(length, shape, end)).is_err());
     }
-
-    let largest = LARGEST.load(Ordering::Relaxed);
-    assert!((1..1 << 20).contains(&largest), "{largest}");
 }
