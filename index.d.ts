@@ -410,6 +410,8 @@ export interface TrainRequest {
   firstStep: number
   /** One a step: their number is the number of steps. */
   learningRates: Float64Array
+  /** Instead of the optimizer's momentum (of adam, adamw and lamb beta1), one a step. */
+  momenta?: Float64Array
   /** What becomes of gradients. */
   optimizer: OptimizerOptions
   /** A new order of the images every epoch. */

@@ -2,24 +2,14 @@ import { type Command, Option } from "commander";
 import { plainTable } from "../report/table.js";
 import { checkDataset } from "../training/check-dataset.js";
 import { type ClassMetrics, perClass } from "../training/per-class.js";
+import { corruptOption, dataOption, noteSkipped, parseData } from "./data-argument.js";
 import { loadModel, modelHelp, noteUntrained } from "./model-argument.js";
-import {
-  batchOption,
-  dataOption,
-  jsonOption,
-  parseData,
-  precisionOption,
-  type SharedOptions,
-  seedOption,
-  threadsOption,
-  weightsOption,
-} from "./options.js";
+import { addInferenceOptions, type InferenceOptions } from "./options.js";
 import { percent, printResult, whole } from "./output.js";
 
-interface EvalOptions extends SharedOptions {
+interface EvalOptions extends InferenceOptions {
   readonly data: string;
-  readonly batch: number;
-  readonly weights?: string;
+  readonly corrupt?: "fail" | "skip";
   readonly mirrored?: boolean;
 }
 
@@ -34,26 +24,24 @@ interface EvalResult {
 }
 
 export function addEval(program: Command): void {
-  program
+  const command = program
     .command("eval")
     .description("Measure loss, accuracy and confusion on test images.")
     .argument("<model>", modelHelp)
     .addOption(dataOption().makeOptionMandatory())
-    .addOption(weightsOption())
-    .addOption(batchOption(256))
-    .addOption(new Option("--mirrored", "judge by the mean of the scores of an image and its mirror image"))
-    .addOption(threadsOption())
-    .addOption(seedOption())
-    .addOption(precisionOption())
-    .addOption(jsonOption())
-    .action(evaluate);
+    .addOption(corruptOption())
+    .addOption(new Option("--mirrored", "judge by the mean of the scores of an image and its mirror image"));
+  addInferenceOptions(command, 256).action(evaluate);
 }
 
-async function evaluate(text: string, { data, batch, json, mirrored, ...options }: EvalOptions): Promise<void> {
+async function evaluate(
+  text: string,
+  { data, corrupt, batch, json, mirrored, ...options }: EvalOptions,
+): Promise<void> {
   const loaded = await loadModel(text, options);
   const { model, augment } = loaded;
   try {
-    const dataset = await parseData(data).test(model.inputShape);
+    const dataset = await parseData(data, { corrupt }).test(model.inputShape);
     checkDataset(model, dataset);
     const { confusion, accuracy, top5, loss, images } = await model.evaluate(dataset, {
       batchSize: batch,
@@ -66,6 +54,7 @@ async function evaluate(text: string, { data, batch, json, mirrored, ...options 
     ]);
     const names = loaded.classNames.length > 0 ? loaded.classNames : dataset.classNames;
     printResult(json, { accuracy, top5, loss, images, confusion: rows, perClass: perClass(rows, names) }, format);
+    noteSkipped([dataset]);
     noteUntrained(loaded);
   } finally {
     await model.close();

@@ -1,6 +1,4 @@
-import { InvalidArgumentError, Option } from "commander";
-import { type DataSource, dataHelp, parseDataSource } from "../data/source.js";
-import { FoveaError } from "../errors.js";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { AlgorithmName, Algorithms } from "../model/model.js";
 
 /**
@@ -57,19 +55,16 @@ export const weightsOption = (): Option =>
 export const batchOption = (images: number): Option =>
   new Option("--batch <n>", "images computed at once").argParser(positiveInteger).default(images);
 
-export const dataOption = (): Option =>
-  new Option("--data <data>", dataHelp).argParser((text) => {
-    parseData(text);
-    return text;
-  });
+/** What commands that compute with a trained model are told besides. */
+export interface InferenceOptions extends SharedOptions {
+  readonly batch: number;
+  readonly weights?: string;
+}
 
-/** DATA, understood; a wrong form is a usage error. */
-export function parseData(text: string): DataSource {
-  try {
-    return parseDataSource(text);
-  } catch (error) {
-    throw error instanceof FoveaError ? new InvalidArgumentError(error.message) : error;
-  }
+/** The options of {@link InferenceOptions}, after those of the command itself; `batch` is how many images by default. */
+export function addInferenceOptions(command: Command, batch: number): Command {
+  const options = [weightsOption(), batchOption(batch), threadsOption(), seedOption(), precisionOption(), jsonOption()];
+  return options.reduce((command, option) => command.addOption(option), command);
 }
 
 export function positiveInteger(text: string): number {

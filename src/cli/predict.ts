@@ -4,22 +4,11 @@ import { FoveaError } from "../errors.js";
 import type { Model } from "../model/model.js";
 import { decodeImages } from "../native.js";
 import { loadModel, modelHelp, noteUntrained } from "./model-argument.js";
-import {
-  batchOption,
-  jsonOption,
-  positiveInteger,
-  precisionOption,
-  type SharedOptions,
-  seedOption,
-  threadsOption,
-  weightsOption,
-} from "./options.js";
+import { addInferenceOptions, type InferenceOptions, positiveInteger } from "./options.js";
 import { percent, printResult } from "./output.js";
 
-interface PredictOptions extends SharedOptions {
+interface PredictOptions extends InferenceOptions {
   readonly top: number;
-  readonly batch: number;
-  readonly weights?: string;
 }
 
 interface Prediction {
@@ -28,19 +17,13 @@ interface Prediction {
 }
 
 export function addPredict(program: Command): void {
-  program
+  const command = program
     .command("predict")
     .description("Say what is on pictures: the most probable classes of image files.")
     .argument("<model>", modelHelp)
     .argument("<image...>", "JPEG, PNG or WebP files")
-    .addOption(new Option("--top <k>", "classes to tell of each image").argParser(positiveInteger).default(5))
-    .addOption(weightsOption())
-    .addOption(batchOption(64))
-    .addOption(threadsOption())
-    .addOption(seedOption())
-    .addOption(precisionOption())
-    .addOption(jsonOption())
-    .action(predict);
+    .addOption(new Option("--top <k>", "classes to tell of each image").argParser(positiveInteger).default(5));
+  addInferenceOptions(command, 64).action(predict);
 }
 
 async function predict(text: string, files: readonly string[], options: PredictOptions): Promise<void> {

@@ -2,26 +2,16 @@ import { type Command, Option } from "commander";
 import { FoveaError } from "../errors.js";
 import { type NpyArray, readNpy, writeNpy } from "../native.js";
 import { loadModel, modelHelp, noteUntrained } from "./model-argument.js";
-import {
-  batchOption,
-  jsonOption,
-  precisionOption,
-  type SharedOptions,
-  seedOption,
-  threadsOption,
-  weightsOption,
-} from "./options.js";
+import { addInferenceOptions, type InferenceOptions } from "./options.js";
 import { printResult } from "./output.js";
 
-interface RunOptions extends SharedOptions {
+interface RunOptions extends InferenceOptions {
   readonly input: string;
   readonly output: string;
-  readonly batch: number;
-  readonly weights?: string;
 }
 
 export function addRun(program: Command): void {
-  program
+  const command = program
     .command("run")
     .description("Compute a network's output for the images in a NumPy file.")
     .argument("<model>", modelHelp)
@@ -31,14 +21,8 @@ export function addRun(program: Command): void {
         "N x H x W x C, for .onnx models as they have it: u8, scaled to 0..1, or f32",
       ).makeOptionMandatory(),
     )
-    .addOption(new Option("--output <y.npy>", "where to write the last layer's values, f32").makeOptionMandatory())
-    .addOption(weightsOption())
-    .addOption(batchOption(64))
-    .addOption(threadsOption())
-    .addOption(seedOption())
-    .addOption(precisionOption())
-    .addOption(jsonOption())
-    .action(run);
+    .addOption(new Option("--output <y.npy>", "where to write the last layer's values, f32").makeOptionMandatory());
+  addInferenceOptions(command, 64).action(run);
 }
 
 async function run(text: string, { input, output, batch, json, ...options }: RunOptions): Promise<void> {

@@ -28,10 +28,11 @@ const kinds: readonly (readonly [form: string, parse: (texts: readonly string[])
     },
   ],
   [
-    "one-cycle[:RISE]",
-    ([text = "0.3"]) => {
+    "one-cycle[:RISE[:LOWEST-HIGHEST]]",
+    ([text = "0.3", range]) => {
       const rise = fraction(text);
-      return (rate, warmup) => rebased(oneCycle(rate, { rise }), rate, warmup);
+      const momentum = range === undefined ? null : momenta(range);
+      return (rate, warmup) => rebased(oneCycle(rate, { rise, momentum }), rate, warmup);
     },
   ],
   [
@@ -78,9 +79,10 @@ const kinds: readonly (readonly [form: string, parse: (texts: readonly string[])
 const forms = kinds.map(([form]) => form).join(", ");
 
 export const scheduleOption = (): Option =>
-  new Option("--schedule <kind>", `${forms}; 32000s are steps instead of epochs (default: constant)`).argParser(
-    parseSchedule,
-  );
+  new Option(
+    "--schedule <kind>",
+    `${forms}; 32000s are steps instead of epochs, LOWEST-HIGHEST moves the momentum, too (default: constant)`,
+  ).argParser(parseSchedule);
 
 /** Understands the forms of `--schedule`. */
 function parseSchedule(text: string): ScheduleShape {
@@ -91,6 +93,13 @@ function parseSchedule(text: string): ScheduleShape {
     if (name === kind && texts.length >= needed && texts.length <= places.length) return parse(texts);
   }
   throw new InvalidArgumentError(`Expected ${forms} but received "${text}".`);
+}
+
+/** `0.85-0.95` */
+function momenta(text: string): readonly [number, number] {
+  const [lowest, highest, ...more] = text.split("-").map(fraction);
+  if (lowest !== undefined && highest !== undefined && more.length === 0) return [lowest, highest];
+  throw new InvalidArgumentError(`Expected two momenta, as in 0.85-0.95, but received "${text}".`);
 }
 
 /** `30`, `100,150` or, in steps, `32000s,48000s`. */

@@ -2,12 +2,19 @@ import { resolve } from "node:path";
 import type { Augmentation } from "../data/augmentations.js";
 import { absoluteDataSource } from "../data/source.js";
 import { FoveaError } from "../errors.js";
-import { checkedOptimizer, defaultOptimizers, type Optimizer, sgd } from "../training/optimizers.js";
+import {
+  checkedOptimizer,
+  defaultOptimizers,
+  type Optimizer,
+  type ParameterGroup,
+  sgd,
+} from "../training/optimizers.js";
 import { type Recipe, type RecipeName, recipes } from "../training/recipes.js";
 import { type RunConfig, runDefaults } from "../training/run-config.js";
 import { type Metric, rebased, type Schedule } from "../training/schedules.js";
 import { architectures } from "../zoo/index.js";
 import { type ModelSizes, resolveModel } from "./model-argument.js";
+import type { OptimizerChoice } from "./optimizer-option.js";
 import type { SharedOptions } from "./options.js";
 import { UsageError } from "./output.js";
 import type { ScheduleShape } from "./schedule-option.js";
@@ -15,12 +22,14 @@ import type { ScheduleShape } from "./schedule-option.js";
 /** What was typed after `fovea train`; what was not typed is absent, so that a resumed run keeps its own. */
 export interface TrainOptions extends SharedOptions, ModelSizes {
   readonly data?: string;
+  readonly validation?: number;
+  readonly corrupt?: "fail" | "skip";
   readonly out?: string;
   readonly resume?: string;
   readonly epochs?: number;
   readonly steps?: number;
   readonly batch?: number;
-  readonly optimizer?: Optimizer["kind"];
+  readonly optimizer?: OptimizerChoice;
   readonly lr?: number;
   readonly momentum?: number;
   readonly nesterov?: boolean;
@@ -30,12 +39,15 @@ export interface TrainOptions extends SharedOptions, ModelSizes {
   readonly labelSmoothing?: number;
   /** False for `--no-decay-norm`. */
   readonly decayNorm: boolean;
+  readonly group?: readonly ParameterGroup[];
+  readonly classWeights?: "balanced" | readonly number[];
   readonly clipNorm?: number;
   readonly accumulate?: number;
   readonly ema?: number;
   readonly freeze?: readonly string[];
   readonly recipe?: RecipeName;
   readonly shuffle: boolean;
+  readonly dropLast?: boolean;
   readonly augment?: readonly Augmentation[] | false;
   readonly weights?: string;
   readonly except?: readonly string[];
@@ -61,7 +73,7 @@ export interface NewRun {
 /** The options of a new run. */
 export async function newRun(model: string | undefined, options: TrainOptions): Promise<NewRun> {
   const { data, out, steps, saveEvery, monitor, patience, keep, saveBest, csv } = options;
-  const { clipNorm, accumulate, ema, freeze: frozen } = options;
+  const { validation, corrupt, classWeights, clipNorm, accumulate, ema, freeze: frozen, dropLast } = options;
   if (model === undefined) throw new UsageError("Expected a MODEL to train, or --resume with the run to go on with.");
   if (data === undefined)
     throw new UsageError("Expected --data with the images to train on, for example --data mnist.");
@@ -73,7 +85,8 @@ export async function newRun(model: string | undefined, options: TrainOptions): 
   const length = options.epochs === undefined && steps === undefined ? base : options;
   const config: RunConfig = {
     ...runDefaults,
-    ...definedOnly({ saveEvery, monitor, patience, keep, saveBest, csv, clipNorm, accumulate, ema, frozen }),
+    ...definedOnly({ saveEvery, monitor, patience, keep, saveBest, csv }),
+    ...definedOnly({ validation, corrupt, classWeights, clipNorm, accumulate, ema, frozen, dropLast }),
     model: name,
     data: absoluteDataSource(data, resolve),
     recipe: options.recipe ?? null,
@@ -130,7 +143,9 @@ export function resumedConfig(
   }
   same("--seed", options.seed, own.seed);
   same("--monitor", options.monitor, own.monitor);
-  same("--optimizer", options.optimizer, own.optimizer.kind);
+  same("--validation", options.validation, own.validation);
+  same("--drop-last", options.dropLast, own.dropLast);
+  same("--optimizer", options.optimizer?.kind, own.optimizer.kind);
   same("--accumulate", options.accumulate, own.accumulate);
   same("--ema", options.ema, own.ema);
   same("--freeze", options.freeze?.join(" "), own.frozen.join(" "));
@@ -141,10 +156,10 @@ export function resumedConfig(
   if (options.except !== undefined) throw new UsageError("Expected --except to be left out with --resume.");
   if (options.findLr) throw new UsageError("Expected --find-lr to be left out with --resume.");
   const { epochs, steps } = options.epochs === undefined && options.steps === undefined ? own : options;
-  const { saveEvery, patience, keep, saveBest, csv, labelSmoothing, clipNorm } = options;
+  const { corrupt, saveEvery, patience, keep, saveBest, csv, labelSmoothing, classWeights, clipNorm } = options;
   return {
     ...own,
-    ...definedOnly({ saveEvery, patience, keep, saveBest, csv, labelSmoothing, clipNorm }),
+    ...definedOnly({ corrupt, saveEvery, patience, keep, saveBest, csv, labelSmoothing, classWeights, clipNorm }),
     data: options.data === undefined ? own.data : absoluteDataSource(options.data, resolve),
     epochs: epochs ?? null,
     steps: steps ?? null,
@@ -166,9 +181,9 @@ function defaultOptimizer(model: string, options: TrainOptions): Optimizer {
 }
 
 function optimizer(options: TrainOptions, known: Optimizer): Optimizer {
-  const own =
-    (options.optimizer ?? known.kind) === known.kind ? known : defaultOptimizers[options.optimizer ?? "sgd"]();
-  const { momentum, nesterov, weightDecay = own.weightDecay } = options;
+  const { kind, settings } = options.optimizer ?? { kind: known.kind, settings: {} };
+  const own = kind === known.kind ? known : defaultOptimizers[kind]();
+  const { momentum, nesterov, weightDecay = own.weightDecay, group: groups = own.groups } = options;
   if ((momentum !== undefined && !("momentum" in own)) || (nesterov && !("nesterov" in own))) {
     const name = momentum === undefined ? "--nesterov" : "--momentum";
     throw new UsageError(`Expected ${name} to be left out with ${own.kind}, which has none.`);
@@ -176,7 +191,9 @@ function optimizer(options: TrainOptions, known: Optimizer): Optimizer {
   try {
     return checkedOptimizer({
       ...own,
+      ...settings,
       weightDecay,
+      groups,
       ...(!options.decayNorm && { noDecay: "norm-and-bias" }),
       ...(momentum !== undefined && { momentum }),
       ...(nesterov !== undefined && { nesterov }),

@@ -2,12 +2,13 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Augmentation, augmentationHelp, parseAugmentation } from "../data/augmentations.js";
 import { FoveaError } from "../errors.js";
-import { defaultLearningRates, defaultOptimizers } from "../training/optimizers.js";
+import { defaultLearningRates } from "../training/optimizers.js";
 import { recipes } from "../training/recipes.js";
+import { corruptOption, dataOption } from "./data-argument.js";
 import { modelHelp } from "./model-argument.js";
+import { groupOption, optimizerOption } from "./optimizer-option.js";
 import {
   algorithmOption,
-  dataOption,
   fraction,
   imageShape,
   jsonOption,
@@ -30,6 +31,13 @@ export function addTrainOptions(command: Command): Command {
     .argument("[model]", `${modelHelp}; not needed with --resume`)
     .addOption(dataOption())
     .addOption(
+      new Option(
+        "--validation <share>",
+        "keep this share of every class's training images to validate with, instead of the test images",
+      ).argParser(fraction),
+    )
+    .addOption(corruptOption())
+    .addOption(
       new Option("--input <HxWxC>", "another image size for a zoo model").argParser(imageShape).conflicts("resume"),
     )
     .addOption(
@@ -47,11 +55,7 @@ export function addTrainOptions(command: Command): Command {
       new Option("--recipe <name>", "begin with the options of a recipe, see below").choices(Object.keys(recipes)),
     )
     .addOption(new Option("--batch <n>", "images a step (default: 64)").argParser(positiveInteger))
-    .addOption(
-      new Option("--optimizer <name>", "what turns gradients into weights (default: sgd)").choices(
-        Object.keys(defaultOptimizers),
-      ),
-    )
+    .addOption(optimizerOption())
     .addOption(new Option("--lr <rate>", `learning rate (default: ${rates})`).argParser(positiveNumber))
     .addOption(
       new Option(
@@ -66,9 +70,16 @@ export function addTrainOptions(command: Command): Command {
       ),
     )
     .addOption(new Option("--no-decay-norm", "spare biases and normalisations the weight decay"))
+    .addOption(groupOption())
     .addOption(scheduleOption())
     .addOption(new Option("--warmup <steps>", "rise to the learning rate linearly (default: 0)").argParser(wholeNumber))
     .addOption(new Option("--label-smoothing <s>", "share spread over all classes (default: 0)").argParser(fraction))
+    .addOption(
+      new Option(
+        "--class-weights <weights>",
+        "factors of the classes' loss, as in 1,1,5; or balanced, under which every class counts the same",
+      ).argParser(classWeights),
+    )
     .addOption(new Option("--clip-norm <norm>", "scale larger gradients down to this norm").argParser(positiveNumber))
     .addOption(
       new Option("--accumulate <parts>", "compute a batch in so many parts, to save memory (default: 1)").argParser(
@@ -82,6 +93,7 @@ export function addTrainOptions(command: Command): Command {
     )
     .addOption(new Option("--freeze <layers...>", "layers, or blocks of them, that do not learn"))
     .addOption(new Option("--no-shuffle", "keep the order of the images"))
+    .addOption(new Option("--drop-last", "leave out the last batch of an epoch where it is smaller"))
     .addOption(new Option("--augment <list>", augmentationHelp).argParser(augmentation))
     .addOption(new Option("--no-augment", "train on the images as they are, which is the default"))
     .addOption(new Option("--weights <file>", "initial weights, as safetensors"))
@@ -108,6 +120,10 @@ export function addTrainOptions(command: Command): Command {
     .addOption(precisionOption())
     .addOption(algorithmOption())
     .addOption(jsonOption());
+}
+
+function classWeights(text: string): "balanced" | number[] {
+  return text === "balanced" ? text : text.split(",").map(nonNegativeNumber);
 }
 
 function augmentation(text: string): Augmentation[] {

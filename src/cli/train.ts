@@ -9,9 +9,9 @@ import { fit } from "../training/fit.js";
 import { type FitState, initialState, runLength } from "../training/fit-options.js";
 import { fitOptions, type RunConfig } from "../training/run-config.js";
 import { RunDirectory } from "../training/run-directory.js";
+import { noteSkipped, parseData } from "./data-argument.js";
 import { printLearningRates } from "./find-lr.js";
 import { Interrupt } from "./interrupt.js";
-import { parseData } from "./options.js";
 import { printNote, UsageError } from "./output.js";
 import { type NewRun, newRun, resumedConfig, type TrainOptions } from "./train-config.js";
 import { addTrainOptions } from "./train-options.js";
@@ -60,10 +60,11 @@ async function earlierRun(text: string | undefined, path: string, options: Train
   return { run, config: resumedConfig(path, run.config, text, options) };
 }
 
-async function readData({ data }: RunConfig, model: Model): Promise<Data> {
-  const source = parseData(data);
-  const train = await source.train(model.inputShape);
-  const validation = await source.validation(model.inputShape);
+async function readData({ data, corrupt, validation: share, seed }: RunConfig, model: Model): Promise<Data> {
+  const source = parseData(data, { corrupt });
+  const images = await source.train(model.inputShape);
+  const [train, validation] =
+    share === null ? [images, await source.validation(model.inputShape)] : images.split(share, seed);
   checkDataset(model, train);
   if (validation) checkDataset(model, validation);
   return { train, validation };
@@ -122,6 +123,7 @@ async function runTraining(run: RunDirectory, state: FitState, model: Model, dat
     });
     progress.stop();
     report(run, result, json);
+    noteSkipped([data.train, data.validation]);
     if (result.stopped === "aborted") process.exitCode = interrupt.exitCode;
   } catch (error) {
     if (!hasCode(error, "NOT_FINITE")) throw error;

@@ -16,6 +16,12 @@ export interface DataSource {
   validation(shape: ImageShape): Promise<Dataset | undefined>;
 }
 
+/** How data is read, where it is a directory of image files. */
+export interface SourceOptions {
+  /** What a file that cannot be read does; see `ImageFolderOptions`. Default `"fail"`. */
+  readonly corrupt?: "fail" | "skip" | undefined;
+}
+
 /** What DATA may be. */
 export const dataHelp =
   "mnist, fashion-mnist or cifar10 (each with an optional :DIRECTORY), a directory of one folder per class (or train/ " +
@@ -37,19 +43,15 @@ const known: Readonly<Record<string, (directory: string | undefined) => (split: 
 /**
  * Understands the command line's DATA, without reading anything.
  *
- * @throws FoveaError `INVALID_ARGUMENT` naming the forms there are
+ * @throws FoveaError `INVALID_ARGUMENT` naming the forms there are, or for files to skip where there are none
  */
-export function parseDataSource(text: string): DataSource {
-  const [images, labels, ...more] = text.split(",");
-  if (images?.endsWith(".npy") && labels?.endsWith(".npy") && more.length === 0) return npySource(images, labels);
-  const { name, directory } = named(text);
-  const read = known[name];
-  if (read !== undefined) {
-    if (directory === "") throw invalidArgument("data", `a directory after "${name}:"`, `"${text}"`);
-    const part = read(directory);
-    return { train: () => part("train"), test: () => part("test"), validation: () => part("test") };
+export function parseDataSource(text: string, { corrupt = "fail" }: SourceOptions = {}): DataSource {
+  const source = npySource(text) ?? knownSource(text);
+  if (source !== undefined && corrupt === "skip") {
+    throw invalidArgument("data", "a directory of image files, of which some may be skipped,", `"${text}"`);
   }
-  if (statSync(text, { throwIfNoEntry: false })?.isDirectory()) return folderSource(text);
+  if (source !== undefined) return source;
+  if (statSync(text, { throwIfNoEntry: false })?.isDirectory()) return folderSource(text, corrupt);
   throw invalidArgument("data", dataHelp, `"${text}"`);
 }
 
@@ -72,12 +74,23 @@ function named(text: string): { name: string; directory: string | undefined } {
     : { name: text.slice(0, colon), directory: text.slice(colon + 1) };
 }
 
-function npySource(images: string, labels: string): DataSource {
+function npySource(text: string): DataSource | undefined {
+  const [images, labels, ...more] = text.split(",");
+  if (!(images?.endsWith(".npy") && labels?.endsWith(".npy") && more.length === 0)) return undefined;
   const read = () => datasets.fromNpy(images, labels);
   return { train: read, test: read, validation: async () => undefined };
 }
 
-function folderSource(directory: string): DataSource {
+function knownSource(text: string): DataSource | undefined {
+  const { name, directory } = named(text);
+  const read = known[name];
+  if (read === undefined) return undefined;
+  if (directory === "") throw invalidArgument("data", `a directory after "${name}:"`, `"${text}"`);
+  const part = read(directory);
+  return { train: () => part("train"), test: () => part("test"), validation: () => part("test") };
+}
+
+function folderSource(directory: string, corrupt: "fail" | "skip"): DataSource {
   const read = async ([height, width, channels]: ImageShape) => {
     if (channels !== 1 && channels !== 3) {
       throw invalidArgument(
@@ -86,7 +99,7 @@ function folderSource(directory: string): DataSource {
         `one that reads ${channels}`,
       );
     }
-    return datasets.imageFolder(directory, { height, width, channels });
+    return datasets.imageFolder(directory, { height, width, channels, corrupt });
   };
   const testOrAll = async (shape: ImageShape) => {
     const { train, test } = await read(shape);

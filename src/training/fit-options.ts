@@ -7,7 +7,12 @@ import type { PlateauState } from "./learning-rate.js";
 import type { Metric, RunLength } from "./schedules.js";
 import type { StepOptions } from "./train-step.js";
 
-export interface FitOptions extends StepOptions {
+export interface FitOptions extends Omit<StepOptions, "classWeights"> {
+  /**
+   * A factor of each class's cross-entropy, at least 0; `"balanced"`: those under which every class counts the same,
+   * `train.classWeights()`. Default: all 1.
+   */
+  readonly classWeights?: "balanced" | StepOptions["classWeights"];
   /** Passes over the training data, counted from the beginning of the run. Default 10, unless `steps` is given. */
   readonly epochs?: number | undefined;
   /** Batches, counted from the beginning of the run; instead of `epochs`. */

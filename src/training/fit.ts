@@ -12,7 +12,7 @@ import {
   type StepMetrics,
 } from "./fit-options.js";
 import { Judge } from "./judge.js";
-import { initialPlateau, learningRateAt } from "./learning-rate.js";
+import { initialPlateau, learningRateAt, momentumAt, movesMomentum } from "./learning-rate.js";
 import { type Optimizer, sgd } from "./optimizers.js";
 import type { RunLength } from "./schedules.js";
 import { prepareSteps, type Steps } from "./steps.js";
@@ -119,18 +119,20 @@ class Fit {
     const { steps, stepsPerEpoch } = this.#length;
     const began = performance.now();
     const toBoundary = Math.min(steps - step, stepsPerEpoch - (step % stepsPerEpoch), saveEvery - (step % saveEvery));
-    const learningRates = Float64Array.from({ length: Math.min(this.#chunk, toBoundary) }, (_, index) =>
-      learningRateAt(this.#optimizer.learningRate, step + index, this.#length, plateau ?? initialPlateau),
-    );
-    const result = await this.#trainSteps(learningRates);
+    const schedule = this.#optimizer.learningRate;
+    const each = (valueAt: (step: number) => number): Float64Array =>
+      Float64Array.from({ length: Math.min(this.#chunk, toBoundary) }, (_, index) => valueAt(step + index));
+    const learningRates = each((step) => learningRateAt(schedule, step, this.#length, plateau ?? initialPlateau));
+    const momenta = movesMomentum(schedule) ? each((step) => momentumAt(schedule, step, this.#length)) : undefined;
+    const result = await this.#trainSteps(learningRates, momenta);
     const metrics = this.#record(result, learningRates, (performance.now() - began) / 1000);
     await this.#callbacks.onSteps(metrics);
     if (result.failure !== undefined) throw new FoveaError("NOT_FINITE", result.failure);
     if (this.#state.step > step && this.#state.step % saveEvery === 0 && !this.#atEpochEnd) await this.#save();
   }
 
-  async #trainSteps(learningRates: Float64Array): Promise<TrainResult> {
-    const request = this.#steps.request(this.#state.step, learningRates);
+  async #trainSteps(learningRates: Float64Array, momenta: Float64Array | undefined): Promise<TrainResult> {
+    const request = this.#steps.request(this.#state.step, learningRates, momenta);
     return this.#abortable(() => this.#session.trainSteps(this.#train, request));
   }
 

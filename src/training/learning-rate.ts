@@ -1,4 +1,4 @@
-/** What schedules come to: the learning rate of every step, and their words. */
+/** What schedules come to: the learning rate and momentum of every step, and their words. */
 import { FoveaError } from "../errors.js";
 import type { OneCycleSchedule, PlateauSchedule, RunLength, Schedule, ScheduleUnit } from "./schedules.js";
 
@@ -45,8 +45,10 @@ export function learningRateAt(
     }
     case "cosine":
       return schedule.final + ((rate - schedule.final) * (1 + Math.cos(Math.PI * progress))) / 2;
-    case "one-cycle":
-      return oneCycleAt(schedule, step, length.steps);
+    case "one-cycle": {
+      const first = rate / schedule.initialDivisor;
+      return oneCycleAt(schedule, step, length.steps, [first, rate, first / schedule.finalDivisor]);
+    }
     case "polynomial":
       return schedule.final + (rate - schedule.final) * (1 - progress) ** schedule.power;
     case "inverse":
@@ -64,14 +66,35 @@ function given(rate: number, step: number): number {
   );
 }
 
-function oneCycleAt(schedule: OneCycleSchedule, step: number, steps: number): number {
-  const { rate, rise, initialDivisor, finalDivisor, anneal } = schedule;
-  const first = rate / initialDivisor;
+/** A schedule that moves the momentum, too. */
+interface MomentumCycle extends OneCycleSchedule {
+  readonly momentum: readonly [number, number];
+}
+
+/** Whether a schedule moves the momentum; otherwise it is the optimizer's. */
+export function movesMomentum(schedule: Schedule): schedule is MomentumCycle {
+  // The configuration of an older run has no such key.
+  return schedule.kind === "one-cycle" && Array.isArray(schedule.momentum);
+}
+
+/** The momentum of a step, counted from 0; of optimizers that have a beta1 it is that. */
+export function momentumAt(schedule: MomentumCycle, step: number, { steps }: RunLength): number {
+  const [lowest, highest] = schedule.momentum;
+  return oneCycleAt(schedule, step, steps, [highest, lowest, highest]);
+}
+
+/** From the first value over the middle one to the last, as the cycle's form has it. */
+function oneCycleAt(
+  { rise, anneal }: OneCycleSchedule,
+  step: number,
+  steps: number,
+  [first, middle, last]: readonly [number, number, number],
+): number {
   const top = rise * steps - 1;
   const between = (from: number, to: number, way: number): number =>
     anneal === "linear" ? from + (to - from) * way : to + ((from - to) * (1 + Math.cos(Math.PI * way))) / 2;
-  if (top > 0 && step <= top) return between(first, rate, step / top);
-  return between(rate, first / finalDivisor, Math.min(1, (step - top) / Math.max(1, steps - 1 - top)));
+  if (top > 0 && step <= top) return between(first, middle, step / top);
+  return between(middle, last, Math.min(1, (step - top) / Math.max(1, steps - 1 - top)));
 }
 
 /** Takes the value of the metric after a whole epoch into account. */

@@ -1,5 +1,5 @@
 import { invalidArgument } from "../errors.js";
-import { describeSchedule } from "./learning-rate.js";
+import { describeSchedule, movesMomentum } from "./learning-rate.js";
 import { type LearningRateFunction, type Schedule, toSchedule } from "./schedules.js";
 
 /**
@@ -242,22 +242,31 @@ export function describeOptimizer(optimizer: Optimizer): string {
     `learning rate ${describeSchedule(learningRate)}`,
     ...particulars(optimizer),
     ...(weightDecay === 0 ? [] : [`weight decay ${weightDecay}${spared}`]),
+    ...optimizer.groups.map(describeGroup),
   ].join(", ");
 }
 
+/** `conv1, layer1 at 0.1 of the rate with weight decay 0` */
+function describeGroup({ layers, learningRateScale = 1, weightDecay }: ParameterGroup): string {
+  const decay = weightDecay === undefined ? "" : ` with weight decay ${weightDecay}`;
+  return `${layers.join(" and ")} at ${learningRateScale} of the rate${decay}`;
+}
+
 function particulars(optimizer: Optimizer): readonly string[] {
+  const { learningRate } = optimizer;
+  const moved = movesMomentum(learningRate) ? learningRate.momentum.join(" to ") : undefined;
   switch (optimizer.kind) {
     case "sgd":
     case "lars":
-      return [`${optimizer.nesterov ? "Nesterov " : ""}momentum ${optimizer.momentum}`];
+      return [`${optimizer.nesterov ? "Nesterov " : ""}momentum ${moved ?? optimizer.momentum}`];
     case "adam":
     case "adamw":
     case "lamb":
-      return [`betas ${optimizer.beta1} and ${optimizer.beta2}`];
+      return [`betas ${moved ?? optimizer.beta1} and ${optimizer.beta2}`];
     case "rmsprop":
       return [
         `${optimizer.centered ? "centred, " : ""}alpha ${optimizer.alpha}`,
-        ...(optimizer.momentum === 0 ? [] : [`momentum ${optimizer.momentum}`]),
+        ...(optimizer.momentum === 0 && moved === undefined ? [] : [`momentum ${moved ?? optimizer.momentum}`]),
       ];
   }
 }

@@ -12,6 +12,10 @@ export interface RunConfig {
   readonly model: string;
   /** DATA as the command line names it, with absolute paths. */
   readonly data: string;
+  /** What is done about image files that cannot be read. */
+  readonly corrupt: "fail" | "skip";
+  /** Share of the training images that are kept to validate with; null for the test images, where there are some. */
+  readonly validation: number | null;
   /** Names of the classes, in the order of the labels. */
   readonly classNames: readonly string[];
   /** The recipe that the options began with; null for none. */
@@ -28,9 +32,13 @@ export interface RunConfig {
   readonly accumulate: number;
   /** Share that averages of the weights keep of themselves in every step; null for no averages. */
   readonly ema: number | null;
+  /** A factor of each class's loss, or those under which every class counts the same; null for none. */
+  readonly classWeights: "balanced" | readonly number[] | null;
   /** Layers that do not learn. */
   readonly frozen: readonly string[];
   readonly shuffle: boolean;
+  /** Whether the last batch of an epoch is left out where it is smaller. */
+  readonly dropLast: boolean;
   /** What is done to the images; all numbers are known. */
   readonly augment: readonly Augmentation[];
   readonly seed: number;
@@ -54,12 +62,16 @@ export interface RunConfig {
 
 /** What a run does unless told otherwise. */
 export const runDefaults = {
+  corrupt: "fail",
+  validation: null,
   classNames: [],
   recipe: null,
   clipNorm: null,
   accumulate: 1,
   ema: null,
+  classWeights: null,
   frozen: [],
+  dropLast: false,
   augment: [],
   algorithms: {},
   saveEvery: null,
@@ -72,13 +84,14 @@ export const runDefaults = {
 
 /** The options of `fit` that a configuration holds. */
 export function fitOptions(config: RunConfig): FitOptions {
-  const { batchSize, optimizer, labelSmoothing, shuffle, augment, seed, accumulate, frozen } = config;
+  const { batchSize, optimizer, labelSmoothing, shuffle, dropLast, augment, seed, accumulate, frozen } = config;
   return {
-    ...{ batchSize, optimizer, labelSmoothing, shuffle, augment, seed, accumulate, frozen },
+    ...{ batchSize, optimizer, labelSmoothing, shuffle, dropLast, augment, seed, accumulate, frozen },
     epochs: config.epochs ?? undefined,
     steps: config.steps ?? undefined,
     clipNorm: config.clipNorm ?? undefined,
     ema: config.ema ?? undefined,
+    classWeights: config.classWeights ?? undefined,
     saveEvery: config.saveEvery ?? undefined,
     monitor: config.monitor ?? undefined,
     patience: config.patience ?? undefined,

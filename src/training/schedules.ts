@@ -66,6 +66,8 @@ export interface OneCycleSchedule extends ScheduleBase {
   readonly finalDivisor: number;
   /** The form of both ways. */
   readonly anneal: "cosine" | "linear";
+  /** The lowest and the highest momentum, which falls while the rate rises; null for the optimizer's own. */
+  readonly momentum: readonly [number, number] | null;
 }
 
 export interface PolynomialSchedule extends ScheduleBase {
@@ -194,17 +196,25 @@ export interface OneCycleOptions {
   readonly finalDivisor?: number;
   /** The form of both ways. Default `"cosine"`. */
   readonly anneal?: "cosine" | "linear";
+  /**
+   * The lowest and the highest momentum (of Adam, AdamW and LAMB beta1), which falls while the rate rises and rises while
+   * it falls; PyTorch's are `[0.85, 0.95]`. Default null: it stays the optimizer's.
+   */
+  readonly momentum?: readonly [lowest: number, highest: number] | null;
 }
 
 /**
- * Up to `peak` and down again to almost nothing over the whole run, as PyTorch's `OneCycleLR` with
- * `cycle_momentum=False` (Smith and Topin 2017, arXiv:1708.07120).
+ * Up to `peak` and down again to almost nothing over the whole run, as PyTorch's `OneCycleLR`, which moves the momentum
+ * against it only where that is asked for (Smith and Topin 2017, arXiv:1708.07120).
  */
 export function oneCycle(
   peak: number,
-  { rise = 0.3, initialDivisor = 25, finalDivisor = 1e4, anneal = "cosine" }: OneCycleOptions = {},
+  { rise = 0.3, initialDivisor = 25, finalDivisor = 1e4, anneal = "cosine", momentum = null }: OneCycleOptions = {},
 ): OneCycleSchedule {
   if (!(rise > 0 && rise < 1)) throw invalidArgument("rise", "a share between 0 and 1", rise);
+  if (momentum !== null && !(momentum[0] > 0 && momentum[0] <= momentum[1] && momentum[1] < 1)) {
+    throw invalidArgument("momentum", "a lowest and a highest between 0 and 1", `[${momentum.join(", ")}]`);
+  }
   return {
     kind: "one-cycle",
     ...checkedBase(peak, 0),
@@ -212,6 +222,7 @@ export function oneCycle(
     initialDivisor: positive("initialDivisor", initialDivisor),
     finalDivisor: positive("finalDivisor", finalDivisor),
     anneal,
+    momentum,
   };
 }
 

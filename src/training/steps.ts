@@ -5,8 +5,11 @@ import { nativeStep } from "./train-step.js";
 
 /** What a training's steps are, as native code wants to know it. */
 export interface Steps {
-  /** A run of steps: the first of them, counted from 0, and the learning rate of each. */
-  request(firstStep: number, learningRates: Float64Array): TrainRequest;
+  /**
+   * A run of steps: the first of them, counted from 0, the learning rate of each, and the momentum of each where the
+   * schedule moves it.
+   */
+  request(firstStep: number, learningRates: Float64Array, momenta?: Float64Array): TrainRequest;
   /** How the network is judged: images prepared as in training, by averaged weights where there are some. */
   readonly evaluation: EvaluateOptions;
 }
@@ -18,9 +21,25 @@ export interface Steps {
  */
 export async function prepareSteps(session: Session, train: Dataset, options: FitOptions): Promise<Steps> {
   const { batchSize = 64, shuffle = true, dropLast = false, seed = 0, augment = [] } = options;
-  const native = { ...nativeStep(session, options), batchSize: count("batchSize", batchSize) };
+  const classWeights = options.classWeights === "balanced" ? balanced(session, train) : options.classWeights;
+  const native = { ...nativeStep(session, { ...options, classWeights }), batchSize: count("batchSize", batchSize) };
   const prepared = augmentationsJson(await resolveAugmentations(augment, train));
   const step = { ...native, shuffle, dropLast, seed, ...prepared };
   const evaluation = { ...prepared, averaged: options.ema !== undefined };
-  return { evaluation, request: (firstStep, learningRates) => ({ ...step, firstStep, learningRates }) };
+  return {
+    evaluation,
+    request: (firstStep, learningRates, momenta) => ({
+      ...step,
+      firstStep,
+      learningRates,
+      ...(momenta && { momenta }),
+    }),
+  };
+}
+
+/** Weights of the data's classes for an output that may have more. */
+function balanced(session: Session, train: Dataset): Float32Array {
+  const weights = new Float32Array(Math.max(session.outputSize, train.classes));
+  weights.set(train.classWeights());
+  return weights;
 }

@@ -21,8 +21,12 @@ describe("--schedule", () => {
     ["cosine:0.001", { kind: "cosine", ...rate, final: 0.001 }],
     [
       "one-cycle:0.2",
-      { kind: "one-cycle", ...rate, rise: 0.2, initialDivisor: 25, finalDivisor: 1e4, anneal: "cosine" },
+      {
+        ...{ kind: "one-cycle", ...rate, rise: 0.2, initialDivisor: 25, finalDivisor: 1e4, anneal: "cosine" },
+        momentum: null,
+      },
     ],
+    ["one-cycle:0.3:0.85-0.95", expect.objectContaining({ rise: 0.3, momentum: [0.85, 0.95] })],
     ["step:2.5:0.5", { kind: "step", ...rate, every: 2.5, unit: "epochs", factor: 0.5 }],
     [
       "multi-step:32000s,48000s",
@@ -48,6 +52,7 @@ describe("--schedule", () => {
     ["two lengths of a step", ["--schedule", "step:1,2"], /one number of epochs but received "1,2"/],
     ["milestones of two kinds", ["--schedule", "multi-step:3,4000s"], /positive number but received "4000s"/],
     ["falling milestones", ["--schedule", "multi-step:4,3"], /rising numbers of epochs for "milestones"/],
+    ["one momentum", ["--schedule", "one-cycle:0.3:0.9"], /two momenta, as in 0.85-0.95, but received "0.9"/],
     ["a warm-up of one cycle", ["--schedule", "one-cycle", "--warmup", "5"], /no warm-up with a one-cycle/],
   ])("%s is refused", async (_, options, message) => {
     const { exitCode, stderr } = await fovea(train("refused", ...options));

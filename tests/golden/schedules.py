@@ -15,8 +15,8 @@ from torch.optim import lr_scheduler
 STEPS, STEPS_PER_EPOCH, RATE = 60, 6, 0.1
 
 
-def rates(make, metrics=None):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
+def rates(make, metrics=None, momentum=0):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE, momentum=momentum)
     scheduler = make(optimizer)
     seen = []
     for step in range(STEPS if metrics is None else len(metrics)):
@@ -31,6 +31,16 @@ def one_cycle(options, **torch_options):
         return lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, cycle_momentum=False, **torch_options)
 
     return {"kind": "one-cycle", "options": options, "rates": rates(make)}
+
+
+def momentum_cycle(options, **torch_options):
+    momenta = []
+
+    def make(optimizer):
+        optimizer.register_step_pre_hook(lambda *_: momenta.append(optimizer.param_groups[0]["momentum"]))
+        return lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, **torch_options)
+
+    return {"kind": "one-cycle", "options": options, "rates": rates(make, momentum=0.9), "momenta": momenta}
 
 
 def plateau(options, metrics, **torch_options):
@@ -79,6 +89,14 @@ cases = [
     one_cycle({}),
     one_cycle({"rise": 0.21, "initialDivisor": 5}, pct_start=0.21, div_factor=5),
     one_cycle({"anneal": "linear", "finalDivisor": 100}, anneal_strategy="linear", final_div_factor=100),
+    momentum_cycle({"momentum": [0.85, 0.95]}),
+    momentum_cycle(
+        {"rise": 0.4, "anneal": "linear", "momentum": [0.5, 0.9]},
+        pct_start=0.4,
+        anneal_strategy="linear",
+        base_momentum=0.5,
+        max_momentum=0.9,
+    ),
     plateau({"patience": 2}, falling, patience=2),
     plateau(
         {"patience": 1, "factor": 0.3, "threshold": 0.01, "cooldown": 2, "minimum": 0.005},

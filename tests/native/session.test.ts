@@ -197,6 +197,30 @@ describe("an abort", () => {
   });
 });
 
+test.each([
+  ["sgd", "momentum"],
+  ["rmsprop", "momentum"],
+  ["lars", "momentum"],
+  ["adam", "beta1"],
+  ["adamw", "beta1"],
+  ["lamb", "beta1"],
+])("momenta of the steps take the place of %s's %s", async (kind, name) => {
+  const data = digits(256);
+  const losses = async (momentum: number, momenta?: readonly number[]): Promise<Float32Array> => {
+    const session = lenet();
+    const optimizer = { kind, weightDecay: 0, labelSmoothing: 0, [name]: momentum };
+    const result = await session.trainSteps(
+      data,
+      steps(4, { optimizer, ...(momenta && { momenta: Float64Array.from(momenta) }) }),
+    );
+    await session.close();
+    return result.losses;
+  };
+  const expected = await losses(0.8);
+  expect(await losses(0.5, [0.8, 0.8, 0.8, 0.8])).toEqual(expected);
+  expect(await losses(0.8, [0.8, 0.8, 0.5, 0.8])).not.toEqual(expected);
+});
+
 describe("an error", () => {
   test("of an option says which, and has the code INVALID_ARGUMENT", async () => {
     const [session, data] = [lenet(), digits(64)];
@@ -211,6 +235,14 @@ describe("an error", () => {
       [() => session.trainSteps(data, steps(1, { firstStep: -1 })), 'for "firstStep" but received -1.'],
       [() => session.trainSteps(data, steps(1, { seed: Number.NaN })), 'for "seed" but received NaN.'],
       [() => session.trainSteps(data, steps(1, { learningRates: rates })), '"learningRate" but received NaN.'],
+      [
+        () => session.trainSteps(data, steps(2, { momenta: new Float64Array(3) })),
+        'Expected 2 numbers, one for each learning rate, for "momenta" but received 3.',
+      ],
+      [
+        () => session.trainSteps(data, steps(1, { momenta: Float64Array.of(1) })),
+        'Expected a number from 0 to below 1 for "momentum" but received 1.',
+      ],
       [
         () => session.trainSteps(data, steps(1, { optimizer: { ...optimizer, kind: "newton" } })),
         'Expected "sgd", "adam", "adamw", "rmsprop", "lamb" or "lars" for "optimizer" but received "newton".',

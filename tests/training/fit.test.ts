@@ -6,7 +6,7 @@ import { model } from "../../src/model/model.js";
 import { fit } from "../../src/training/fit.js";
 import type { EpochMetrics, FitState, StepMetrics } from "../../src/training/fit-options.js";
 import { sgd } from "../../src/training/optimizers.js";
-import { cosine } from "../../src/training/schedules.js";
+import { cosine, oneCycle } from "../../src/training/schedules.js";
 import { lenet5 } from "../../src/zoo/index.js";
 import { temporaryDirectory } from "../support/directory.js";
 import { smallMnist } from "../support/files.js";
@@ -115,32 +115,39 @@ describe("fit", () => {
     await lenet.close();
   });
 
-  test("goes on where an abort left it: the losses are those of a run that was not stopped", async () => {
-    const losses = async (stops: boolean): Promise<number[]> => {
-      const lenet = lenet5({ seed: 3 });
-      const seen: number[] = [];
-      let state: FitState | undefined;
-      do {
-        const controller = new AbortController();
-        if (stops) setTimeout(() => controller.abort(), 25);
-        await fit(lenet.session, train, {
-          epochs: 6,
-          seed: 3,
-          signal: controller.signal,
-          resume: state,
-          callbacks: {
-            onSteps: (steps) => void seen.push(...steps.map(({ loss }) => loss)),
-            onSave: (saved) => {
-              state = saved;
+  test.each([
+    ["constant rate", sgd()],
+    ["cycle of rate and momentum", sgd({ learningRate: oneCycle(0.05, { momentum: [0.5, 0.95] }) })],
+  ])(
+    "goes on where an abort left it, with a %s: the losses are those of a run that was not stopped",
+    async (_, optimizer) => {
+      const losses = async (stops: boolean): Promise<number[]> => {
+        const lenet = lenet5({ seed: 3 });
+        const seen: number[] = [];
+        let state: FitState | undefined;
+        do {
+          const controller = new AbortController();
+          if (stops) setTimeout(() => controller.abort(), 25);
+          await fit(lenet.session, train, {
+            optimizer,
+            epochs: 6,
+            seed: 3,
+            signal: controller.signal,
+            resume: state,
+            callbacks: {
+              onSteps: (steps) => void seen.push(...steps.map(({ loss }) => loss)),
+              onSave: (saved) => {
+                state = saved;
+              },
             },
-          },
-        });
-      } while ((state?.step ?? 0) < 96);
-      await lenet.close();
-      return seen;
-    };
-    expect(await losses(true)).toEqual(await losses(false));
-  });
+          });
+        } while ((state?.step ?? 0) < 96);
+        await lenet.close();
+        return seen;
+      };
+      expect(await losses(true)).toEqual(await losses(false));
+    },
+  );
 
   test.each<[string, object, string]>([
     ["epochs and steps", { epochs: 1, steps: 1 }, "either epochs or steps"],

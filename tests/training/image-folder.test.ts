@@ -1,4 +1,4 @@
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { datasets } from "../../src/data/datasets.js";
@@ -6,7 +6,7 @@ import { parseDataSource } from "../../src/data/source.js";
 import { input } from "../../src/model/feature-map.js";
 import { model } from "../../src/model/model.js";
 import { decodeImages } from "../../src/native.js";
-import { foveaJson } from "../support/command-line.js";
+import { fovea, foveaJson } from "../support/command-line.js";
 import { temporaryDirectory } from "../support/directory.js";
 import { writePng } from "../support/files.js";
 
@@ -97,4 +97,22 @@ test("the command line trains and evaluates on a directory", async () => {
   const options = ["--data", root, "--steps", "3", "--batch", "4", "--threads", "1"];
   expect(await foveaJson(["train", "resnet20", ...options, "--out", run])).toMatchObject({ steps: 3 });
   expect(await foveaJson(["eval", run, "--data", root])).toMatchObject({ images: 12 });
+});
+
+test("the command line is told by --corrupt to go on without damaged files, and names them", async () => {
+  const root = makeFolder("cli-damaged", ["dark", "light"], 6);
+  const file = join(root, "light", "3.png");
+  truncateSync(file, readFileSync(file).length - 30);
+  const run = join(directory, "damaged-run");
+  const options = ["--data", root, "--epochs", "2", "--batch", "4", "--out", run];
+  const strict = await fovea(["train", "resnet20", ...options]);
+  expect([strict.exitCode, strict.stderr]).toEqual([1, expect.stringContaining(`whole PNG image for "${file}"`)]);
+  rmSync(run, { recursive: true });
+  const lenient = await fovea(["train", "resnet20", ...options, "--corrupt", "skip"]);
+  const note = expect.stringMatching(/^note: 1 file left out: .*3\.png \(expected a whole PNG image but received/m);
+  expect([lenient.exitCode, lenient.stderr]).toEqual([0, note]);
+  const evaluated = await fovea(["eval", run, "--data", root, "--corrupt", "skip", "--json"]);
+  expect([JSON.parse(evaluated.stdout).images, evaluated.stderr]).toEqual([11, note]);
+  const elsewhere = await fovea(["eval", run, "--data", "cifar10", "--corrupt", "skip"]);
+  expect([elsewhere.exitCode, elsewhere.stderr]).toEqual([2, expect.stringContaining("directory of image files")]);
 });

@@ -1,6 +1,12 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { afterEpoch, initialPlateau, learningRateAt } from "../../src/training/learning-rate.js";
+import {
+  afterEpoch,
+  initialPlateau,
+  learningRateAt,
+  momentumAt,
+  movesMomentum,
+} from "../../src/training/learning-rate.js";
 import {
   constant,
   cosine,
@@ -32,17 +38,22 @@ describe("PyTorch's scheduler has the same rate at every step:", () => {
     "one-cycle": (options) => oneCycle(rate, options),
   };
   const title = ({ kind, options }: { kind: string; options: object }) => `${kind} ${JSON.stringify(options)}`;
-  const cases: { kind: string; options: object; metrics?: number[]; rates: number[] }[] = golden.cases;
+  const cases: { kind: string; options: object; metrics?: number[]; rates: number[]; momenta?: number[] }[] =
+    golden.cases;
 
   test.each(cases.filter(({ metrics }) => !metrics).map((each) => [title(each), each] as const))(
     "%s",
-    (_, { kind, options, rates }) => {
+    (_, { kind, options, rates, momenta }) => {
       const schedule = make[kind]?.(options as never) ?? constant(Number.NaN);
       expect(rates).toHaveLength(steps);
       for (const [index, expected] of rates.entries()) {
         const received = learningRateAt(schedule, index, { steps, stepsPerEpoch });
         expect(Math.abs(received - expected), `step ${index}`).toBeLessThan(1e-12 * rate);
       }
+      const moved = (index: number) =>
+        movesMomentum(schedule) ? momentumAt(schedule, index, { steps, stepsPerEpoch }) : undefined;
+      expect(moved(0) !== undefined).toBe(momenta !== undefined);
+      for (const [index, expected] of (momenta ?? []).entries()) expect(moved(index)).toBeCloseTo(expected, 12);
     },
   );
 
@@ -128,6 +139,7 @@ test.each<[string, () => unknown, string]>([
   ["falling milestones", () => multiStep(0.1, { milestones: [5, 3] }), 'rising numbers of epochs for "milestones"'],
   ["no milestones", () => multiStep(0.1, { milestones: [] }), '"milestones" but received []'],
   ["a cycle without a fall", () => oneCycle(0.1, { rise: 1 }), 'a share between 0 and 1 for "rise" but received 1'],
+  ["falling momenta", () => oneCycle(0.1, { momentum: [0.9, 0.8] }), 'for "momentum" but received [0.9, 0.8]'],
   ["a power of 0", () => polynomial(0.1, { power: 0 }), 'a positive number for "power" but received 0'],
   ["a plateau that rises", () => plateau(0.1, { factor: 2 }), 'between 0 and 1 for "factor" but received 2'],
   ["half an epoch of patience", () => plateau(0.1, { patience: 0.5 }), 'a number of epochs for "patience"'],

@@ -23,6 +23,8 @@ pub struct TrainRequest {
     pub first_step: f64,
     /// One a step: their number is the number of steps.
     pub learning_rates: Float64Array,
+    /// Instead of the optimizer's momentum (of adam, adamw and lamb beta1), one a step.
+    pub momenta: Option<Float64Array>,
     /// What becomes of gradients.
     pub optimizer: OptimizerOptions,
     /// A new order of the images every epoch.
@@ -112,7 +114,8 @@ pub struct TrainRun {
     sampler: Sampler,
     augment: Augment,
     first_step: u64,
-    learning_rates: Vec<f32>,
+    /// Learning rate and, where it is not the optimizer's, momentum of every step.
+    rates: Vec<(f32, Option<f32>)>,
     updates: Updates,
 }
 
@@ -131,12 +134,9 @@ impl TrainRun {
         augment.check(data.image_shape()).map_err(from_data)?;
         let sampler = Sampler::new(data.len(), sampler).map_err(from_data)?;
         let first_step = whole("firstStep", request.first_step, 0)?;
-        let learning_rates: Vec<f32> = request.learning_rates.iter().map(|&rate| rate as f32).collect();
-        if let Some(rate) = learning_rates.iter().find(|rate| !rate.is_finite() || **rate < 0.0) {
-            return Err(invalid_argument("learningRate", "a number of at least 0", rate));
-        }
+        let rates = rates(&request.learning_rates, request.momenta.as_deref())?;
         let updates = Updates::new(request.optimizer, update)?;
-        Ok(Self { data, sampler, augment, first_step, learning_rates, updates })
+        Ok(Self { data, sampler, augment, first_step, rates, updates })
     }
 
     /// Trains until the last step, an abort or an error.
@@ -149,21 +149,21 @@ impl TrainRun {
             Some(feed) => feed,
             None => Feed::new(self.data, self.sampler, self.augment, self.first_step)?,
         };
-        let count = self.learning_rates.len();
+        let count = self.rates.len();
         let mut losses = Vec::with_capacity(count);
         let mut correct = Vec::with_capacity(count);
         let mut images = Vec::with_capacity(count);
         let mut stall = Duration::ZERO;
         let mut mixed = Vec::new();
         let mut failure = None;
-        for learning_rate in self.learning_rates {
+        for (learning_rate, momentum) in self.rates {
             if abort.is_asked() {
                 break;
             }
             let asked = Instant::now();
             let batch = feed.next_batch()?;
             stall += asked.elapsed();
-            let options = self.updates.step(learning_rate);
+            let options = self.updates.step(learning_rate, momentum);
             let targets = match &batch.mix {
                 None => Targets::Labels(&batch.labels),
                 Some(mix) => Targets::Values(shares(&batch.labels, mix, session.output_len(), &mut mixed)?),
@@ -197,6 +197,19 @@ impl TrainRun {
             failure,
         })
     }
+}
+
+/// The learning rate and momentum of every step, checked as far as no optimizer is needed for that.
+fn rates(learning_rates: &[f64], momenta: Option<&[f64]>) -> Result<Vec<(f32, Option<f32>)>> {
+    if let Some(rate) = learning_rates.iter().find(|rate| !(**rate as f32).is_finite() || **rate < 0.0) {
+        return Err(invalid_argument("learningRate", "a number of at least 0", rate));
+    }
+    if let Some(momenta) = momenta.filter(|momenta| momenta.len() != learning_rates.len()) {
+        let expected = format!("{} numbers, one for each learning rate,", learning_rates.len());
+        return Err(invalid_argument("momenta", &expected, momenta.len()));
+    }
+    let momentum = |step: usize| momenta.map(|momenta| momenta[step] as f32);
+    Ok(learning_rates.iter().enumerate().map(|(step, &rate)| (rate as f32, momentum(step))).collect())
 }
 
 /// What mixed images should be: for each a row of classes, with the shares of its own and of the other's.
@@ -247,7 +260,7 @@ impl OwnBatch {
             OwnTargets::Labels(labels) => Targets::Labels(labels),
             OwnTargets::Values(values) => Targets::Values(values),
         };
-        let step = session.train_step(&self.images, targets, &updates.step(learning_rate));
+        let step = session.train_step(&self.images, targets, &updates.step(learning_rate, None));
         let step = step.map_err(from_engine)?;
         Ok(BatchResult { loss: step.loss.into(), correct: step.correct.into() })
     }

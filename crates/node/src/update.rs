@@ -108,8 +108,25 @@ impl Updates {
     }
 
     /// The options of a step.
-    pub fn step(&self, learning_rate: f32) -> StepOptions<'_> {
-        StepOptions { learning_rate, class_weights: self.class_weights.as_deref(), ..self.options }
+    ///
+    /// - `momentum`: instead of the optimizer's; beta1 of one that has that.
+    pub fn step(&self, learning_rate: f32, momentum: Option<f32>) -> StepOptions<'_> {
+        let mut options =
+            StepOptions { learning_rate, class_weights: self.class_weights.as_deref(), ..self.options };
+        if let Some(momentum) = momentum {
+            *momentum_of(&mut options.optimizer) = momentum;
+        }
+        options
+    }
+}
+
+/// The momentum of an optimizer, or the share of the mean gradient that it keeps.
+fn momentum_of(optimizer: &mut Optimizer) -> &mut f32 {
+    match optimizer {
+        Optimizer::Sgd { momentum, .. }
+        | Optimizer::RmsProp { momentum, .. }
+        | Optimizer::Lars { momentum, .. } => momentum,
+        Optimizer::Adam(moments) | Optimizer::AdamW(moments) | Optimizer::Lamb(moments) => &mut moments.beta1,
     }
 }
 
