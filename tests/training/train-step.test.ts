@@ -78,6 +78,24 @@ test("probabilities of classes train as the classes themselves where they are ce
   await Promise.all([one.close(), other.close()]);
 });
 
+test("the losses of several outputs, each of its own kind, are added with their weights", async () => {
+  const network = model(input(4, 4, 1), (x) => {
+    const scores = x.flatten().dense(3);
+    const head = { output: scores.affine(2), lossWeight: 0.25, loss: { kind: "binaryCrossEntropy" } } as const;
+    return { output: scores, loss: { kind: "meanSquaredError" }, auxiliary: [head] };
+  });
+  const values = Float32Array.from({ length: 18 }, (_, index) => ((index * 5) % 7) / 7);
+  const scores = (await network.predict(images)).flatMap((row) => [...row]);
+  const mean = (of: (score: number, target: number) => number): number =>
+    scores.reduce((sum, score, index) => sum + of(score, values[index] ?? Number.NaN), 0) / 18;
+  const squared = mean((score, target) => (score - target) ** 2);
+  const entropy = mean((score, target) => Math.log1p(Math.exp(2 * score)) - 2 * score * target);
+  const { loss } = await network.trainStep({ images, targets: values });
+  expect(loss).toBeCloseTo(squared + 0.25 * entropy, 5);
+  expect((await network.trainStep({ images, targets: values })).loss).toBeLessThan(loss);
+  await network.close();
+});
+
 test("the learning rate is the caller's, else the base rate of the optimizer", async () => {
   const byDefault = await trained({ optimizer: sgd({ learningRate: 0.25 }) });
   expect(differing(byDefault, await trained({ optimizer: sgd(), learningRate: 0.25 }))).toEqual([]);

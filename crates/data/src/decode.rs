@@ -3,6 +3,9 @@
 //! The format is told by a file's first bytes, whatever its name says. Images are turned as their EXIF data says, and
 //! transparency is dropped, as Pillow's `convert("RGB")` does. Nothing is believed: the sides are looked at before
 //! memory is taken for them, and what ends too early is refused.
+//!
+//! PNG and WebP give Pillow's bytes. JPEG's may differ by 2, as decoders round their transforms in other ways, and by 4
+//! where colours are halved: the same triangle filter enlarges them, but ours rounds after each direction, libjpeg once.
 
 use std::io::Cursor;
 
