@@ -1,8 +1,12 @@
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { appendFile, mkdir, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { hasCode } from "../errors.js";
+import { FoveaError, hasCode } from "../errors.js";
 
-/** Writes a file whole or not at all: beside its place, synced, renamed. */
+/**
+ * Writes a file whole or not at all: beside its place, synced, renamed.
+ *
+ * @throws FoveaError `IO` that names the file
+ */
 export async function writeWhole(path: string, text: string): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.tmp`);
   try {
@@ -16,8 +20,25 @@ export async function writeWhole(path: string, text: string): Promise<void> {
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw error;
+    throw refusal(path, error);
   }
+}
+
+/**
+ * Adds to the end of a file.
+ *
+ * @throws FoveaError `IO` that names the file
+ */
+export async function append(path: string, text: string): Promise<void> {
+  try {
+    await appendFile(path, text);
+  } catch (error) {
+    throw refusal(path, error);
+  }
+}
+
+function refusal(path: string, error: unknown): FoveaError {
+  return new FoveaError("IO", `Expected to write ${path} but ${reason(error)}.`, { cause: error });
 }
 
 /** With its parents, as `mkdir` says with `recursive`, which never ends where the system takes no directory, as in /proc. */
@@ -38,5 +59,6 @@ export function reason(error: unknown): string {
   if (hasCode(error, "EACCES") || hasCode(error, "EPERM")) return "permission was denied";
   if (hasCode(error, "EEXIST") || hasCode(error, "ENOTDIR")) return "a file is in the way";
   if (hasCode(error, "EROFS")) return "the file system is read-only";
+  if (hasCode(error, "ENOSPC")) return "the disk is full";
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,7 @@
 /** What training tells, written to files as it goes on. */
-import { appendFile, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { hasCode } from "../errors.js";
-import { writeWhole } from "./files.js";
+import { append, writeWhole } from "./files.js";
 import type { EpochMetrics, FitCallbacks, StepMetrics } from "./fit-options.js";
 import { hasNumbers, parseJson } from "./json.js";
 import type { RunLength } from "./schedules.js";
@@ -23,13 +23,13 @@ export type MetricsLine = StepMetrics | EpochMetrics;
  * ```
  */
 export function jsonLinesLog(path: string): FitCallbacks {
-  const append = async (lines: readonly MetricsLine[]): Promise<void> => appendFile(path, lines.map(toLine).join(""));
+  const add = async (lines: readonly MetricsLine[]): Promise<void> => append(path, lines.map(toLine).join(""));
   return {
     async onStart(length, { step }) {
       await writeWhole(path, (await readMetrics(path)).filter(isWithin(step, length)).map(toLine).join(""));
     },
-    onSteps: append,
-    onEpoch: (epoch) => append([epoch]),
+    onSteps: add,
+    onEpoch: (epoch) => add([epoch]),
   };
 }
 
@@ -79,7 +79,7 @@ export function csvLog(path: string): FitCallbacks {
     },
     async onEpoch(epoch) {
       const values: Readonly<Record<string, unknown>> = { ...last, ...epoch };
-      await appendFile(path, `${columns.map((column) => values[column] ?? "").join(",")}\n`);
+      await append(path, `${columns.map((column) => values[column] ?? "").join(",")}\n`);
     },
   };
 }

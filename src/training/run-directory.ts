@@ -42,6 +42,7 @@ export class RunDirectory {
       files = await readdir(path);
       if (files.length === 0) await run.#writeConfig();
     } catch (error) {
+      if (error instanceof FoveaError) throw error;
       throw new FoveaError("IO", `Expected to write the run to ${path} but ${reason(error)}.`, { cause: error });
     }
     if (files.includes("config.json")) {

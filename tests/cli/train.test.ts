@@ -264,15 +264,20 @@ describe("a run that is interrupted", () => {
   test("by a full disk is told in one line, and the run goes on from its last save once there is room", async () => {
     await foveaJson(train("full", "--steps", "3"));
     const before = readFileSync(join(path("full"), "checkpoint.safetensors"));
-    // No file may grow beyond 200 KB, as if the disk had no more; ignoring the signal leaves it to the write to fail.
-    const limited = `trap '' XFSZ; ulimit -f 200; exec "$0" "$@"`;
     const resume = ["train", "--resume", path("full"), "--steps", "6"];
-    const { outcome } = startProgram("bash", ["-c", limited, process.execPath, main, ...resume]);
-    const { exitCode, stderr } = await outcome;
-    expect([exitCode, stderr.trim().split("\n").length]).toEqual([1, 1]);
-    expect(stderr).toContain("checkpoint.safetensors");
-    expect(readFileSync(join(path("full"), "checkpoint.safetensors")).equals(before)).toBe(true);
-    expect(readdirSync(path("full")).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    for (const [kilobytes, file] of [
+      [200, "checkpoint.safetensors"],
+      [1, "config.json"],
+    ] as const) {
+      // No file may grow beyond that, as if the disk had no more; ignoring the signal leaves it to the write to fail.
+      const limited = `trap '' XFSZ; ulimit -f ${kilobytes}; exec "$0" "$@"`;
+      const { outcome } = startProgram("bash", ["-c", limited, process.execPath, main, ...resume]);
+      const { exitCode, stderr } = await outcome;
+      expect([exitCode, stderr.trim().split("\n").length]).toEqual([1, 1]);
+      expect(stderr).toContain(join(path("full"), file));
+      expect(readFileSync(join(path("full"), "checkpoint.safetensors")).equals(before)).toBe(true);
+      expect(readdirSync(path("full")).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    }
     await foveaJson(resume);
     await foveaJson(train("roomy", "--steps", "6"));
     expect(weights("full").equals(weights("roomy"))).toBe(true);
