@@ -67,10 +67,11 @@ export const recipes: Readonly<Record<RecipeName, Recipe>> = {
     optimizer: sgd({ learningRate: inverse(0.05, { decay: 0.001 }), weightDecay: 5e-4 }),
   },
   "lenet5-1998": {
-    description: "LeNet-5 as printed, by its maximum a posteriori criterion, on MNIST: 98.9 % in 10 epochs",
-    epochs: 10,
+    description:
+      "LeNet-5 as printed, by its maximum a posteriori criterion, on MNIST: 98.9 % in 20 epochs, as many as then",
+    epochs: 20,
     batchSize: 64,
-    optimizer: sgd({ learningRate: inverse(0.004, { decay: 0.001 }) }),
+    optimizer: sgd({ learningRate: cosine(0.004) }),
   },
   "cifar-fast": {
     description:

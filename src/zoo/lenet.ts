@@ -1,6 +1,8 @@
 import { firstLists, type Lists } from "../model/shape.js";
 import type { ShapeKeeping } from "../model/symbolic.js";
+import { sgd } from "../training/optimizers.js";
 import { recipes } from "../training/recipes.js";
+import { inverse } from "../training/schedules.js";
 import { type AnyMap, define } from "./architecture.js";
 
 const features = [
@@ -151,7 +153,7 @@ export const lenet51998 = define(
     paper: "LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
     input: [32, 32, 1],
     classes: 10,
-    recipe: recipes["lenet5-1998"].optimizer,
+    recipe: sgd({ learningRate: inverse(0.004, { decay: 0.001 }) }),
   },
   (x, classes) => {
     const init = "lecun";

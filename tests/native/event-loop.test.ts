@@ -17,7 +17,7 @@ test("training leaves the event loop free", async () => {
   await session.close();
 });
 
-test("training ResNet-18 on 224 x 224 leaves the event loop free, step after step", async () => {
+test("training ResNet-18 on 224 x 224 leaves the event loop free, step after step", async ({ annotate }) => {
   const { session } = resnet18();
   const images = new Uint8Array(8 * 224 * 224 * 3).fill(7);
   const data = Dataset.fromArrays(images, [8, 224, 224, 3], new Uint32Array(8));
@@ -32,7 +32,9 @@ test("training ResNet-18 on 224 x 224 leaves the event loop free, step after ste
     await session.trainSteps(data, steps(1, { ...run, firstStep: step }));
   }
   delay.disable();
+  const milliseconds = delay.percentile(99) / 1e6;
+  await annotate(`99 of 100 delays are at most ${milliseconds.toFixed(1)} ms`);
   expect(delay.count).toBeGreaterThan(100);
-  expect(delay.percentile(99) / 1e6).toBeLessThan(20);
+  expect(milliseconds).toBeLessThan(20);
   await session.close();
 }, 120_000);
