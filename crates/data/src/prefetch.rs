@@ -1,13 +1,17 @@
 //! Batches made ahead of the steps that need them.
 //!
 //! Several threads make a batch together, a few images at a time, and go on to the next batch when nothing is left of
-//! it. Images are made outside of any lock and then copied into their places, which costs little beside making them;
-//! batches leave in the order of their steps. What a batch holds does not depend on who made which image.
+//! it. Images are made outside of any lock and then copied into their places, which costs little beside decoding them; a
+//! thread that is alone makes them where they belong. Batches leave in the order of their steps. What a batch holds does
+//! not depend on who made which image.
+//!
+//! To wake a thread takes as long as to make a small batch, and on a machine whose cores all compute it puts one of them
+//! aside. So small batches are made several in one go, and nobody is woken who does not sleep.
 
 use std::{
     collections::VecDeque,
     mem,
-    ops::Range,
+    ops::{Range, RangeInclusive},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -15,15 +19,18 @@ use std::{
 
 use crate::{Augment, Batch, DataError, Dataset, Sampler, loader::Loader};
 
-/// Batches in circulation: one in use and two made ahead.
-const BATCHES: usize = 3;
+/// Batches in circulation: one in use, and the others made ahead; more than the least only where all are small.
+const BATCHES: RangeInclusive<usize> = 3..=8;
+
+/// Values of all batches together, beyond which there are no more than the least.
+const AHEAD: usize = 1 << 20;
 
 /// Values that a thread makes between two visits to the batch, unless one image has more: they stay in its cache.
 const VALUES: usize = 1 << 14;
 
-/// Makes the batches of a range of steps on threads of its own, up to three at a time.
+/// Makes the batches of a range of steps on threads of its own, some steps ahead.
 ///
-/// The same three batches go round, so a step allocates nothing. Dropping the prefetcher ends the threads within the
+/// The same few batches go round, so a step allocates nothing. Dropping the prefetcher ends the threads within the
 /// image that each is making.
 pub struct Prefetcher {
     steps: Range<u64>,
@@ -44,6 +51,10 @@ struct Shared {
     dataset: Arc<Dataset>,
     sampler: Sampler,
     augment: Augment,
+    /// How many batches are to be made in one go.
+    go: usize,
+    /// Whether there is one thread only.
+    alone: bool,
     state: Mutex<State>,
     /// There may be something to make, or reason to stop.
     work: Condvar,
@@ -60,6 +71,10 @@ struct State {
     /// The order of the images in `epoch`.
     order: Vec<u32>,
     epoch: Option<u64>,
+    /// Threads that wait for something to make.
+    idle: usize,
+    /// Whether somebody waits for the first batch.
+    awaited: bool,
     stopped: bool,
 }
 
@@ -114,12 +129,22 @@ impl Prefetcher {
             let batch = Batch::with_capacity(count, dataset.image_len())?;
             Ok(Buffer { batch, indices: Vec::with_capacity(count), images: Arc::default() })
         };
-        let spare = (0..BATCHES).map(buffer).collect::<Result<_, DataError>>()?;
-        let jobs = VecDeque::with_capacity(BATCHES);
-        let state =
-            State { steps: steps.clone(), spare, jobs, order: Vec::new(), epoch: None, stopped: false };
+        let batches =
+            (AHEAD / count.saturating_mul(dataset.image_len())).clamp(*BATCHES.start(), *BATCHES.end());
+        let spare = (0..batches).map(buffer).collect::<Result<_, DataError>>()?;
+        let state = State {
+            steps: steps.clone(),
+            spare,
+            jobs: VecDeque::with_capacity(batches),
+            order: Vec::new(),
+            epoch: None,
+            idle: 0,
+            awaited: false,
+            stopped: false,
+        };
+        let (go, alone) = (batches / 2, threads <= 1);
         let (state, work, ready) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { dataset, sampler, augment, state, work, ready });
+        let shared = Arc::new(Shared { dataset, sampler, augment, go, alone, state, work, ready });
         let mut prefetcher = Prefetcher { steps, current: None, shared, threads: Vec::new() };
         for _ in 0..threads.max(1) {
             let shared = prefetcher.shared.clone();
@@ -141,20 +166,23 @@ impl Prefetcher {
         let Some(step) = self.steps.next() else { return Ok(None) };
         let mut state = self.shared.lock();
         if let Some(used) = self.current.take() {
-            state.spare.push(used);
-            self.shared.work.notify_all();
+            self.shared.give_back(&mut state, used);
         }
         let job = loop {
             let is_ready = state.jobs.front().is_some_and(|job| job.ready);
             match is_ready.then(|| state.jobs.pop_front()).flatten() {
                 Some(job) => break job,
                 None if state.stopped => return Err(DataError::Stopped { step }),
-                None => state = wait(&self.shared.ready, state),
+                None => {
+                    state.awaited = true;
+                    state = wait(&self.shared.ready, state);
+                    state.awaited = false;
+                }
             }
         };
         match job.error {
             Some((_, error)) => {
-                state.spare.push(job.buffer);
+                self.shared.give_back(&mut state, job.buffer);
                 Err(error)
             }
             None => Ok(Some(&self.current.insert(job.buffer).batch)),
@@ -199,6 +227,14 @@ impl Shared {
         self.ready.notify_all();
     }
 
+    /// Lets a batch be filled again, and wakes who fills it when there are enough of them.
+    fn give_back(&self, state: &mut State, buffer: Buffer) {
+        state.spare.push(buffer);
+        if state.idle > 0 && state.spare.len() >= self.go {
+            self.work.notify_all();
+        }
+    }
+
     /// Makes images until nobody wants any more.
     fn work(&self) {
         let mut bench = Bench::default();
@@ -229,7 +265,11 @@ impl Shared {
             }
             match state.spare.pop() {
                 Some(buffer) => self.begin(&mut state, buffer),
-                None => state = wait(&self.work, state),
+                None => {
+                    state.idle += 1;
+                    state = wait(&self.work, state);
+                    state.idle -= 1;
+                }
             }
         }
     }
@@ -251,24 +291,34 @@ impl Shared {
         *lock(images) = mem::take(&mut batch.images);
         let (missing, error) = (Vec::new(), None);
         state.jobs.push_back(Job { step, buffer, taken: 0, done: 0, missing, error, ready: false });
-        self.work.notify_all();
+        if state.idle > 0 {
+            self.work.notify_all();
+        }
     }
 
     /// Makes the images of a piece; what went wrong comes with its place in the batch.
     fn make(&self, piece: &Piece, bench: &mut Bench) -> Result<(), (usize, DataError)> {
         let Bench { loader, indices, images, labels } = bench;
         let length = self.dataset.image_len();
-        images.resize(indices.len() * length, 0.0);
+        let values = piece.places.start * length..piece.places.end * length;
+        let mut places;
+        let made = if self.alone {
+            places = lock(&piece.images);
+            &mut places[values.clone()]
+        } else {
+            images.resize(values.len(), 0.0);
+            &mut images[..]
+        };
         labels.clear();
-        for ((place, &index), image) in
-            piece.places.clone().zip(&*indices).zip(images.chunks_exact_mut(length))
+        for ((place, &index), image) in piece.places.clone().zip(&*indices).zip(made.chunks_exact_mut(length))
         {
             let key = (piece.step, place as u32);
             let label = loader.load(&self.dataset, index, &self.augment, key, image);
             labels.push(label.map_err(|error| (place, error))?);
         }
-        let begin = piece.places.start * length;
-        lock(&piece.images)[begin..begin + images.len()].copy_from_slice(images);
+        if !self.alone {
+            lock(&piece.images)[values].copy_from_slice(images);
+        }
         Ok(())
     }
 
@@ -306,7 +356,9 @@ impl Shared {
             job.buffer.batch = batch;
             job.ready = true;
         }
-        self.ready.notify_one();
+        if state.awaited {
+            self.ready.notify_one();
+        }
     }
 }
 

@@ -155,13 +155,16 @@ fn a_file_that_cannot_be_read_is_fatal_unless_it_may_be_skipped() {
     let sampler = SamplerOptions { batch_size: 12, shuffle: false, drop_last: false, seed: 0 };
     for _ in 0..20 {
         let sampler = Sampler::new(12, sampler).unwrap();
-        let mut batches = Prefetcher::new(dataset.clone(), sampler, training(), 0..3).unwrap();
-        // The first of the two, whichever thread is quicker.
-        let message = batches.next_batch().unwrap_err().to_string();
-        assert!(
-            message.starts_with("Expected a whole PNG image for") && message.contains("1.PNG"),
-            "{message}"
-        );
+        let mut batches = Prefetcher::new(dataset.clone(), sampler, training(), 0..20).unwrap();
+        // The first of the two, whichever thread is quicker, in each of more batches than are made ahead.
+        for _ in 0..20 {
+            let message = batches.next_batch().unwrap_err().to_string();
+            assert!(
+                message.starts_with("Expected a whole PNG image for") && message.contains("1.PNG"),
+                "{message}"
+            );
+        }
+        assert!(batches.next_batch().unwrap().is_none());
     }
     assert!(dataset.statistics().is_err());
 }
