@@ -52,6 +52,35 @@ class Shortcut(nn.Module):
         return torch.sigmoid(self.last(x)) * 2 - 1
 
 
+class Padded(nn.Module):
+    """Zeros around pixels and behind channels, and distances from codes; there is no layer of its own for either."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 5, 3)
+        self.second = nn.Conv2d(7, 3, 2)
+        self.register_buffer("codes", torch.randn(4, 3 * 6 * 7))
+
+    def forward(self, x):
+        x = nn.functional.pad(self.first(x), (1, 2, 0, 3))
+        x = nn.functional.pad(x, (0, 0, 0, 0, 0, 2))
+        x = self.second(x).flatten(1)
+        return -((x[:, None] - self.codes) ** 2).sum(2)
+
+
+class Normalised(nn.Module):
+    """Local response normalisation of windows that have a middle, and of ones that have none."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 5, 3)
+        self.odd = nn.LocalResponseNorm(3, alpha=0.5, beta=0.75, k=2)
+        self.even = nn.LocalResponseNorm(4, alpha=0.3, beta=0.5)
+
+    def forward(self, x):
+        return self.even(self.odd(self.first(x)))
+
+
 def without_notes(model):
     """The bytes of a model less its exporter's notes, which name the folders of the machine that it ran on."""
     graph = model.graph
@@ -64,6 +93,8 @@ def without_notes(model):
 NETWORKS = {
     "squeeze": (SqueezeExcitation, (3, 6, 5)),
     "shortcut": (Shortcut, (2, 6, 8)),
+    "padded": (Padded, (2, 6, 7)),
+    "normalised": (Normalised, (2, 6, 7)),
 }
 
 
@@ -83,6 +114,8 @@ def main():
         for opset in (9, 11, 13, 17, 18, 20):
             if name == "squeeze" and opset < 13:
                 continue  # this exporter has no hard swish before
+            if name == "normalised" and 9 < opset < 18:
+                continue  # nor a squeeze that does not ask for the length first, by an If
             file = io.BytesIO()
             if opset < 18:
                 axes = {"x": {0: "batch"}}

@@ -4,14 +4,15 @@
 
 mod common;
 
-use common::graphs;
+use common::graphs::{self, adaptive_avg_pool, affine, chain, op};
 use common::{fastest, randomize_vectors};
 use fovea_engine::onnx::{ImportOptions, OnnxModel};
-use fovea_engine::{EngineError, Session};
+use fovea_engine::{EngineError, LocalResponseNorm, Op, Session};
 use fovea_formats::onnx::{
     Attribute, Dimension, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
     attribute_type, data_type, write,
 };
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// The first output for a few images that differ.
@@ -41,9 +42,7 @@ fn round_trip(graph: &str, path: &Path) -> OnnxModel {
 #[test]
 fn networks_predict_the_same_after_a_round_trip_and_keep_the_names_of_their_layers() {
     let directory = tempfile::tempdir().unwrap();
-    // ONNX has no windows of several sizes: the pool to 3 x 4 pixels becomes one of windows that fit.
-    let varied = graphs::varied().replace("[3,4]", "[7,3]");
-    for graph in [graphs::lenet5(), graphs::mixed(), varied] {
+    for graph in [graphs::lenet5(), graphs::mixed(), graphs::varied(), graphs::connected()] {
         let model = round_trip(&graph, &directory.path().join("x.onnx"));
         let text = fastest(&graph).graph().clone();
         for node in &model.graph.nodes {
@@ -67,6 +66,19 @@ fn a_network_of_plain_layers_is_the_same_after_a_round_trip() {
     }
     assert_eq!(model.graph, expected);
     assert_eq!((model.opset, model.input.layout.dims()), (17, &[1, 28, 28][..]));
+}
+
+#[test]
+fn layers_that_onnx_writes_as_several_nodes_are_the_same_after_a_round_trip() {
+    let directory = tempfile::tempdir().unwrap();
+    let sizes = [[5, 3], [4, 7], [4, 6], [9, 5], [1, 4], [3, 1]]; // of 5 x 7 pixels and the size before
+    let pools: Vec<Value> = sizes.map(adaptive_avg_pool).to_vec();
+    let code = |code: usize| (0..6).map(|at| ((code * 7 + at) as f32).cos()).collect::<Vec<_>>();
+    let basis = json!({"op": "radialBasis", "codes": [code(0), code(1), code(2)]});
+    let layers = [pools, vec![affine(0.5, 0.1), op("flatten"), basis]].concat();
+    let graph = chain([5, 7, 2], &layers);
+    let model = round_trip(&graph, &directory.path().join("x.onnx"));
+    assert_eq!(model.graph, *fastest(&graph).graph());
 }
 
 #[test]
@@ -238,6 +250,73 @@ fn what_no_layer_does_is_told_with_its_operator_and_node() {
     let mut old = unary("Relu", vec![]);
     old.opset_import[0].version = 6;
     assert_eq!(refusal(&old), "Expected operators of version 7 to 22 for \"x.onnx\" but received 6.");
+}
+
+#[test]
+fn half_a_layer_is_told_from_a_whole_one() {
+    let flat = || node("Flatten", &["x"], "flat", vec![]);
+    let codes = || Tensor::floats("codes", &[3, 32], &[1.0; 96]);
+    let distances = |rest: Vec<Node>| {
+        let first = vec![
+            flat(),
+            node("Unsqueeze", &["flat", "one"], "row", vec![]),
+            node("Sub", &["row", "codes"], "apart", vec![]),
+        ];
+        let constants = vec![codes(), Tensor::integers("one", &[1]), Tensor::integers("two", &[2])];
+        model([first, rest].concat(), constants)
+    };
+    let squares = |axis: i64, keep: i64| {
+        let attributes = vec![ints("axes", &[axis]), int("keepdims", keep)];
+        node("ReduceSumSquare", &["apart"], "sum", attributes)
+    };
+    let last = || node("Neg", &["sum"], "y", vec![]);
+    import(bytes(&distances(vec![squares(-1, 0), last()]))).unwrap();
+    assert_eq!(
+        refusal(&distances(vec![node("Relu", &["apart"], "y", vec![])])),
+        "Expected an input 0 that depends on the image for \"y\" (Relu) but received part of a distance from codes."
+    );
+    for wrong in
+        [squares(1, 0), squares(2, 1), node("ReduceSum", &["apart", "two"], "sum", vec![int("keepdims", 0)])]
+    {
+        let message = refusal(&distances(vec![wrong, last()]));
+        assert!(message.starts_with("Expected the sum of a distance from codes for \"sum\""), "{message}");
+    }
+
+    let normalised = |pads: [i64; 2], of: &str| {
+        let pads = [[0, 0, pads[0], 0, 0], [0, 0, pads[1], 0, 0]].concat();
+        let nodes = vec![
+            node("Relu", &["x"], "other", vec![]),
+            node("Mul", &["x", "x"], "squares", vec![]),
+            node("Reshape", &["squares", "shape"], "apart", vec![]),
+            node("Pad", &["apart", "pads"], "padded", vec![]),
+            node("AveragePool", &["padded"], "mean", vec![ints("kernel_shape", &[3, 1, 1])]),
+            node("Reshape", &["mean", "back"], "again", vec![]),
+            node("Add", &["again", "k"], "sum", vec![]),
+            node("Pow", &["sum", "beta"], "power", vec![]),
+            node("Div", &[of, "power"], "y", vec![]),
+        ];
+        let constants = vec![
+            Tensor::integers("shape", &[0, 1, 2, 4, 4]),
+            Tensor::integers("pads", &pads),
+            Tensor::integers("back", &[0, 2, 4, 4]),
+            Tensor::floats("k", &[], &[2.0]),
+            Tensor::floats("beta", &[], &[0.75]),
+        ];
+        model(nodes, constants)
+    };
+    let right = import(bytes(&normalised([1, 1], "x"))).unwrap();
+    let expected = LocalResponseNorm { size: 3, alpha: 1.0, beta: 0.75, k: 2.0 };
+    assert_eq!(right.graph.nodes[0].op, Op::LocalResponseNorm(expected));
+    assert_eq!(right.graph.nodes.len(), 1);
+    let message = refusal(&normalised([2, 0], "x"));
+    let expected =
+        "Expected a mean over pixels, or of the squares of neighbouring channels for \"mean\" (AveragePool)";
+    assert!(message.starts_with(expected), "{message}");
+    let message = refusal(&normalised([1, 1], "other"));
+    assert!(
+        message.starts_with("Expected the map whose squares make the divisor for \"y\" (Div)"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -4,20 +4,21 @@
 //! it and an initializer after its tensor in PyTorch's names, so that reading the file again gives the same layers
 //! with the same names. What only training has is left out, but for dropout, which does nothing in inference.
 
+use super::attributes::{float, int, ints, pads, sliding, text};
+use super::means::weights_of_means;
 use crate::error::{OnnxError, Result};
 use crate::graph::{INPUT, Source, needed};
 use crate::network::Network;
 use crate::op::{
-    Affine, Clip, ConvTranspose, Dropout, HardSigmoid, LeakyRelu, LocalResponseNorm, Op, Pad, Prelu, Scale,
-    Upsample,
+    AdaptiveAvgPool, Affine, Clip, ConvTranspose, Dropout, HardSigmoid, LeakyRelu, LocalResponseNorm, Op,
+    Pad, Prelu, RadialBasis, Scale, Upsample,
 };
 use crate::parameters::NamedTensor;
 use crate::shapes::Geometry;
 use fovea_formats::onnx::{
     Attribute, Dimension, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
-    attribute_type, data_type,
+    data_type,
 };
-use fovea_kernels::conv2d::Conv2dShape;
 use fovea_kernels::pool2d::Pool2dShape;
 use std::collections::{HashMap, HashSet};
 
@@ -26,6 +27,9 @@ const OPSET: i64 = 17;
 
 /// Version of the file format that came with them.
 const IR_VERSION: i64 = 8;
+
+/// Most elements of a matrix of means (64 MB).
+const MOST_MEANS: usize = 1 << 24;
 
 /// The network's first output, what leads to it, and its weights, as an ONNX model.
 pub fn export(network: &Network, weights: &[NamedTensor]) -> Result<Model> {
@@ -123,14 +127,8 @@ impl<'n> Export<'n> {
             Op::AdaptiveAvgPool(_) if matches!(shape.geometry, Geometry::AvgPool { .. }) => {
                 self.pool(name, &shape.geometry, first)
             }
-            Op::AdaptiveAvgPool(pool) => {
-                return Err(OnnxError {
-                    operator: "AveragePool".to_owned(),
-                    node: name.to_owned(),
-                    expected: "windows of one size, which ONNX has,".to_owned(),
-                    received: format!("{:?} pixels of {:?}", pool.size, &shape.inputs[0][..2]),
-                }
-                .into());
+            Op::AdaptiveAvgPool(AdaptiveAvgPool { size }) => {
+                self.pool_to_size(name, shape.inputs[0], *size, first)?
             }
             Op::GlobalAvgPool {} | Op::GlobalMaxPool {} => {
                 let map = self.map(first, name);
@@ -194,15 +192,7 @@ impl<'n> Export<'n> {
             Op::HardSwish {} => self.function(name, "HardSwish", first, vec![]),
             Op::Affine(affine) => self.affine(name, affine, first),
             Op::LogSoftmax {} => self.function(name, "LogSoftmax", first, vec![int("axis", 1)]),
-            Op::RadialBasis(basis) => {
-                return Err(OnnxError {
-                    operator: "RadialBasis".to_owned(),
-                    node: name.to_owned(),
-                    expected: "a layer that ONNX has".to_owned(),
-                    received: format!("distances from {} codes", basis.codes.len()),
-                }
-                .into());
-            }
+            Op::RadialBasis(basis) => self.radial_basis(name, basis, first),
             Op::Sigmoid {} => self.function(name, "Sigmoid", first, vec![]),
             Op::Tanh {} => self.function(name, "Tanh", first, vec![]),
             Op::Softmax {} => self.function(name, "Softmax", first, vec![int("axis", 1)]),
@@ -295,6 +285,57 @@ impl<'n> Export<'n> {
             attributes,
             false,
         )
+    }
+
+    /// Windows of several sizes as two products with constant matrices: from the right over the columns, from the left over
+    /// the rows.
+    fn pool_to_size(
+        &mut self,
+        name: &str,
+        [height, width, _]: [usize; 3],
+        [rows, columns]: [usize; 2],
+        input: Value,
+    ) -> Result<Value> {
+        if height.saturating_mul(rows).max(width.saturating_mul(columns)) > MOST_MEANS {
+            return Err(OnnxError {
+                operator: "MatMul".to_owned(),
+                node: name.to_owned(),
+                expected: format!("at most {MOST_MEANS} weights of means along an axis"),
+                received: format!("{:?} pixels of {:?}", [rows, columns], [height, width]),
+            }
+            .into());
+        }
+        let mut map = self.map(input, name);
+        let mut product = name.to_owned();
+        if columns != width {
+            let means = weights_of_means(width, columns, true);
+            let means = self.constant(name, "column_means", &[width, columns], &means);
+            map = self.push(&product, "MatMul", vec![map.name, means], vec![], false);
+            product.push_str(".rows");
+        }
+        if rows != height {
+            let means = weights_of_means(height, rows, false);
+            let means = self.constant(name, "row_means", &[rows, height], &means);
+            map = self.push(&product, "MatMul", vec![means, map.name], vec![], false);
+        }
+        Ok(map)
+    }
+
+    /// Distances as they are defined: as a matrix product, which would have to be corrected by the lengths of both vectors,
+    /// small ones would be differences of large numbers.
+    fn radial_basis(&mut self, name: &str, RadialBasis { codes }: &RadialBasis, input: Value) -> Value {
+        let row = self.row(input, name);
+        let values = codes.concat();
+        let codes = self.constant(name, "codes", &[codes.len(), values.len() / codes.len()], &values);
+        let axes = self.integers(name, "axes", &[1]);
+        let repeated =
+            self.push(&format!("{name}.unsqueeze"), "Unsqueeze", vec![row.name, axes], vec![], false);
+        let differences =
+            self.push(&format!("{name}.difference"), "Sub", vec![repeated.name, codes], vec![], false);
+        let last = vec![ints("axes", &[2]), int("keepdims", 0)];
+        let distances =
+            self.push(&format!("{name}.distance"), "ReduceSumSquare", vec![differences.name], last, true);
+        self.push(name, "Neg", vec![distances.name], vec![], true)
     }
 
     fn local_response_norm(&mut self, name: &str, norm: &LocalResponseNorm, input: Value) -> Value {
@@ -426,41 +467,7 @@ fn overhang(shape: &Pool2dShape) -> [usize; 2] {
         .map(|axis| ((output[axis] - 1) * shape.stride[axis] + shape.size[axis]).saturating_sub(padded[axis]))
 }
 
-fn int(name: &str, value: i64) -> Attribute {
-    Attribute { name: name.to_owned(), i: Some(value), r#type: attribute_type::INT, ..Attribute::default() }
-}
-
-fn float(name: &str, value: f32) -> Attribute {
-    Attribute { name: name.to_owned(), f: Some(value), r#type: attribute_type::FLOAT, ..Attribute::default() }
-}
-
-fn text(name: &str, value: &str) -> Attribute {
-    let s = Some(value.to_owned().into());
-    Attribute { name: name.to_owned(), s, r#type: attribute_type::STRING, ..Attribute::default() }
-}
-
-fn ints(name: &str, values: &[usize]) -> Attribute {
-    let ints = values.iter().map(|&value| value as i64).collect();
-    Attribute { name: name.to_owned(), ints, r#type: attribute_type::INTS, ..Attribute::default() }
-}
-
-/// How a convolution's kernel goes over its input, transposed or not.
-fn sliding(shape: &Conv2dShape) -> Vec<Attribute> {
-    vec![
-        ints("kernel_shape", &shape.kernel),
-        ints("strides", &shape.stride),
-        ints("dilations", &shape.dilation),
-        pads(shape.padding),
-        int("group", shape.groups as i64),
-    ]
-}
-
 /// The tensors of a layer that may add a bias.
 fn weights(bias: bool) -> &'static [&'static str] {
     if bias { &["weight", "bias"] } else { &["weight"] }
-}
-
-/// ONNX has all beginnings before all ends.
-fn pads([top, right, bottom, left]: [usize; 4]) -> Attribute {
-    ints("pads", &[top, left, bottom, right])
 }

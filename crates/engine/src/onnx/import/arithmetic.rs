@@ -2,7 +2,7 @@
 
 use super::Importer;
 use super::call::Call;
-use super::value::{Constant, Data, Map, Value};
+use super::value::{Constant, Data, Map, Value, elements};
 use crate::error::Result;
 use crate::op::{Affine, Op, Scale};
 use std::rc::Rc;
@@ -35,6 +35,9 @@ impl<'f> Importer<'f> {
             "Sum" => "Add",
             other => other,
         };
+        if let Some(value) = self.combine_partial(call, operator, [&a, &b])? {
+            return Ok(value);
+        }
         match (self.resolve(&a)?, self.resolve(&b)?, a, b) {
             (None, None, Value::Map(a), Value::Map(b)) => self.combine_maps(call, operator, &a, &b),
             (None, Some(constant), Value::Map(a), _) => {
@@ -239,7 +242,7 @@ fn combine_constants(call: &Call, operator: &str, a: &Constant, b: &Constant) ->
         (&a.shape, &b.shape),
     )?;
     let shape = if single(a) && b.shape.len() >= a.shape.len() { &b.shape } else { &a.shape };
-    let count: usize = shape.iter().product();
+    let count = elements(shape);
     let at = |length: usize, index: usize| if length == 1 { 0 } else { index };
     let data = match (&a.data, &b.data) {
         (Data::Floats(a), Data::Floats(b)) => {

@@ -35,6 +35,9 @@ impl<'f> Importer<'f> {
     }
 
     pub(super) fn matmul(&mut self, call: &Call<'f>) -> Result<Value> {
+        if let Some(value) = self.pool_to_size(call)? {
+            return Ok(value);
+        }
         let map = self.map(call, 0)?;
         if map.rank() == 2 {
             let matrix = self.matrix(call, map.len(), false)?;

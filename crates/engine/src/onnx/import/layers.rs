@@ -46,6 +46,11 @@ impl<'f> Importer<'f> {
     }
 
     pub(super) fn pool(&mut self, call: &Call<'f>) -> Result<Value> {
+        if call.node.op_type == "AveragePool"
+            && let Some(value) = self.mean_of_squares(call)?
+        {
+            return Ok(value);
+        }
         let (map, spatial) = self.image(call)?;
         let Window { size, stride, dilation, padding } = Window::read(call, spatial, map.shape, None)?;
         call.require(dilation == [1, 1], "a window without dilation", dilation)?;
@@ -172,6 +177,9 @@ impl<'f> Importer<'f> {
             let axis = self.axis_of(call, &map, dim)?;
             padding[axis] = [before, after];
         }
+        if padding == [[0; 2]; 3] {
+            return Ok(Value::Map(map));
+        }
         let [[top, bottom], [left, right], channels] = padding;
         let op = Op::Pad(Pad { padding: [top, right, bottom, left], channels });
         Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
@@ -195,8 +203,8 @@ impl<'f> Importer<'f> {
         let axis = call.int("axis")?.ok_or_else(|| call.error("an axis", "none"))?;
         let values: Vec<Value> =
             (0..call.node.input.len()).map(|index| self.input(call, index)).collect::<Result<_>>()?;
-        if values.iter().all(|value| !matches!(value, Value::Map(_))) {
-            return self.concat_constants(call, &values);
+        if values.iter().all(|value| matches!(value, Value::Constant(_) | Value::Initializer(_))) {
+            return self.concat_constants(call, axis);
         }
         let mut maps = Vec::with_capacity(values.len());
         for index in 0..values.len() {

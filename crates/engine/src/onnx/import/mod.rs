@@ -1,17 +1,19 @@
 //! From an ONNX graph to layers.
 //!
 //! Nodes are read in the file's order, those that the output needs. `value` says what a name stands for; a node either
-//! computes with constants, renames dimensions (`reshape`), or becomes a layer (`layers`, `dense`, `arithmetic`,
-//! `elementwise`).
+//! computes with constants (`fold`), renames dimensions (`reshape`), or becomes a layer (`layers`, `dense`, `arithmetic`,
+//! `elementwise`) or part of one (`several`).
 
 mod arithmetic;
 mod call;
 mod dense;
 mod elementwise;
 mod enlarge;
+mod fold;
 mod layers;
 mod ports;
 mod reshape;
+mod several;
 mod value;
 mod window;
 
@@ -49,6 +51,7 @@ pub fn import(file: &File, options: &ImportOptions) -> Result<OnnxModel> {
     let mut importer = Importer::new(file, graph, &order, output);
     importer.batch = image.batch;
     importer.define(&input.name, Value::Map(image.map.clone()));
+    importer.shapes.insert(INPUT.to_owned(), image.map.shape);
     for &index in &order {
         importer.node(&graph.node[index], index, opset)?;
     }
@@ -82,6 +85,7 @@ struct Importer<'f> {
     names_of: HashMap<String, usize>,
     nodes: Vec<Node>,
     places: HashMap<String, usize>,
+    /// The shape of what each layer computes, and that of the input.
     shapes: HashMap<String, [usize; 3]>,
     weights: Vec<NamedTensor>,
     /// The number that the next layer of a name gets, so that many of one name are not searched through each time.
@@ -157,7 +161,11 @@ impl<'f> Importer<'f> {
             "Constant" => self.constant(call),
             "ConstantOfShape" => self.filled(call),
             "Shape" => self.shape(call),
-            "Gather" | "Slice" => self.select(call),
+            "Gather" => self.gather(call),
+            "Slice" => self.slice(call),
+            "Pow" => self.power(call),
+            "ReduceSum" | "ReduceSumSquare" => self.sum_of_squares(call),
+            "Neg" => self.negative(call),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(call),
             _ => Err(OnnxError {
                 expected: "an operator of convolutional networks".to_owned(),
@@ -196,11 +204,14 @@ impl<'f> Importer<'f> {
         value.ok_or_else(|| call.error(format!("{} inputs or more", index + 1), "fewer").into())
     }
 
-    /// The first input, which must depend on the image.
+    /// An input that must be computed from the image.
     fn map(&self, call: &Call<'f>, index: usize) -> Result<Map> {
         match self.input(call, index)? {
             Value::Map(map) => Ok(map),
-            _ => Err(call.error(format!("an input {index} that depends on the image"), "a constant").into()),
+            other => {
+                let expected = format!("an input {index} that depends on the image");
+                Err(call.error(expected, other.describe()).into())
+            }
         }
     }
 
@@ -212,7 +223,7 @@ impl<'f> Importer<'f> {
                 Some(constant) => Ok(Some(constant)),
                 None => {
                     let expected = format!("a constant as input {index}");
-                    Err(call.error(expected, "a value that depends on the image").into())
+                    Err(call.error(expected, value.describe()).into())
                 }
             },
         }
@@ -265,7 +276,7 @@ impl<'f> Importer<'f> {
     /// The constant that a value is, read from the file if it is still there.
     fn resolve(&self, value: &Value) -> Result<Option<Rc<Constant>>> {
         match value {
-            Value::Map(_) => Ok(None),
+            Value::Map(_) | Value::Partial(_) => Ok(None),
             Value::Constant(constant) => Ok(Some(constant.clone())),
             Value::Initializer(index) => Ok(Some(Rc::new(read(self.file, &self.initializers[*index])?))),
         }

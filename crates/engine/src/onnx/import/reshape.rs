@@ -1,19 +1,16 @@
-//! Operators that rename dimensions, and the arithmetic of shapes that leads to them.
+//! Operators that rename dimensions.
 //!
 //! No values move: a map's dimensions are regrouped, which layers then look through. Constants are computed.
 
 use super::super::layout::Axis;
 use super::Importer;
 use super::call::Call;
-use super::value::{Constant, Data, Length, Map, Value};
+use super::value::{Constant, Data, Length, Map, Partial, Value, elements};
 use crate::error::Result;
 use std::rc::Rc;
 
 /// Most elements of a shape that is computed with.
-const LONGEST_SHAPE: usize = 64;
-
-/// Most elements of a constant stated by its shape alone that are written out at once.
-const MOST_FILLED: usize = 1 << 16;
+pub(super) const LONGEST_SHAPE: usize = 64;
 
 impl<'f> Importer<'f> {
     pub(super) fn reshape(&mut self, call: &Call<'f>) -> Result<Value> {
@@ -21,7 +18,17 @@ impl<'f> Importer<'f> {
         if let Some(constant) = self.resolve(&value)? {
             return Ok(Value::Constant(Rc::new(self.reshape_constant(call, &constant)?)));
         }
-        let map = self.map(call, 0)?;
+        match value {
+            Value::Partial(Partial::Divisor { map, size, scale, shift, power }) => {
+                let map = self.regroup(call, &map)?;
+                Ok(Value::Partial(Partial::Divisor { map, size, scale, shift, power }))
+            }
+            _ => Ok(Value::Map(self.regroup(call, &self.map(call, 0)?)?)),
+        }
+    }
+
+    /// A map with other dimensions.
+    fn regroup(&mut self, call: &Call<'f>, map: &Map) -> Result<Map> {
         let reshaped = match call.node.op_type.as_str() {
             "Transpose" => {
                 let permutation = permutation(call, map.rank())?;
@@ -32,13 +39,15 @@ impl<'f> Importer<'f> {
                 let axis = if axis == map.rank() as i64 { map.rank() } else { call.axis(axis, map.rank())? };
                 (axis == 1).then(|| map.with_dims(vec![map.dims[0].clone(), map.dims[1..].concat()]))
             }
-            "Reshape" => map.reshaped(&self.target(call, &map)?, self.batch),
-            "Squeeze" => self.squeeze(call, &map)?,
-            _ => self.unsqueeze(call, &map)?,
+            "Reshape" => map.reshaped(&self.target(call, map)?, self.batch),
+            "Squeeze" => self.squeeze(call, map)?,
+            _ => self.unsqueeze(call, map)?,
         };
         let batch_leads = |map: &Map| map.rank() > 0 && map.axes(0) == [Axis::Batch];
         match reshaped.filter(batch_leads) {
-            Some(map) => Ok(Value::Map(Map { label: Some(call.name.clone()), ..map })),
+            // Unsqueeze flattens nothing: what did so before it gives the name.
+            Some(map) if call.node.op_type == "Unsqueeze" && map.label.is_some() => Ok(map),
+            Some(map) => Ok(Map { label: Some(call.name.clone()), ..map }),
             None => {
                 let received = format!("one of {:?} behind the batch", map.lengths());
                 Err(call
@@ -106,13 +115,13 @@ impl<'f> Importer<'f> {
 
     fn reshape_constant(&self, call: &Call<'f>, constant: &Constant) -> Result<Constant> {
         let rank = constant.shape.len();
-        let count: usize = constant.shape.iter().product();
+        let count = elements(&constant.shape);
         let shape = match call.node.op_type.as_str() {
             "Transpose" => return Ok(constant.transposed(&permutation(call, rank)?)),
             "Flatten" => {
                 let axis = call.int("axis")?.unwrap_or(1);
                 let axis = if axis == rank as i64 { rank } else { call.axis(axis, rank)? };
-                vec![constant.shape[..axis].iter().product(), constant.shape[axis..].iter().product()]
+                vec![elements(&constant.shape[..axis]), elements(&constant.shape[axis..])]
             }
             "Reshape" => {
                 let allow_zero = call.flag("allowzero")?;
@@ -139,130 +148,6 @@ impl<'f> Importer<'f> {
         call.require(product == Some(count), &format!("a shape of {count} elements"), &shape)?;
         Ok(Constant { shape, data: constant.data.clone() })
     }
-
-    pub(super) fn constant(&mut self, call: &Call<'f>) -> Result<Value> {
-        let constant = if let Some(tensor) = call.tensor("value")? {
-            super::read(self.file, tensor)?
-        } else if let Some(value) = call.float("value_float")? {
-            Constant { shape: vec![], data: Data::Floats(vec![value]) }
-        } else if let Some(value) = call.int("value_int")? {
-            Constant::integers(vec![], vec![Some(value)])
-        } else if let Some(values) = call.ints("value_ints")? {
-            Constant::integers(vec![values.len()], values.iter().copied().map(Some).collect())
-        } else {
-            return Err(call.error("a value that is a tensor or a number", "none").into());
-        };
-        Ok(Value::Constant(Rc::new(constant)))
-    }
-
-    /// A constant of one value everywhere.
-    pub(super) fn filled(&mut self, call: &Call<'f>) -> Result<Value> {
-        let lengths = self.shape_input(call, 0)?;
-        let lengths = lengths.iter().map(|length| length.and_then(|length| usize::try_from(length).ok()));
-        let shape: Option<Vec<usize>> = lengths.collect();
-        let shape = shape.ok_or_else(|| call.error("lengths of at least 0", "others"))?;
-        let count = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
-        let count =
-            count.ok_or_else(|| call.error("a shape of less than 2^64 elements", format!("{shape:?}")))?;
-        let value = call.tensor("value")?.map(|tensor| super::read(self.file, tensor)).transpose()?;
-        let floats =
-            |value| if count > MOST_FILLED { Data::Same(value) } else { Data::Floats(vec![value; count]) };
-        let data = match value.map(|constant| constant.data) {
-            None => floats(0.0),
-            Some(Data::Floats(values)) if values.len() == 1 => floats(values[0]),
-            Some(Data::Integers(values)) if values.len() == 1 && count <= LONGEST_SHAPE => {
-                Data::Integers(vec![values[0]; count])
-            }
-            Some(_) => return Err(call.error("one value, of a few integers at most", "others").into()),
-        };
-        Ok(Value::Constant(Rc::new(Constant { shape, data })))
-    }
-
-    pub(super) fn shape(&mut self, call: &Call<'f>) -> Result<Value> {
-        let lengths: Vec<Option<i64>> = match self.input(call, 0)? {
-            Value::Map(map) => (0..map.rank())
-                .map(|dim| map.length(dim).or(self.batch).map(|length| length as i64))
-                .collect(),
-            other => {
-                let constant = self.resolve(&other)?;
-                constant
-                    .iter()
-                    .flat_map(|constant| &constant.shape)
-                    .map(|&length| Some(length as i64))
-                    .collect()
-            }
-        };
-        let bound = |value: Option<i64>, default: usize| match value {
-            None => default,
-            Some(value) if value < 0 => value.saturating_add(lengths.len() as i64).max(0) as usize,
-            Some(value) => (value as usize).min(lengths.len()),
-        };
-        let (start, end) = (bound(call.int("start")?, 0), bound(call.int("end")?, lengths.len()));
-        let part = lengths.get(start..end).unwrap_or_default().to_vec();
-        Ok(Value::Constant(Rc::new(Constant::integers(vec![part.len()], part))))
-    }
-
-    /// Gather and Slice, of shapes only.
-    pub(super) fn select(&mut self, call: &Call<'f>) -> Result<Value> {
-        let shape = self.shape_input(call, 0)?;
-        let rank = [shape.len()];
-        if call.node.op_type == "Gather" {
-            call.only("axis", 0)?;
-            let indices = self.constant_input(call, 1)?.ok_or_else(|| call.error("indices", "none"))?;
-            let whole = indices.whole().ok_or_else(|| call.error("indices", "others than whole numbers"))?;
-            call.require(whole.len() <= LONGEST_SHAPE, "a few indices", whole.len())?;
-            let picked = whole
-                .iter()
-                .map(|&index| Ok(shape[call.axis(index, shape.len())?]))
-                .collect::<Result<_>>()?;
-            return Ok(Value::Constant(Rc::new(Constant::integers(indices.shape.clone(), picked))));
-        }
-        let one = |values: Option<Vec<i64>>, default: Option<i64>| match (values.as_deref(), default) {
-            (Some(&[value]), _) => Ok(value),
-            (None, Some(default)) => Ok(default),
-            _ => Err(call.error("a slice of one dimension", format!("{values:?}"))),
-        };
-        let start = one(self.integers(call, "starts", 1)?, None)?;
-        let end = one(self.integers(call, "ends", 2)?, None)?;
-        let axis = one(self.integers(call, "axes", 3)?, Some(0))?;
-        let step = match self.constant_input(call, 4)? {
-            Some(steps) => one(steps.whole(), None)?,
-            None => 1,
-        };
-        call.require((axis == 0 || axis == -1) && step == 1, "a slice of a shape, step 1", (axis, step))?;
-        let place = |value: i64| {
-            let positive = if value < 0 { value.saturating_add(rank[0] as i64) } else { value };
-            positive.clamp(0, rank[0] as i64) as usize
-        };
-        let part = shape.get(place(start)..place(end)).unwrap_or_default().to_vec();
-        Ok(Value::Constant(Rc::new(Constant::integers(vec![part.len()], part))))
-    }
-
-    /// Shapes one behind the other.
-    pub(super) fn concat_constants(&self, call: &Call<'f>, values: &[Value]) -> Result<Value> {
-        let mut joined = Vec::new();
-        for index in 0..values.len() {
-            joined.extend(self.shape_input(call, index)?);
-        }
-        call.require(joined.len() <= LONGEST_SHAPE, "a shape of a few dimensions", joined.len())?;
-        Ok(Value::Constant(Rc::new(Constant::integers(vec![joined.len()], joined))))
-    }
-
-    /// A vector of whole numbers, as shapes are.
-    fn shape_input(&self, call: &Call<'f>, index: usize) -> Result<Vec<Option<i64>>> {
-        let value = self.input(call, index)?;
-        let constant = self.resolve(&value)?.ok_or_else(|| {
-            call.error(format!("a shape as input {index}"), "a value that depends on the image")
-        })?;
-        match &constant.data {
-            Data::Integers(values) if constant.shape.len() == 1 && values.len() <= LONGEST_SHAPE => {
-                Ok(values.clone())
-            }
-            _ => Err(call
-                .error(format!("a shape as input {index}"), format!("an array {:?}", constant.shape))
-                .into()),
-        }
-    }
 }
 
 /// The permutation of a transpose; without one the dimensions are reversed.
@@ -277,7 +162,7 @@ fn permutation(call: &Call, rank: usize) -> Result<Vec<usize>> {
 
 /// The shape of a constant with -1 and 0 replaced by what they stand for.
 fn constant_shape(call: &Call, target: &[i64], shape: &[usize], allow_zero: bool) -> Result<Vec<usize>> {
-    let count: usize = shape.iter().product();
+    let count = elements(shape);
     let refused = || {
         call.error(format!("a shape of {count} elements"), format!("{:?}", &target[..target.len().min(8)]))
     };

@@ -12,6 +12,31 @@ pub enum Value {
     Constant(Rc<Constant>),
     /// A constant that is still in the file, by its position among the initializers.
     Initializer(usize),
+    /// Computed from the image, but not by a layer of its own.
+    Partial(Partial),
+}
+
+impl Value {
+    /// What it is, where something else is wanted.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Map(_) => "a value that depends on the image",
+            Self::Constant(_) | Self::Initializer(_) => "a constant",
+            Self::Partial(Partial::Divisor { .. }) => "part of a local response normalisation",
+            Self::Partial(_) => "part of a distance from codes",
+        }
+    }
+}
+
+/// What nodes compute on the way to a layer for which ONNX has no operator, or an exporter writes several.
+#[derive(Clone, Debug)]
+pub enum Partial {
+    /// `(shift + scale * mean)^power`, the mean being that of the squares of `size` neighbouring channels of a map.
+    Divisor { map: Map, size: usize, scale: f32, shift: f32, power: f32 },
+    /// The differences of a vector from codes, `[batch, codes, inputs]`, or their squares.
+    Differences { map: Map, codes: Rc<Vec<Vec<f32>>>, squared: bool },
+    /// The sums of the squares, `[batch, codes]`.
+    Distances { map: Map, codes: Rc<Vec<Vec<f32>>> },
 }
 
 /// A feature map, and what ONNX's dimensions of it stand for.
@@ -25,7 +50,7 @@ pub struct Map {
     pub dims: Vec<Vec<Axis>>,
     /// Whether it is a row for dense layers, as flatten and dense leave it.
     pub vector: bool,
-    /// What a layer that flattens it should be called: the last node that reshaped it.
+    /// What a layer that flattens it should be called: the last node that reshaped it other than by Unsqueeze.
     pub label: Option<String>,
 }
 
@@ -191,6 +216,11 @@ pub enum Data {
     Same(f32),
 }
 
+/// How many elements an array has; without any, its other lengths may be too large to be multiplied.
+pub fn elements(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |product, &length| product.saturating_mul(length))
+}
+
 impl Constant {
     pub fn integers(shape: Vec<usize>, values: Vec<Option<i64>>) -> Self {
         Self { shape, data: Data::Integers(values) }
@@ -214,30 +244,53 @@ impl Constant {
         }
     }
 
+    /// Its whole numbers, unknown ones among them; none where it has others.
+    pub fn integer_values(&self) -> &[Option<i64>] {
+        match &self.data {
+            Data::Integers(values) => values,
+            Data::Floats(_) | Data::Same(_) => &[],
+        }
+    }
+
     /// The same values in another order of the dimensions.
     pub fn transposed(&self, permutation: &[usize]) -> Self {
         let shape: Vec<usize> = permutation.iter().map(|&dim| self.shape[dim]).collect();
-        if let Data::Same(value) = self.data {
-            return Self { shape, data: Data::Same(value) };
+        // What holds no values of its own may be of any size.
+        if matches!(self.data, Data::Same(_)) || shape.contains(&0) {
+            return Self { shape, data: self.data.clone() };
         }
-        let strides: Vec<usize> =
-            permutation.iter().map(|&dim| self.shape[dim + 1..].iter().product()).collect();
-        let count = self.shape.iter().product();
-        let mut index = vec![0; shape.len()];
-        let mut places = Vec::with_capacity(count);
-        for _ in 0..count {
-            places.push(index.iter().zip(&strides).map(|(index, stride)| index * stride).sum::<usize>());
-            for dim in (0..shape.len()).rev() {
-                index[dim] += 1;
-                if index[dim] < shape[dim] {
-                    break;
-                }
-                index[dim] = 0;
-            }
-        }
+        let strides = self.strides();
+        let offsets = |&dim: &usize| (0..self.shape[dim]).map(|at| at * strides[dim]).collect();
+        self.combined(permutation.iter().map(offsets).collect())
+    }
+
+    /// All positions along each dimension, for [`Constant::picked`].
+    pub fn positions(&self) -> Vec<Vec<usize>> {
+        self.shape.iter().map(|&length| (0..length).collect()).collect()
+    }
+
+    /// The elements at these positions along each dimension.
+    pub fn picked(&self, positions: &[Vec<usize>]) -> Self {
+        let offsets = |(list, stride): (&Vec<usize>, usize)| list.iter().map(|at| at * stride).collect();
+        self.combined(positions.iter().zip(self.strides()).map(offsets).collect())
+    }
+
+    /// How far the next element of each dimension is.
+    fn strides(&self) -> Vec<usize> {
+        (0..self.shape.len()).map(|dim| self.shape[dim + 1..].iter().product()).collect()
+    }
+
+    /// The elements at the sums of an offset of each dimension, the last dimension innermost.
+    fn combined(&self, offsets: Vec<Vec<usize>>) -> Self {
+        let shape = offsets.iter().map(Vec::len).collect();
+        let places = || {
+            offsets.iter().fold(vec![0], |places, dim| {
+                places.iter().flat_map(|place| dim.iter().map(move |offset| place + offset)).collect()
+            })
+        };
         let data = match &self.data {
-            Data::Floats(values) => Data::Floats(places.iter().map(|&place| values[place]).collect()),
-            Data::Integers(values) => Data::Integers(places.iter().map(|&place| values[place]).collect()),
+            Data::Floats(values) => Data::Floats(places().iter().map(|&place| values[place]).collect()),
+            Data::Integers(values) => Data::Integers(places().iter().map(|&place| values[place]).collect()),
             Data::Same(value) => Data::Same(*value),
         };
         Self { shape, data }
