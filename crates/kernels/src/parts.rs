@@ -33,10 +33,11 @@ impl Parts {
         self.count
     }
 
-    /// The items of a part; no two parts differ by more than one.
+    /// The items of a part; no two parts differ by more than one, and the longer ones are spread evenly, so that half of the
+    /// parts are half of the work.
     pub(crate) fn range(self, part: usize) -> Range<usize> {
         let (each, longer) = (self.items / self.count, self.items % self.count);
-        let bound = |part: usize| part * each + part.min(longer);
+        let bound = |part: usize| part * each + part * longer / self.count;
         bound(part)..bound(part + 1)
     }
 }
@@ -57,6 +58,9 @@ mod tests {
                 next = range.end;
             }
             assert_eq!(next, items);
+            if parts.count() > 0 && parts.count().is_multiple_of(2) {
+                assert!(parts.range(parts.count() / 2).start.abs_diff(items / 2) <= 1, "{items} items");
+            }
         }
     }
 
