@@ -185,6 +185,7 @@ impl Backward<'_> {
             }
             // `lower` refuses to train a softmax, and the others only stand in backward programs.
             Instruction::Softmax { .. }
+            | Instruction::SeparableConvolution { .. }
             | Instruction::ConvolutionBackwardWeight { .. }
             | Instruction::PackGradientWeight { .. }
             | Instruction::TransformWeight { .. }

@@ -5,7 +5,7 @@
 //! That the offsets are right is proven by [`Plan::conflict`], which debug builds ask for every plan.
 
 use crate::graph::OutputLoss;
-use crate::instruction::{Algorithm, Instruction, Mask};
+use crate::instruction::{Algorithm, Instruction, Mask, Stage, separable};
 use crate::kept::KeptWeights;
 use crate::network::{BatchNormLayer, ChannelFunction, Connections, ConvolutionLayer};
 use crate::op::{Affine, Arithmetic, Function, HardSigmoid};
@@ -17,8 +17,8 @@ use fovea_kernels::dropout::dropout;
 use fovea_kernels::loss::{Criterion, Loss, Targets};
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_kernels::{
-    Activation, Context, View4, ViewMut4, activation, arithmetic, elementwise, pool2d, prelu, radial_basis,
-    scale, softmax,
+    Activation, Context, View4, ViewMut4, activation, arithmetic, conv2d, elementwise, pool2d, prelu,
+    radial_basis, scale, softmax,
 };
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -64,6 +64,11 @@ impl Step<'_> {
             OutputLoss::BinaryCrossEntropy {} => Criterion::BinaryCrossEntropy,
             OutputLoss::MeanSquaredError {} => Criterion::MeanSquaredError,
         }
+    }
+
+    /// Weight and bias of a layer, with a batch normalization in them or without.
+    fn weights(&self, layer: &ConvolutionLayer, folded: bool) -> (&[f32], Option<&[f32]>) {
+        if folded { self.kept.folded(layer) } else { parameters(layer, self.parameters) }
     }
 
     /// The random numbers of a dropout in this step.
@@ -142,10 +147,7 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
     match memory.plan.program.instructions[index] {
         Instruction::Convolution { ref layer, ref folded, x, residual, y, activation, ref algorithm } => {
             let residual = residual.map(|residual| memory.view(residual));
-            let (weight, bias) = match folded {
-                None => parameters(layer, step.parameters),
-                Some(_) => step.kept.folded(layer),
-            };
+            let (weight, bias) = step.weights(layer, folded.is_some());
             let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
             match algorithm {
                 Algorithm::Direct => {
@@ -158,6 +160,17 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
                     let weight = step.kept.transformed(layer);
                     winograd.run(context, x, weight, bias, residual, activation, y, scratch);
                 }
+            }
+        }
+        Instruction::SeparableConvolution { ref stages, x, residual, y } => {
+            let kernels = stages.each_ref().map(|Stage { layer, folded, activation }| {
+                let (weight, bias) = step.weights(layer, folded.is_some());
+                conv2d::Stage { weight, bias, activation: *activation }
+            });
+            let residual = residual.map(|residual| memory.view(residual));
+            let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
+            if let Some(separable) = separable(stages) {
+                separable.forward(context, x, kernels, residual, y, scratch);
             }
         }
         Instruction::TransformWeight { ref layer, ref winograd, packed, transformed } => {

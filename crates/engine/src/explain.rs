@@ -1,7 +1,7 @@
 //! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
 
 use crate::error::{EngineError, Result};
-use crate::instruction::{Access, Algorithm, Instruction, Mask};
+use crate::instruction::{Access, Algorithm, Instruction, Mask, separable};
 use crate::network::{ConvolutionLayer, LINE};
 use crate::plan::Plan;
 use crate::program::Mode;
@@ -307,8 +307,14 @@ impl Session {
         let shape = |value| plan.slot(value).shape.to_vec();
         let (mut input, mut output) = (read.map(shape), written.map(shape));
         let (mut algorithm, mut flops, mut candidates, mut held) = (String::new(), 0, Vec::new(), false);
-        let name = match convolution(instruction) {
-            Some((layer, pass)) => {
+        let name = match (instruction, convolution(instruction)) {
+            (Instruction::SeparableConvolution { stages, .. }, _) => {
+                algorithm = separable(stages).map_or_else(String::new, |separable| separable.algorithm());
+                let mult_adds = stages.iter().map(|stage| stage.layer.mult_adds).sum::<u64>();
+                flops = 2 * mult_adds * plan.batch as u64;
+                stages.each_ref().map(|stage| stage.layer.name.as_str()).join(" + ")
+            }
+            (_, Some((layer, pass))) => {
                 algorithm = match (instruction, instruction.algorithm().and_then(Algorithm::winograd)) {
                     (Instruction::ConvolutionBackwardWeight { winograd: Some(winograd), .. }, _) => {
                         winograd.algorithm()
@@ -329,7 +335,7 @@ impl Session {
                 }
                 layer.name.clone()
             }
-            None => match (layer_name(instruction), written.or(read)) {
+            (_, None) => match (layer_name(instruction), written.or(read)) {
                 (Some(name), _) => name.to_owned(),
                 (None, Some(value)) => plan.program[value].name.clone(),
                 (None, None) => "parameters".to_owned(),
@@ -399,15 +405,24 @@ fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'sta
         | Instruction::BatchNorm { activation, .. }
         | Instruction::Add { activation, .. }
         | Instruction::MaxPool { activation, .. } => *activation == Activation::Relu,
+        Instruction::SeparableConvolution { stages, .. } => {
+            stages.iter().any(|stage| stage.activation == Activation::Relu)
+        }
         Instruction::BatchNormBackwardWeight { mask, .. }
         | Instruction::BatchNormBackwardInput { mask, .. } => *mask != Mask::None,
         Instruction::MaxPoolBackward { y, .. } => y.is_some(),
         _ => false,
     };
-    let norm = matches!(instruction, Instruction::Convolution { folded: Some(_), .. });
+    let norm = match instruction {
+        Instruction::Convolution { folded, .. } => folded.is_some(),
+        Instruction::SeparableConvolution { stages, .. } => stages.iter().any(|stage| stage.folded.is_some()),
+        _ => false,
+    };
     let sum = matches!(
         instruction,
-        Instruction::Convolution { residual: Some(_), .. } | Instruction::BatchNorm { residual: Some(_), .. }
+        Instruction::Convolution { residual: Some(_), .. }
+            | Instruction::SeparableConvolution { residual: Some(_), .. }
+            | Instruction::BatchNorm { residual: Some(_), .. }
     );
     let in_place = instruction.in_place().any(|(x, y)| plan.slot(x).place == plan.slot(y).place);
     [(norm, "with batchNorm"), (sum, "with add"), (fused, "with relu"), (in_place, "in place")]

@@ -8,15 +8,18 @@
 //! - A ReLU that alone reads a sum, a batch normalization or a convolution becomes its activation.
 //! - A sum that alone reads a batch normalization, or outside training a convolution, becomes part of it: the other
 //!   operand is its residual.
+//! - Outside training, a depthwise convolution that only a 1 x 1 convolution reads is computed with it, band by band, where
+//!   the batch is large enough ([`join_separable`]).
 //!
 //! The order matters: in training, a convolution whose ReLU moved into the pool has no mask to apply in its backward
 //! pass, and a sum takes its ReLU along into the normalization. Fusion works on forward programs;
 //! [`autodiff`](crate::autodiff) differentiates what it leaves.
 
-use crate::instruction::{Access, Instruction};
+use crate::instruction::{Access, Algorithm, Instruction, Stage, separable};
 use crate::op::Function;
 use crate::program::{Mode, Program, ValueId};
 use fovea_kernels::Activation;
+use fovea_kernels::conv2d::Pass;
 use std::sync::Arc;
 
 /// Applies every fusion that a mode allows.
@@ -32,6 +35,14 @@ pub(crate) fn fuse(program: &mut Program, mode: Mode) {
     }
     absorb(program, relu_into_batch_norm);
     absorb(program, relu_into_convolution);
+    program.backward = program.instructions.len();
+    program.update = program.backward;
+}
+
+/// Joins depthwise convolutions with the 1 x 1 convolutions behind them, for a batch and a number of threads, except layers
+/// that are held to an algorithm. For programs without a backward pass, once their algorithms are chosen.
+pub(crate) fn join_separable(program: &mut Program, batch: usize, threads: usize) {
+    absorb(program, |program, index| depthwise_into_convolution(program, index, batch, threads));
     program.backward = program.instructions.len();
     program.update = program.backward;
 }
@@ -157,6 +168,43 @@ fn relu_into_convolution(program: &mut Program, index: usize) -> Option<()> {
     }
 }
 
+fn depthwise_into_convolution(
+    program: &mut Program,
+    index: usize,
+    batch: usize,
+    threads: usize,
+) -> Option<()> {
+    let (depthwise, x, None, between) = stage(&program.instructions[index])? else { return None };
+    let reader = sole_reader(program, between)?;
+    let (pointwise, pointwise_x, residual, y) = stage(&program.instructions[reader])?;
+    // Its x is read until the end, so that the result may not take its place.
+    let apart = residual.is_none_or(|residual| program.root(residual) != program.root(x));
+    let stages = [depthwise, pointwise];
+    let pays = separable(&stages)?.pays(batch, threads);
+    (apart && pays && pointwise_x == between).then(|| {
+        program.instructions[reader] = Instruction::SeparableConvolution { stages, x, residual, y };
+    })
+}
+
+/// A convolution by direct summation as a stage, with its x, residual and y, unless it is held to an algorithm.
+fn stage(instruction: &Instruction) -> Option<(Stage, ValueId, Option<ValueId>, ValueId)> {
+    match *instruction {
+        Instruction::Convolution {
+            ref layer,
+            ref folded,
+            x,
+            residual,
+            y,
+            activation,
+            algorithm: Algorithm::Direct,
+        } if layer.kernel.held(Pass::Forward).is_none() => {
+            let stage = Stage { layer: Arc::clone(layer), folded: folded.clone(), activation };
+            Some((stage, x, residual, y))
+        }
+        _ => None,
+    }
+}
+
 /// Operand and result of the instruction at `index`, if it is a ReLU.
 fn relu(program: &Program, index: usize) -> Option<(ValueId, ValueId)> {
     match program.instructions[index] {
@@ -214,6 +262,7 @@ mod tests {
     use crate::train::StepOptions;
     use fovea_kernels::Isa;
     use fovea_reference::check::{relative_error, uniform, widen};
+    use serde_json::{Value, json};
 
     fn instructions(graph: &str, mode: Mode, fuse: bool) -> Vec<&'static str> {
         let network = Network::new(Graph::from_json(graph).unwrap(), Isa::available()[0]).unwrap();
@@ -351,6 +400,54 @@ mod tests {
             let error = relative_error(&output, &widen(&expected));
             let tolerance = if definition.contains("batchNorm") { 1e-5 } else { 0.0 };
             assert!(error <= tolerance, "{} {error:e} {definition}", isa.name());
+        }
+    }
+
+    /// A depthwise convolution, a 1 x 1 convolution, and what follows each of them.
+    fn separable(name: &str, input: &str, channels: usize, filters: usize) -> Vec<Value> {
+        let step = |suffix: &str| format!("{name}.{suffix}");
+        let mut depthwise = conv(channels, [3, 3]);
+        (depthwise["groups"], depthwise["padding"]) = (json!(channels), json!("same"));
+        vec![
+            node(&step("depthwise"), input, depthwise),
+            node(&step("bn1"), &step("depthwise"), batch_norm()),
+            node(&step("relu1"), &step("bn1"), op("relu")),
+            node(&step("pointwise"), &step("relu1"), conv(filters, [1, 1])),
+            node(name, &step("pointwise"), batch_norm()),
+        ]
+    }
+
+    #[test]
+    fn a_depthwise_convolution_and_the_product_that_alone_reads_it_become_one() {
+        // The second takes in a shortcut from before the first; the third would take in its own x, whose place the
+        // result might take too early; the last has more filters than pixels to share their weights.
+        let mut nodes = separable("one", "input", 8, 8);
+        nodes.extend(separable("two", "one", 8, 8));
+        nodes.push(join("sum", &["two", "input"], "add"));
+        nodes.extend(separable("three", "sum", 8, 8));
+        nodes.push(join("own", &["three", "sum"], "add"));
+        nodes.extend(separable("four", "own", 8, 300));
+        nodes.push(node("mean", "four", op("globalAvgPool")));
+        let definition = graph([9, 7, 8], nodes, &[("mean", 1.0)]);
+        let expected = ["separableConv", "separableConv", "conv", "conv", "conv", "conv", "avgPool"];
+        assert_eq!(instructions(&definition, Mode::Infer, true), expected);
+        assert!(!instructions(&definition, Mode::Train, true).contains(&"separableConv"));
+        for isa in Isa::available() {
+            let predict = |held: &[&str]| {
+                let algorithms = held.iter().map(|&layer| (layer.to_owned(), "direct".to_owned())).collect();
+                let options =
+                    SessionOptions { threads: Some(2), isa: Some(isa), algorithms, ..Default::default() };
+                let mut session = Session::new(Graph::from_json(&definition).unwrap(), options).unwrap();
+                let mut output = vec![0.0; 2 * session.output_len()];
+                session.predict(&uniform(9, 2 * session.image_len()), 2, &mut output).unwrap();
+                (session.explain(Mode::Infer, 2, false).unwrap(), output)
+            };
+            let (joined, output) = predict(&[]);
+            let (apart, expected) = predict(&["one.depthwise", "two.pointwise.forward"]);
+            assert_eq!((joined.rows.len(), apart.rows.len()), (7, 9));
+            assert_eq!(joined.flops, apart.flops);
+            assert_eq!(joined.rows[1].name, "two.depthwise + two.pointwise");
+            assert!(output == expected, "{}", isa.name());
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::network::{Averages, BatchNormLayer, ChannelLayer, ConvolutionLayer, C
 use crate::op::{Arithmetic, Function};
 use crate::program::ValueId;
 use fovea_kernels::Activation;
+use fovea_kernels::conv2d::Separable;
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::pool2d::MaxPool2d;
@@ -39,6 +40,14 @@ pub(crate) enum Instruction {
         y: ValueId,
         activation: Activation,
         algorithm: Algorithm,
+    },
+    /// y = a 1 x 1 convolution of a depthwise convolution of x, each as [`Self::Convolution`], the residual added by the
+    /// second; the map between is never written to memory.
+    SeparableConvolution {
+        stages: [Stage; 2],
+        x: ValueId,
+        residual: Option<ValueId>,
+        y: ValueId,
     },
     /// The gradients of weight and bias, directly or by Winograd's algorithm.
     ConvolutionBackwardWeight {
@@ -264,6 +273,19 @@ pub(crate) enum Instruction {
     Update,
 }
 
+/// A convolution that another instruction has inside, with the batch normalization that is folded into it.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub layer: Arc<ConvolutionLayer>,
+    pub folded: Option<Arc<BatchNormLayer>>,
+    pub activation: Activation,
+}
+
+/// The kernel of two stages; none only where [`fuse`](crate::fuse) would not have joined them.
+pub(crate) fn separable([depthwise, pointwise]: &[Stage; 2]) -> Option<Separable<'_>> {
+    Separable::new(&depthwise.layer.kernel, &pointwise.layer.kernel)
+}
+
 /// Where the gradient of a batch normalization passes its activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mask {
@@ -320,6 +342,7 @@ impl Instruction {
                 ConvolutionRole::Dense => "dense",
                 ConvolutionRole::Transposed => "convTransposeBackwardInput",
             },
+            Self::SeparableConvolution { .. } => "separableConv",
             Self::ConvolutionBackwardWeight { layer, .. } => match layer.role {
                 ConvolutionRole::Convolution => "convBackwardWeight",
                 ConvolutionRole::Dense => "denseBackwardWeight",
@@ -404,6 +427,9 @@ impl Instruction {
             Self::Convolution { x, residual, y, ref algorithm, .. } => {
                 (operands([x], [residual, algorithm.weight()]), operands([y], []))
             }
+            Self::SeparableConvolution { x, residual, y, .. } => {
+                (operands([x], [residual]), operands([y], []))
+            }
             Self::AvgPool { x, y, .. }
             | Self::GlobalMaxPool { x, y }
             | Self::RadialBasis { x, y, .. }
@@ -463,7 +489,10 @@ impl Instruction {
             | Self::Dropout { x, y, .. }
             | Self::Softmax { x, y } => [Some((x, y)), None],
             Self::MultiplyChannels { a, y, .. } => [Some((a, y)), None],
-            Self::Convolution { residual, y, .. } => [residual.map(|residual| (residual, y)), None],
+            // The residual of a separable convolution is not its x, which it reads until the end.
+            Self::Convolution { residual, y, .. } | Self::SeparableConvolution { residual, y, .. } => {
+                [residual.map(|residual| (residual, y)), None]
+            }
             Self::BatchNorm { x, residual, y, .. } => [Some((x, y)), residual.map(|residual| (residual, y))],
             Self::BatchNormBackwardWeight { dy, dresidual, .. } => {
                 [dresidual.map(|dresidual| (dy, dresidual)), None]

@@ -131,16 +131,20 @@ impl Kept {
 
 /// What the convolutions of a plan read of the kept weights.
 fn needs(plan: &Plan) -> impl Iterator<Item = Need<'_>> {
-    plan.program.instructions.iter().filter_map(|instruction| match instruction {
+    let needs = plan.program.instructions.iter().map(|instruction| match instruction {
         Instruction::Convolution { layer, folded, algorithm, .. } => {
             let winograd = match algorithm {
                 Algorithm::WinogradKept(winograd) => Some(winograd.as_ref()),
                 Algorithm::Direct | Algorithm::Winograd(..) => None,
             };
-            Some(Need { layer, folded: folded.as_deref(), winograd })
+            [Some(Need { layer, folded: folded.as_deref(), winograd }), None]
         }
-        _ => None,
-    })
+        Instruction::SeparableConvolution { stages, .. } => stages
+            .each_ref()
+            .map(|stage| Some(Need { layer: &stage.layer, folded: stage.folded.as_deref(), winograd: None })),
+        _ => [None, None],
+    });
+    needs.flatten().flatten()
 }
 
 fn buffer(len: usize) -> Result<Buffer> {

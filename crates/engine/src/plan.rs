@@ -8,8 +8,8 @@
 use crate::autodiff::differentiate;
 use crate::concatenate::concatenate;
 use crate::error::Result;
-use crate::fuse::fuse;
-use crate::instruction::{Algorithm, Instruction};
+use crate::fuse::{fuse, join_separable};
+use crate::instruction::{Algorithm, Instruction, separable};
 use crate::lower::lower;
 use crate::network::{ChannelFunction, LINE, Network};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
@@ -88,6 +88,9 @@ impl Plan {
         }
         if options.precision == Precision::Fast {
             select(&mut program, mode, batch);
+        }
+        if options.fuse && mode != Mode::Train {
+            join_separable(&mut program, batch, threads);
         }
         let (owners, mut blocks) = storage(&program, batch);
         let values = blocks.len();
@@ -170,6 +173,9 @@ fn scratch_len(program: &Program, instruction: &Instruction, batch: usize, threa
         }
         Instruction::ConvolutionBackwardWeight { winograd: Some(ref winograd), .. } => {
             return winograd.scratch_len(batch, threads);
+        }
+        Instruction::SeparableConvolution { ref stages, .. } => {
+            return separable(stages).map_or(0, |separable| separable.scratch_len(threads));
         }
         Instruction::Convolution { ref layer, .. } => (layer, Pass::Forward),
         Instruction::ConvolutionBackwardInput { ref layer, .. } => (layer, Pass::BackwardInput),

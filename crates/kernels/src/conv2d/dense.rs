@@ -7,6 +7,9 @@
 //! The input gradient reads the same panels as the forward pass and transposes a chunk of them in registers: packing
 //! transposed weights first would read and write all of them once more.
 //!
+//! A single row meets each weight once and a register tile of it has few sums, each of which waits for the one before:
+//! where the weights stay in a near cache, several panels are computed at once.
+//!
 //! Rows that lie a multiple of a page apart fall into the same set of the first-level cache, which has fewer ways than a
 //! register tile has rows: such inputs are copied with a line between the rows.
 
@@ -29,6 +32,14 @@ const TRANSPOSED_CHUNK: usize = 128;
 
 /// Vector multiply-adds worth a part.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 15;
+
+/// Floats of weights that stay in a second-level cache.
+const NEAR_WEIGHTS: usize = 1 << 18;
+
+/// Panels that a single row meets at once: their sums are enough to hide the latency of a multiply-add.
+const fn panels_at_once(vectors: usize) -> usize {
+    8 / vectors
+}
 
 /// Enough parts for sixteen threads to share evenly.
 const PARTS_WANTED: usize = 64;
@@ -122,6 +133,16 @@ impl<'a> Dense<'a> {
         if rows == 0 {
             return;
         }
+        let relu = activation == Activation::Relu;
+        let work = rows * self.inner * self.columns.count * (self.columns.width / self.isa.lanes());
+        let worth = work >= MULTIPLY_ADDS_A_PART;
+        if rows == 1 && !self.transposes && self.columns.len() <= NEAR_WEIGHTS {
+            let at_once = panels_at_once(self.columns.width / self.isa.lanes());
+            return context.pool.run_if(worth, self.columns.count.div_ceil(at_once), |_, part| {
+                let first = part * at_once;
+                context.isa.run(OneRow { columns: self.columns, first, input, weight, bias, relu, output });
+            });
+        }
         let pieces = self.scratch_pieces(rows);
         let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.threads());
         let copy_len = self.copy_len(rows, input.ld());
@@ -131,8 +152,7 @@ impl<'a> Dense<'a> {
         let scratch = Shareable::new(scratch);
         let rows_a_part = self.rows_a_part(rows);
         let blocks = rows.div_ceil(rows_a_part);
-        let work = rows * self.inner * self.columns.count * (self.columns.width / self.isa.lanes());
-        context.pool.run_if(work >= MULTIPLY_ADDS_A_PART, self.columns.count * blocks, |thread, part| {
+        context.pool.run_if(worth, self.columns.count * blocks, |thread, part| {
             let (panel, first) = (part / blocks, part % blocks * rows_a_part);
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
             let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
@@ -148,7 +168,7 @@ impl<'a> Dense<'a> {
                 input_ld,
                 weight,
                 bias,
-                relu: activation == Activation::Relu,
+                relu,
                 output,
                 sums: sums.as_mut_ptr(),
                 inputs: tables.as_mut_ptr().cast(),
@@ -173,6 +193,79 @@ impl<'a> Dense<'a> {
             }
         });
         (Input(pointer), ld)
+    }
+}
+
+/// A single row, and some panels of its columns from `first` on: [`panels_at_once`], or those that are left.
+struct OneRow<'a> {
+    columns: &'a Panels,
+    first: usize,
+    input: View4<'a>,
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    relu: bool,
+    output: &'a ViewMut4<'a>,
+}
+
+impl Kernel for OneRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let vectors = self.columns.width / S::LANES;
+        let count = panels_at_once(vectors).min(self.columns.count - self.first);
+        macro_rules! exactly {
+            ($vectors:literal: $($count:literal)*) => {
+                match count {
+                    $($count => self.panels::<S, $count, $vectors>(simd),)*
+                    _ => {}
+                }
+            };
+        }
+        match vectors {
+            1 => exactly!(1: 1 2 3 4 5 6 7 8),
+            2 => exactly!(2: 1 2 3 4),
+            _ => exactly!(3: 1 2),
+        }
+    }
+}
+
+impl OneRow<'_> {
+    #[inline(always)]
+    fn panels<S: Simd, const P: usize, const NV: usize>(&self, simd: S) {
+        let Self { columns, first, .. } = *self;
+        let (input, output) = (self.input.pixel(0), self.output.pixel(0));
+        let mut sums = [[simd.zero(); NV]; P];
+        let column = |p: usize, j: usize| (first + p) * columns.width + j * S::LANES;
+        let lanes = |column: usize| columns.columns.saturating_sub(column).min(S::LANES);
+        // SAFETY: the row has a float for each row of a panel; bias and output have one for each column that exists.
+        unsafe {
+            if let Some(bias) = self.bias {
+                for p in 0..P {
+                    for j in 0..NV {
+                        let at = column(p, j);
+                        sums[p][j] = simd.load_partial(bias.as_ptr().wrapping_add(at), lanes(at));
+                    }
+                }
+            }
+            let weight = self.weight.as_ptr().wrapping_add(columns.start(0, first));
+            for row in 0..columns.rows {
+                let value = simd.splat(*input.add(row));
+                for p in 0..P {
+                    for j in 0..NV {
+                        let at = p * columns.panel_len() + row * columns.width + j * S::LANES;
+                        sums[p][j] = simd.mul_add(value, simd.load(weight.add(at)), sums[p][j]);
+                    }
+                }
+            }
+            for p in 0..P {
+                for j in 0..NV {
+                    let sum = if self.relu { simd.max(simd.zero(), sums[p][j]) } else { sums[p][j] };
+                    let at = column(p, j);
+                    simd.store_partial(output.wrapping_add(at), sum, lanes(at));
+                }
+            }
+        }
     }
 }
 
@@ -266,7 +359,7 @@ impl Part<'_> {
                     ahead: [weight.wrapping_add(run * width + index * run * LINE); 2],
                 };
                 // SAFETY: the tables have a pointer for each row of whole tiles, the panel `run` rows from here on.
-                unsafe { tile::product::<S, NV>(simd, job) };
+                unsafe { tile::product::<S, NV>(simd, &job) };
             }
         }
     }

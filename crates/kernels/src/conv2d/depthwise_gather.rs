@@ -67,6 +67,11 @@ impl Gather<'_> {
         [rows, tile_side(largest(1))]
     }
 
+    /// Floats of zeros, which all threads read.
+    pub fn zeros_len(&self) -> usize {
+        self.width.next_multiple_of(16)
+    }
+
     /// Floats of a thread's scratch memory: what surplus pixels write, and the generic tile's addresses.
     fn scratch_pieces(&self) -> [usize; 2] {
         let taps = self.phases.iter().map(|phase| phase.taps.len()).max().unwrap_or_default();
@@ -74,10 +79,14 @@ impl Gather<'_> {
         [self.width.next_multiple_of(16), words.next_multiple_of(16)]
     }
 
+    /// Floats of a thread's scratch memory in all.
+    pub fn thread_len(&self) -> usize {
+        self.scratch_pieces().iter().sum()
+    }
+
     /// The zeros come first, and each thread's own pieces follow.
     pub fn scratch_len(&self, threads: usize) -> usize {
-        let [surplus, addresses] = self.scratch_pieces();
-        surplus + threads * (surplus + addresses)
+        self.zeros_len() + threads * self.thread_len()
     }
 
     /// Computes every pixel of `output` from `input`. The caller has checked shapes and weight length.
@@ -93,53 +102,77 @@ impl Gather<'_> {
         scratch: &mut [f32],
     ) {
         scratch::check(scratch, self.scratch_len(context.pool.threads()));
-        let [surplus_len, addresses_len] = self.scratch_pieces();
-        let (zeros, scratch) = scratch.split_at_mut(surplus_len);
+        let (zeros, scratch) = scratch.split_at_mut(self.zeros_len());
         zeros.fill(0.0);
-        let [tile_rows, _] = self.tile();
-        let rows = self.phases.iter().map(|phase| phase.grid[0]).max().unwrap_or_default();
-        let groups = rows.div_ceil(tile_rows);
+        let filter = Filter { weight, bias, relu: activation == Activation::Relu, zeros };
+        let ([tile_rows, _], height) = (self.tile(), self.height());
+        let groups = height.div_ceil(tile_rows);
         let a_group = tile_rows * self.output_step[0] * self.output[1] * self.channels;
         let parts = Parts::new(input.n() * groups, a_group);
-        let (zeros, scratch) = (&*zeros, Shareable::new(scratch));
+        let (a_thread, scratch) = (self.thread_len(), Shareable::new(scratch));
         context.pool.run(parts.count(), |thread, part| {
-            let own = thread * (surplus_len + addresses_len);
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
-            let (surplus, addresses) =
-                unsafe { scratch.slice(own, surplus_len + addresses_len) }.split_at_mut(surplus_len);
-            context.isa.run(Rows {
-                gather: self,
-                groups: parts.range(part),
-                groups_an_image: groups,
-                tile_rows,
+            let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
+            let row = |group: usize| group / groups * height + group % groups * tile_rows;
+            let groups = parts.range(part);
+            self.run_rows(
                 input,
-                output,
-                weight,
-                bias: bias.map_or(null(), <[f32]>::as_ptr),
-                relu: activation == Activation::Relu,
-                zeros: zeros.as_ptr(),
-                surplus: surplus.as_mut_ptr(),
-                addresses: addresses.as_mut_ptr().cast(),
-            });
+                filter,
+                row(groups.start)..row(groups.end),
+                Place { output, first: 0 },
+                scratch,
+            );
         });
+    }
+
+    /// Rows of an image in the phase that has most of them.
+    fn height(&self) -> usize {
+        self.phases.iter().map(|phase| phase.grid[0]).max().unwrap_or_default()
+    }
+
+    /// Computes some rows of each phase on this thread, counted over all images, each of which has as many as the phase with
+    /// the most. `scratch` is [`Self::thread_len`] floats.
+    pub fn run_rows(
+        &self,
+        input: View4,
+        filter: Filter,
+        rows: Range<usize>,
+        place: Place,
+        scratch: &mut [f32],
+    ) {
+        let (surplus, addresses) = scratch.split_at_mut(self.scratch_pieces()[0]);
+        let (surplus, addresses) = (surplus.as_mut_ptr(), addresses.as_mut_ptr().cast());
+        self.isa.run(Rows { gather: self, input, filter, rows, place, surplus, addresses });
     }
 }
 
-/// Some groups of output rows: `tile_rows` rows of each phase.
+/// What windows are multiplied with.
+#[derive(Clone, Copy)]
+pub(super) struct Filter<'a> {
+    pub weight: &'a [f32],
+    pub bias: Option<&'a [f32]>,
+    pub relu: bool,
+    /// [`Gather::zeros_len`] of them: what windows see outside the input.
+    pub zeros: &'a [f32],
+}
+
+/// Where output pixels are written.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub output: &'a ViewMut4<'a>,
+    /// Pixels of the whole output before the first of this view.
+    pub first: usize,
+}
+
+/// Some rows of each phase.
 struct Rows<'a> {
     gather: &'a Gather<'a>,
-    groups: Range<usize>,
-    groups_an_image: usize,
-    tile_rows: usize,
     input: View4<'a>,
-    output: &'a ViewMut4<'a>,
-    weight: &'a [f32],
-    /// Null where there is none.
-    bias: *const f32,
-    relu: bool,
-    /// `width` zeros.
-    zeros: *const f32,
-    /// `width` floats of this thread's, written by pixels that do not exist.
+    filter: Filter<'a>,
+    /// Counted over all images.
+    rows: Range<usize>,
+    place: Place<'a>,
+    /// A pixel of this thread's, written by pixels that do not exist.
     surplus: *mut f32,
     /// This thread's room for the addresses of the generic tile.
     addresses: *mut *const f32,
@@ -176,34 +209,43 @@ impl Kernel for Rows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for group in self.groups.clone() {
-            let (image, first) = (group / self.groups_an_image, group % self.groups_an_image);
-            let first_row = first * self.tile_rows;
+        let ([tile_rows, _], height) = (self.gather.tile(), self.gather.height());
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            let (image, first_row) = (row / height, row % height);
+            let rows = tile_rows.min(height - first_row).min(self.rows.end - row);
             for phase in self.gather.phases {
-                let rows = phase.grid[0].saturating_sub(first_row).min(self.tile_rows);
-                let strip = Strip { phase, image, first_row };
-                let (corner, columns) = (corner_of_3x3(&phase.taps), tile_side(phase.grid[1]));
-                match (corner, self.gather.stride, columns) {
-                    _ if rows == 0 => {}
-                    (Some(corner), [1, 1], 7) if streams(S::REGISTERS) => {
-                        self.stream::<S, 7>(simd, strip, rows, corner);
-                    }
-                    (Some(corner), [1, 1], _) if streams(S::REGISTERS) => {
-                        self.stream::<S, 8>(simd, strip, rows, corner);
-                    }
-                    (Some(corner), [1, 1], 7) => self.squares::<S, 7, 1>(simd, strip, corner),
-                    (Some(corner), [1, 1], _) => self.squares::<S, 8, 1>(simd, strip, corner),
-                    (Some(corner), [2, 2], 7) => self.squares::<S, 7, 2>(simd, strip, corner),
-                    (Some(corner), [2, 2], _) => self.squares::<S, 8, 2>(simd, strip, corner),
-                    (_, _, 7) => self.any_taps::<S, 7>(simd, strip),
-                    _ => self.any_taps::<S, 8>(simd, strip),
+                let rows = phase.grid[0].saturating_sub(first_row).min(rows);
+                if rows > 0 {
+                    self.strip(simd, Strip { phase, image, first_row }, rows);
                 }
             }
+            row += rows;
         }
     }
 }
 
 impl Rows<'_> {
+    /// A strip of some rows, as many as a tile has at most.
+    #[inline(always)]
+    fn strip<S: Simd>(&self, simd: S, strip: Strip, rows: usize) {
+        let (corner, columns) = (corner_of_3x3(&strip.phase.taps), tile_side(strip.phase.grid[1]));
+        match (corner, self.gather.stride, columns) {
+            (Some(corner), [1, 1], 7) if streams(S::REGISTERS) => {
+                self.stream::<S, 7>(simd, strip, rows, corner);
+            }
+            (Some(corner), [1, 1], _) if streams(S::REGISTERS) => {
+                self.stream::<S, 8>(simd, strip, rows, corner);
+            }
+            (Some(corner), [1, 1], 7) => self.squares::<S, 7, 1>(simd, strip, corner),
+            (Some(corner), [1, 1], _) => self.squares::<S, 8, 1>(simd, strip, corner),
+            (Some(corner), [2, 2], 7) => self.squares::<S, 7, 2>(simd, strip, corner),
+            (Some(corner), [2, 2], _) => self.squares::<S, 8, 2>(simd, strip, corner),
+            (_, _, 7) => self.any_taps::<S, 7>(simd, strip),
+            _ => self.any_taps::<S, 8>(simd, strip),
+        }
+    }
+
     /// A strip of some rows whose pixels see neighbouring 3 x 3 windows.
     #[inline(always)]
     fn stream<S: Simd, const COLUMNS: usize>(&self, simd: S, strip: Strip, rows: usize, corner: Tap) {
@@ -303,7 +345,7 @@ impl Rows<'_> {
     fn image(&self, image: usize) -> Image {
         let size = self.gather.input;
         let pointer = self.input.pixel(image * size[0] * size[1]);
-        Image { pointer, size, ld: self.input.ld(), zeros: self.zeros }
+        Image { pointer, size, ld: self.input.ld(), zeros: self.filter.zeros.as_ptr() }
     }
 
     /// The addresses of a row of output pixels from a column of the phase's grid on.
@@ -311,18 +353,21 @@ impl Rows<'_> {
     fn outputs(&self, Strip { phase, image, first_row }: Strip, column: usize, outputs: &mut [*mut f32]) {
         let Gather { output: [h, w], output_step: step, .. } = *self.gather;
         let row = image * h + first_row * step[0] + phase.offset[0];
-        let first = self.output.pixel(row * w + column * step[1] + phase.offset[1]);
+        let Place { output: view, first } = self.place;
+        let first = view.pixel(row * w + column * step[1] + phase.offset[1] - first);
         let exist = phase.grid[1] - column;
         for (place, output) in outputs.iter_mut().enumerate() {
-            let pixel = first.wrapping_add(place * step[1] * self.output.ld());
+            let pixel = first.wrapping_add(place * step[1] * view.ld());
             *output = if place < exist { pixel } else { self.surplus };
         }
     }
 
     fn tile(&self, phase: &Phase, inputs: *const *const f32, outputs: *const *mut f32, ahead: usize) -> Tile {
         let Gather { channels, width, .. } = *self.gather;
-        let weight = self.weight.as_ptr().wrapping_add(phase.first_tap * width);
-        Tile { inputs, outputs, weight, width, bias: self.bias, relu: self.relu, channels, ahead }
+        let Filter { weight, bias, relu, .. } = self.filter;
+        let weight = weight.as_ptr().wrapping_add(phase.first_tap * width);
+        let bias = bias.map_or(null(), <[f32]>::as_ptr);
+        Tile { inputs, outputs, weight, width, bias, relu, channels, ahead }
     }
 }
 

@@ -10,7 +10,7 @@
 //!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time;
 //! - otherwise one pointer for each tap and pixel, those outside the input pointing to zeros.
 
-use super::gather_tiles::Tiles;
+use super::gather_tiles::{CHUNK, Epilogue, Lines, Tiles, Tiling};
 use super::layout::Panels;
 use super::scratch;
 use super::taps::Tap;
@@ -50,27 +50,16 @@ pub(super) struct Gather<'a> {
 
 /// Where a part's input is, and how its taps lie in it.
 #[derive(Clone, Copy)]
-struct Source {
-    /// The first image's first pixel.
-    pointer: *const f32,
-    /// Rows and columns, padding included where it was copied.
-    size: [usize; 2],
-    ld: usize,
-    /// Rows and columns of padding before the first pixel, where it was copied.
-    origin: [usize; 2],
-    /// The row that the first pixel is in, where only a band was copied.
-    first_row: usize,
-}
-
-/// The weights and epilogue of a pass.
-#[derive(Clone, Copy)]
-pub(super) struct Epilogue<'a> {
-    pub weight: &'a [f32],
-    pub bias: Option<&'a [f32]>,
-    /// Floats from an output to its residual.
-    pub residual: Option<isize>,
-    pub relu: bool,
-    pub stream: bool,
+pub(super) struct Source {
+    /// The first pixel that is there.
+    pub pointer: *const f32,
+    /// Rows and columns of an image, padding included where it was copied.
+    pub size: [usize; 2],
+    pub ld: usize,
+    /// Rows and columns of padding before an image's first pixel, where it was copied.
+    pub origin: [usize; 2],
+    /// The row that the first pixel is in, counted over all images, where only a band was copied.
+    pub first_row: usize,
 }
 
 /// How the work is cut. Every output is summed by one thread in one order, so no result depends on it.
@@ -84,43 +73,14 @@ struct Cut {
     parts: usize,
 }
 
-/// The tiles of a block. A line is a row of the grid where tiles stay within one, else the whole block.
-#[derive(Clone, Copy)]
-pub(super) struct Tiling {
-    /// Pixels of a line.
-    line: usize,
-    tiles_a_line: usize,
-    /// Pixels of a tile; a line's last has what is left.
-    pixels_a_tile: usize,
-    /// Floats between neighbouring pixels of a tile, where one pointer serves all.
-    pub step: Option<usize>,
-}
-
-impl Tiling {
-    /// Tiles of `count` pixels, which are whole lines.
-    pub fn tiles(&self, count: usize) -> usize {
-        count / self.line.max(1) * self.tiles_a_line
-    }
-
-    /// The first pixel of a tile, and how many it has.
-    pub fn pixels_of(&self, tile: usize) -> [usize; 2] {
-        let (line, place) = (tile / self.tiles_a_line, tile % self.tiles_a_line * self.pixels_a_tile);
-        [line * self.line + place, (self.line - place).min(self.pixels_a_tile)]
-    }
-}
-
-/// A vector multiply-add is about half a cycle; a part should be worth some microseconds.
-const MULTIPLY_ADDS_A_PART: usize = 1 << 15;
+/// A vector multiply-add is about half a cycle; a part should be worth more than the half microsecond that a region costs.
+const MULTIPLY_ADDS_A_PART: usize = 1 << 13;
 
 /// Bytes of input that a block may cover: it is read once for each panel, from the second-level cache.
 const BLOCK_BYTES: usize = 128 << 10;
 
 /// The most tiles of a block.
 const MOST_TILES: usize = 64;
-
-/// Steps of the inner dimension that a panel's tiles walk before any goes on: their weights stay in the second-level
-/// cache, or even the first, while the next ones are asked for.
-pub(super) const CHUNK: usize = 512;
 
 /// What a tile's product with a panel costs, and what it costs to fetch a panel's weights once and a tile's input once, in
 /// quarters of a product.
@@ -278,35 +238,74 @@ impl Gather<'_> {
         let pieces = self.scratch_pieces();
         let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.threads());
         scratch::check(scratch, a_thread * threads);
-        let relu = activation == Activation::Relu;
-        let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
-        let residual = residual.map(|residual| output.distance_to(residual));
-        let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(LINE);
-        let epilogue = Epilogue { weight, bias, residual, relu, stream };
+        let epilogue = self.epilogue(weight, bias, residual, activation, output);
         let cut = self.cut(input.n(), threads);
         let scratch = Shareable::new(scratch);
         context.pool.run(cut.parts * cut.panel_ranges * self.groups, |thread, part| {
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
             let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
-            Worker { gather: self, input, output, epilogue, cut, scratch, pieces }.run_part(part);
+            Worker { gather: self, output, epilogue, scratch, pieces }.run_part(input, cut, part);
         });
+    }
+
+    /// What all tiles of a pass share.
+    pub(super) fn epilogue<'e>(
+        &self,
+        weight: &'e [f32],
+        bias: Option<&'e [f32]>,
+        residual: Option<View4>,
+        activation: Activation,
+        output: &ViewMut4,
+    ) -> Epilogue<'e> {
+        let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
+        let residual = residual.map(|residual| output.distance_to(residual));
+        let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(LINE);
+        Epilogue { weight, bias, residual, relu: activation == Activation::Relu, stream }
+    }
+
+    /// Computes some rows of the grid, counted over all images, on this thread, from a source in a near cache that has what
+    /// they read: no group, no padding. Meanwhile it asks for what will be read later. `scratch` is [`Self::scratch_len`]
+    /// for one thread.
+    pub(super) fn run_rows(
+        &self,
+        source: Source,
+        later: Lines,
+        epilogue: Epilogue,
+        rows: Range<usize>,
+        output: &ViewMut4,
+        scratch: &mut [f32],
+    ) {
+        let pieces = self.scratch_pieces();
+        let mut worker = Worker { gather: self, output, epilogue, scratch, pieces };
+        let pixels = rows.start * self.grid[1]..rows.end * self.grid[1];
+        let blocks = pixels.len().div_ceil(self.tile_rows()).div_ceil(self.most_tiles());
+        for index in 0..blocks {
+            let block = self.block(&pixels, index, blocks);
+            worker.run_block(source, later.share(index, blocks), block, 0, &(0..self.panels.count));
+        }
+    }
+
+    /// The first pixel of a block of whole tiles, one of `blocks` even ones, and how many it has.
+    fn block(&self, pixels: &Range<usize>, index: usize, blocks: usize) -> [usize; 2] {
+        let tile = self.tile_rows();
+        let tiles = pixels.len().div_ceil(tile);
+        let [first, end] = [index, index + 1].map(|index| (tiles * index / blocks * tile).min(pixels.len()));
+        [pixels.start + first, end - first]
     }
 }
 
 /// A thread's view of the work.
 struct Worker<'a> {
     gather: &'a Gather<'a>,
-    input: View4<'a>,
     output: &'a ViewMut4<'a>,
     epilogue: Epilogue<'a>,
-    cut: Cut,
     scratch: &'a mut [f32],
     pieces: [usize; 6],
 }
 
 impl Worker<'_> {
-    fn run_part(mut self, part: usize) {
-        let (gather, Cut { blocks, panel_ranges, parts }) = (self.gather, self.cut);
+    fn run_part(mut self, input: View4, Cut { blocks, panel_ranges, parts }: Cut, part: usize) {
+        let gather = self.gather;
         let (group, rest) = (part % gather.groups, part / gather.groups);
         // Threads have neighbouring parts: first all blocks, for which a range of panels stays in the cache.
         let (run, range) = (rest % parts, rest / parts);
@@ -315,26 +314,25 @@ impl Worker<'_> {
         let columns = gather.grid[1];
         let pixels = gather.grid[0] * columns;
         if gather.copies() {
-            for unit in share(self.input.n() * blocks, run, parts) {
+            for unit in share(input.n() * blocks, run, parts) {
                 let (image, band) = (unit / blocks, gather.band(unit % blocks, blocks));
-                let source = self.copy_between_zeros(image, &band);
+                let source = self.copy_between_zeros(input, image, &band);
                 let block = [image * pixels + band.start * columns, band.len() * columns];
-                self.run_block(source, block, group, &panels);
+                self.run_block(source, Lines::none(), block, group, &panels);
             }
             return;
         }
-        let (tile, total) = (gather.tile_rows(), self.input.n() * pixels);
+        let total = input.n() * pixels;
         let source = Source {
-            pointer: self.input.pixel(0).wrapping_add(group * gather.channels),
+            pointer: input.pixel(0).wrapping_add(group * gather.channels),
             size: gather.input,
-            ld: self.input.ld(),
+            ld: input.ld(),
             origin: [0, 0],
             first_row: 0,
         };
         for block in share(blocks, run, parts) {
-            let tiles = share(total.div_ceil(tile), block, blocks);
-            let first = tiles.start * tile;
-            self.run_block(source, [first, (tiles.len() * tile).min(total - first)], group, &panels);
+            let pixels = gather.block(&(0..total), block, blocks);
+            self.run_block(source, Lines::none(), pixels, group, &panels);
         }
     }
 
@@ -348,25 +346,30 @@ impl Worker<'_> {
         })
     }
 
-    /// Copies what a band of an image reads into scratch memory, with zeros around it; returns it as a source of one
-    /// image.
-    fn copy_between_zeros(&mut self, image: usize, band: &Range<usize>) -> Source {
+    /// Copies what a band of an image reads into scratch memory, with zeros around it; returns it as a source.
+    fn copy_between_zeros(&mut self, input: View4, image: usize, band: &Range<usize>) -> Source {
         let gather = self.gather;
         let (size, ld) = (gather.padded_size(), gather.channels);
         let (first_row, rows) = (band.start * gather.stride[0], gather.rows_read(band.len()));
         let copy = self.scratch_pointers()[4];
         // SAFETY: the piece has room for the rows of a band, and is this thread's alone.
         let to = unsafe { std::slice::from_raw_parts_mut(copy, rows * size[1] * ld) };
-        border::copy_between_zeros(self.input, image, gather.padding, first_row..first_row + rows, to);
+        border::copy_between_zeros(input, image, gather.padding, first_row..first_row + rows, to);
         let [top, _, _, left] = gather.padding;
-        Source { pointer: copy, size, ld, origin: [top, left], first_row }
+        Source { pointer: copy, size, ld, origin: [top, left], first_row: image * size[0] + first_row }
     }
 
     /// Computes `count` grid pixels from `first` on, for a range of panels.
-    fn run_block(&mut self, source: Source, [first, count]: [usize; 2], group: usize, panels: &Range<usize>) {
+    fn run_block(
+        &mut self,
+        source: Source,
+        later: Lines,
+        [first, count]: [usize; 2],
+        group: usize,
+        panels: &Range<usize>,
+    ) {
         let gather = self.gather;
-        let copied = gather.copies();
-        let indirect = gather.is_padded() && !copied;
+        let indirect = gather.is_padded() && !gather.copies();
         let [zeros, offsets, pixels, outputs, _, sums] = self.scratch_pointers();
         let (offsets, pixels, outputs) =
             (offsets.cast::<isize>(), pixels.cast::<*const f32>(), outputs.cast::<*mut f32>());
@@ -388,7 +391,7 @@ impl Worker<'_> {
                 }
             }
             let zeros = indirect.then_some(zeros.cast_const());
-            self.addresses(source, [first, count], copied, group, zeros, pixels, outputs);
+            self.addresses(source, [first, count], group, zeros, pixels, outputs);
         }
         gather.isa.run(Tiles {
             job: ProductJob {
@@ -422,6 +425,7 @@ impl Worker<'_> {
             first_row: gather.first_row,
             epilogue: self.epilogue,
             sums: gather.is_chunked().then_some(sums),
+            later,
         });
     }
 
@@ -430,12 +434,10 @@ impl Worker<'_> {
     ///
     /// # Safety
     /// `pixels` and `outputs` have room for the block's tiles; the pixels lie in the input and output views.
-    #[allow(clippy::too_many_arguments)]
     unsafe fn addresses(
         &self,
         source: Source,
         [first, count]: [usize; 2],
-        copied: bool,
         group: usize,
         zeros: Option<*const f32>,
         pixels: *mut *const f32,
@@ -452,8 +454,6 @@ impl Worker<'_> {
                 (pixel / (rows * columns), pixel / columns % rows, pixel % columns);
             // The pixels of a tile with a step follow from its first.
             for place in 0..if tiling.step.is_some() { 1 } else { tile } {
-                // A copied source holds one image.
-                let source_image = if copied { 0 } else { image };
                 let corner = [row * gather.stride[0], column * gather.stride[1]];
                 let at = [0, 1]
                     .map(|axis| [row, column][axis] * gather.output_step[axis] + gather.output_offset[axis]);
@@ -463,9 +463,9 @@ impl Worker<'_> {
                     *outputs.add(tile_index * tile + place) = base.wrapping_add(output * self.output.ld());
                     if let Some(zeros) = zeros {
                         let table = pixels.add(tile_index * taps * tile + place);
-                        self.tap_addresses(source, source_image, corner, zeros, table);
+                        self.tap_addresses(source, image, corner, zeros, table);
                     } else {
-                        let row = source_image * source.size[0] + corner[0] - source.first_row;
+                        let row = image * source.size[0] + corner[0] - source.first_row;
                         let pixel = row * source.size[1] + corner[1];
                         *pixels.add(tile_index * tile + place) =
                             source.pointer.wrapping_add(pixel * source.ld);

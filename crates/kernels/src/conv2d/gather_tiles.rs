@@ -6,11 +6,50 @@
 //! next chunk of weights. With the weights of an image's network in memory, not in a cache, this is what the time of small
 //! maps depends on: 512 > 2048 channels at 7 x 7, one image, took 1.7 times as long.
 
-use super::gather::{CHUNK, Epilogue, Tiling};
 use super::layout::Panels;
 use super::tile::{self, Addresses, LINE, ProductJob};
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
+
+/// Steps of the inner dimension that a panel's tiles walk before any goes on: their weights stay in the second-level
+/// cache, or even the first, while the next ones are asked for.
+pub(super) const CHUNK: usize = 512;
+
+/// The weights and epilogue of a pass.
+#[derive(Clone, Copy)]
+pub(super) struct Epilogue<'a> {
+    pub weight: &'a [f32],
+    pub bias: Option<&'a [f32]>,
+    /// Floats from an output to its residual.
+    pub residual: Option<isize>,
+    pub relu: bool,
+    pub stream: bool,
+}
+
+/// The tiles of a block. A line is a row of the grid where tiles stay within one, else the whole block.
+#[derive(Clone, Copy)]
+pub(super) struct Tiling {
+    /// Pixels of a line.
+    pub line: usize,
+    pub tiles_a_line: usize,
+    /// Pixels of a tile; a line's last has what is left.
+    pub pixels_a_tile: usize,
+    /// Floats between neighbouring pixels of a tile, where one pointer serves all.
+    pub step: Option<usize>,
+}
+
+impl Tiling {
+    /// Tiles of `count` pixels, which are whole lines.
+    pub fn tiles(&self, count: usize) -> usize {
+        count / self.line.max(1) * self.tiles_a_line
+    }
+
+    /// The first pixel of a tile, and how many it has.
+    pub fn pixels_of(&self, tile: usize) -> [usize; 2] {
+        let (line, place) = (tile / self.tiles_a_line, tile % self.tiles_a_line * self.pixels_a_tile);
+        [line * self.line + place, (self.line - place).min(self.pixels_a_tile)]
+    }
+}
 
 /// The tiles of a block, for each panel of a range.
 pub(super) struct Tiles<'a> {
@@ -26,6 +65,8 @@ pub(super) struct Tiles<'a> {
     pub epilogue: Epilogue<'a>,
     /// Room for every tile's sums, where the inner dimension is cut into chunks.
     pub sums: Option<*mut f32>,
+    /// What will be read after this block, where its own inputs are near.
+    pub later: Lines,
 }
 
 /// A piece of the inner dimension: some whole taps, or a stretch of one.
@@ -41,7 +82,7 @@ impl Kernel for Tiles<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(mut self, simd: S) {
         match self.panels.width / S::LANES {
             1 => self.each::<S, 1>(simd),
             2 => self.each::<S, 2>(simd),
@@ -55,7 +96,7 @@ impl Kernel for Tiles<'_> {
 
 impl Tiles<'_> {
     #[inline(always)]
-    fn each<S: Simd, const NV: usize>(&self, simd: S) {
+    fn each<S: Simd, const NV: usize>(&mut self, simd: S) {
         let chunks = self.chunks();
         for panel in self.range.clone() {
             let start = self.panels.start(self.group, panel) + self.first_row * self.panels.width;
@@ -92,7 +133,7 @@ impl Tiles<'_> {
     /// Computes a chunk of a panel, whose weights begin at `weight`, for all tiles; returns where they end.
     #[inline(always)]
     fn chunk<S: Simd, const NV: usize>(
-        &self,
+        &mut self,
         simd: S,
         panel: usize,
         weight: *const f32,
@@ -118,7 +159,7 @@ impl Tiles<'_> {
         let steps = chunk.taps * chunk.run;
         let end = weight.wrapping_add(steps * width);
         // The next chunk is about as long.
-        let mut next = Lines { next: end, rest: (steps * width).div_ceil(LINE) };
+        let mut next = Lines::new(end, steps * width);
         let tiles = self.tiling.tiles(self.pixels);
         let tiles_a_chunk = width.div_ceil(LINE);
         for index in 0..tiles {
@@ -131,6 +172,9 @@ impl Tiles<'_> {
             });
             let rest = steps - chunk.run.min(steps);
             job.ahead = match input {
+                _ if self.later.rest > 0 && index + tiles_a_chunk < tiles => {
+                    [self.later.take(chunk.run), next.take(rest)]
+                }
                 Some(input) if chunk.taps > 1 || index + tiles_a_chunk < tiles => [input, next.take(rest)],
                 _ => [next.take(chunk.run), next.take(rest)],
             };
@@ -147,8 +191,8 @@ impl Tiles<'_> {
             // floats as a full tile reads, and there is room for the sums of all tiles.
             unsafe {
                 match self.tiling.step {
-                    Some(step) => tile::product_row::<S, NV>(simd, job, step),
-                    None => tile::product::<S, NV>(simd, job),
+                    Some(step) => tile::product_row::<S, NV>(simd, &job, step),
+                    None => tile::product::<S, NV>(simd, &job),
                 }
             }
         }
@@ -157,12 +201,29 @@ impl Tiles<'_> {
 }
 
 /// Cache lines to ask for, some at a time.
-struct Lines {
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
     next: *const f32,
     rest: usize,
 }
 
 impl Lines {
+    /// Those of some floats.
+    pub fn new(first: *const f32, floats: usize) -> Self {
+        Self { next: first, rest: floats.div_ceil(LINE) }
+    }
+
+    /// One of `count` even shares.
+    pub fn share(&self, index: usize, count: usize) -> Self {
+        let bound = |index: usize| self.rest * index / count;
+        Self { next: self.next.wrapping_add(bound(index) * LINE), rest: bound(index + 1) - bound(index) }
+    }
+
+    /// None.
+    pub fn none() -> Self {
+        Self::new(std::ptr::null(), 0)
+    }
+
     /// The next `count` of them; where none are left, one that was asked for.
     fn take(&mut self, count: usize) -> *const f32 {
         let next = self.next;

@@ -12,6 +12,7 @@
 //! | weight gradient | `weight_gradient` | dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k] |
 //! | weight gradient, many channels | `packed_weight_gradient` | the same from packed copies of x and dy |
 //! | all, every channel by itself | `depthwise` | no matrix product: the lanes are channels |
+//! | forward of the latter and a 1 x 1 convolution | `separable` | both, band by band |
 //!
 //! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
 //! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
@@ -29,6 +30,7 @@ mod layout;
 mod packed_weight_gradient;
 mod scatter;
 mod scratch;
+mod separable;
 mod taps;
 mod tile;
 mod weight_gradient;
@@ -40,6 +42,7 @@ mod winograd_weight_gradient;
 mod tests;
 
 pub use choice::{Algorithm, Candidate};
+pub use separable::{Separable, Stage};
 
 use crate::{Activation, Context, Isa, View4, ViewMut4};
 use dense::Dense;

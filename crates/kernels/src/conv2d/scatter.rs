@@ -177,7 +177,7 @@ impl Images<'_> {
             };
             // SAFETY: a tile of dy pixels of `rows` channels, a whole panel of weights, and products with room for
             // every panel of every kernel row.
-            unsafe { tile::product::<S, NV>(simd, job) };
+            unsafe { tile::product::<S, NV>(simd, &job) };
         }
     }
 

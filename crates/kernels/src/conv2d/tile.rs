@@ -154,9 +154,12 @@ impl ProductJob {
 /// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into the
 /// registers, and with runs as short as a first layer's, loading them anew for each tap takes longer than the products.
 /// Without (STEP = 0) each pixel has its pointer.
-pub(super) struct Product<const MR: usize, const NV: usize, const STEP: usize>(pub ProductJob);
+///
+/// The job stays where it is: what is copied of it is read several fields at a time, right after the caller has written them
+/// one by one, and such a read waits until all stores before it, the outputs of the last tile too, have reached the cache.
+pub(super) struct Product<'a, const MR: usize, const NV: usize, const STEP: usize>(pub &'a ProductJob);
 
-impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR, NV, STEP> {
+impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<'_, MR, NV, STEP> {
     type Output = ();
 
     #[inline(always)]
@@ -167,9 +170,13 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
         unsafe {
             let mut sums = [[simd.zero(); NV]; MR];
             if !job.bias.is_null() {
+                let full = job.channel_count >= NV * S::LANES;
                 for j in 0..NV {
-                    let lanes = lanes_of::<S>(job.channel_count, j);
-                    let bias = simd.load_partial(job.bias.wrapping_add(j * S::LANES), lanes);
+                    let bias = job.bias.wrapping_add(j * S::LANES);
+                    let bias = match full {
+                        true => simd.load(bias),
+                        false => simd.load_partial(bias, lanes_of::<S>(job.channel_count, j)),
+                    };
                     for i in 0..MR {
                         sums[i][j] = bias;
                     }
@@ -225,7 +232,7 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<MR,
                     ahead = later;
                 }
             }
-            store::<S, MR, NV, STEP>(simd, &job, sums);
+            store::<S, MR, NV, STEP>(simd, job, sums);
         }
     }
 }
@@ -256,8 +263,15 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
         }
         return;
     }
+    // Sets with more registers store parts of vectors at no cost.
+    let some = S::REGISTERS == 16 && (S::LANES.div_ceil(2)..S::LANES).contains(&job.channel_count);
+    let side_by_side = NV == 1 && some && job.output_step == job.channel_count;
+    if STEP > 0 && side_by_side && job.pixel_count == MR && job.residual.is_none() {
+        // SAFETY: the caller vouches for all pixels, which stand side by side.
+        return unsafe { store_side_by_side::<S, MR, NV, STEP>(simd, job, sums) };
+    }
     if job.pixel_count < MR || job.channel_count < NV * S::LANES {
-        return simd.enter(StoreSome::<S, MR, NV, STEP> { job: *job, sums });
+        return simd.enter(StoreSome::<S, MR, NV, STEP> { job, sums });
     }
     let sums = match job.residual {
         None => sums,
@@ -287,14 +301,39 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     }
 }
 
+/// Stores a row of pixels that stand side by side and are as long as half a vector at least, in whole vectors: what one
+/// writes too far is overwritten by the next.
+///
+/// # Safety
+/// As [`store`], all pixels exist, there is no residual.
+#[inline(always)]
+unsafe fn store_side_by_side<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
+    simd: S,
+    job: &ProductJob,
+    mut sums: [[S::Vector; NV]; MR],
+) {
+    if job.relu {
+        for i in 0..MR {
+            sums[i][0] = simd.max(simd.zero(), sums[i][0]);
+        }
+    }
+    // SAFETY: each pixel but the last has another behind it, which is half a vector or more.
+    unsafe {
+        for i in 0..MR - 1 {
+            simd.store(job.output::<STEP>(i), sums[i][0]);
+        }
+        simd.store_partial(job.output::<STEP>(MR - 1), sums[MR - 1][0], job.channel_count);
+    }
+}
+
 /// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function of
 /// its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
-struct StoreSome<S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
-    job: ProductJob,
+struct StoreSome<'a, S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
+    job: &'a ProductJob,
     sums: [[S::Vector; NV]; MR],
 }
 
-impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for StoreSome<T, MR, NV, STEP> {
+impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for StoreSome<'_, T, MR, NV, STEP> {
     type Output = ();
 
     #[inline(always)]
@@ -328,7 +367,7 @@ impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for St
 /// # Safety
 /// As [`Product`] asks, for the tile's height.
 #[inline(always)]
-pub(super) unsafe fn product<S: Simd, const NV: usize>(simd: S, job: ProductJob) {
+pub(super) unsafe fn product<S: Simd, const NV: usize>(simd: S, job: &ProductJob) {
     macro_rules! smallest {
         ($($height:literal)* | $full:literal) => {{
             $(if job.pixel_count <= $height {
@@ -355,30 +394,32 @@ pub(super) unsafe fn product<S: Simd, const NV: usize>(simd: S, job: ProductJob)
 /// # Safety
 /// As [`product`]; besides, the floats that the full tile's pixels would have are readable.
 #[inline(always)]
-pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: ProductJob, step: usize) {
-    macro_rules! half_or_full {
-        ($half:literal, $full:literal) => {
-            match (step, job.pixel_count <= $half) {
-                (1, true) => simd.enter(Product::<$half, NV, 1>(job)),
-                (1, false) => simd.enter(Product::<$full, NV, 1>(job)),
-                (3, true) => simd.enter(Product::<$half, NV, 3>(job)),
-                (3, false) => simd.enter(Product::<$full, NV, 3>(job)),
-                (6, true) => simd.enter(Product::<$half, NV, 6>(job)),
-                (6, false) => simd.enter(Product::<$full, NV, 6>(job)),
-                (_, true) => simd.enter(Product::<$half, NV, 12>(job)),
-                (_, false) => simd.enter(Product::<$full, NV, 12>(job)),
+pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: &ProductJob, step: usize) {
+    macro_rules! smallest {
+        ($step:literal: $($height:literal)* | $full:literal) => {{
+            $(if job.pixel_count <= $height {
+                return simd.enter(Product::<$height, NV, $step>(job));
+            })*
+            simd.enter(Product::<$full, NV, $step>(job))
+        }};
+        ($($height:literal)* | $full:literal) => {
+            match step {
+                1 => smallest!(1: $($height)* | $full),
+                3 => smallest!(3: $($height)* | $full),
+                6 => smallest!(6: $($height)* | $full),
+                _ => smallest!(12: $($height)* | $full),
             }
         };
     }
     match (S::REGISTERS, NV) {
-        (32, 1) => half_or_full!(16, 28),
-        (32, 2) => half_or_full!(8, 14),
-        (32, _) => half_or_full!(5, 9),
-        (24, 1) => half_or_full!(8, 16),
-        (24, 2) => half_or_full!(6, 11),
-        (24, _) => half_or_full!(4, 7),
-        (_, 1) => half_or_full!(8, 12),
-        (_, 2) => half_or_full!(4, 6),
+        (32, 1) => smallest!(16 | 28),
+        (32, 2) => smallest!(8 | 14),
+        (32, _) => smallest!(5 | 9),
+        (24, 1) => smallest!(8 | 16),
+        (24, 2) => smallest!(6 | 11),
+        (24, _) => smallest!(4 | 7),
+        (_, 1) => smallest!(8 10 | 12),
+        (_, 2) => smallest!(4 | 6),
         _ => unreachable!("{NV} vectors are wider than the widest tile"),
     }
 }

@@ -431,7 +431,7 @@ impl Block<'_> {
                     };
                     // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
                     // panel of every tile.
-                    unsafe { tile::product::<S, NV>(simd, job) };
+                    unsafe { tile::product::<S, NV>(simd, &job) };
                 }
             }
         }
