@@ -3,6 +3,8 @@
 Names of tensors are the zoo's, so that a `state_dict` of each fits.
 """
 
+from functools import partial
+
 import torch
 import torchvision
 from torch import nn
@@ -129,12 +131,25 @@ class Inception(TorchvisionInception):
         self.branch3[1] = conv_block(reduced, out, kernel_size=5, padding=2)
 
 
-class GoogLeNet(TorchvisionGoogLeNet):
-    """Szegedy 2014 as printed, without its heads: biases, local response normalisation, 3 x 3 in the last pooling."""
+class Head(InceptionAux):
+    """An auxiliary head whose pooling has windows of one size, as printed; torchvision's has a size to pool to."""
 
-    def __init__(self, classes):
-        blocks = [PlainConv, Inception, InceptionAux]
-        super().__init__(classes, aux_logits=False, init_weights=False, blocks=blocks)
+    def __init__(self, channels, classes, dropout, side):
+        super().__init__(channels, classes, conv_block=PlainConv, dropout=dropout)
+        pooled = (side // 16 - 5) // 3 + 1
+        self.fc1 = nn.Linear(128 * pooled**2, 1024)
+
+    def forward(self, x):
+        x = self.conv(F.avg_pool2d(x, 5, stride=3)).flatten(1)
+        return self.fc2(self.dropout(self.fc1(x).relu()))
+
+
+class GoogLeNet(TorchvisionGoogLeNet):
+    """Szegedy 2014 as printed: biases, local response normalisation, 3 x 3 in the last pooling; `side` of the images."""
+
+    def __init__(self, classes, heads=False, side=224):
+        blocks = [PlainConv, Inception, partial(Head, side=side)]
+        super().__init__(classes, aux_logits=heads, init_weights=False, blocks=blocks)
         norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1)
         self.maxpool1 = nn.Sequential(self.maxpool1, norm)
         self.maxpool2 = nn.Sequential(norm, self.maxpool2)
@@ -209,13 +224,15 @@ class MobileNet(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
-NETWORKS = {  # by the names of `fovea zoo`; each takes the number of classes
+NETWORKS = {  # by the names of `fovea zoo`; each takes the number of classes, GoogLeNet also whether it has its heads
     "lenet5": LeNet5,
     "lenet5-1998": LeNet51998,
     "alexnet": AlexNet,
     "alexnet-torchvision": lambda classes: torchvision.models.alexnet(num_classes=classes),
     "googlenet": GoogLeNet,
-    "googlenet-torchvision": lambda classes: TorchvisionGoogLeNet(classes, aux_logits=False, init_weights=False),
+    "googlenet-torchvision": lambda classes, heads=False: TorchvisionGoogLeNet(
+        classes, aux_logits=heads, init_weights=False
+    ),
     **{
         name: lambda classes, name=name: getattr(torchvision.models, name)(num_classes=classes)
         for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

@@ -121,34 +121,32 @@ def make_logits():
     save("zoo_logits", tensors, cases)
 
 
-def without_dropout(network):
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return network
-
-
-# network: side of the images, batch, learning rate, what is added to the shifts of batch normalisation. A ReLU's derivative
-# jumps at zero, a max-pooling's where two values are equal, and deep networks magnify what rounding makes of that: the
-# rates are low, and where it helps most values are lifted above zero. The scales of ten steps stay, as is asserted below.
+# A ReLU's derivative jumps at zero, a max-pooling's where two values are equal, and deep networks magnify what rounding
+# makes of that: the rates are low, and where it helps most values are lifted above zero by `shift`, which is added to the
+# shifts of batch normalisation. Without that, scores of GoogLeNet would be large, and so would the changes of a step: the
+# last layers' weights are multiplied by `scores`. The scales of ten steps stay, as is asserted below. `heads` are GoogLeNet's
+# auxiliary ones, whose losses count, too.
 LOSSES = {
-    "resnet20": (32, 8, 0.005, 0),
-    "resnet18": (64, 8, 0.001, 0.5),
-    "mobilenet-0.25": (64, 16, 0.003, 2),
-    "googlenet-torchvision": (96, 16, 0.0001, 2),
+    "resnet20": dict(side=32, batch=8, rate=0.005),
+    "resnet18": dict(side=64, batch=8, rate=0.001, shift=0.5),
+    "mobilenet-0.25": dict(side=64, batch=16, rate=0.003, shift=2),
+    "googlenet": dict(side=96, batch=4, rate=0.0002, scores=1 / 16, heads=True),
+    "googlenet-torchvision": dict(side=96, batch=16, rate=0.0001, shift=2),
 }
-STEPS, CLASSES, MOMENTUM, WEIGHT_DECAY = 10, 10, 0.9, 5e-4
+STEPS, CLASSES, MOMENTUM, WEIGHT_DECAY, HEAD_WEIGHT = 10, 10, 0.9, 5e-4, 0.3
 
 
-def begin(name, shift):
-    """A network of the recipe without dropout, the shifts of its batch normalisations lifted."""
-    network = NETWORKS[name](CLASSES)
+def begin(name, side, shift=0, scores=1, heads=False, **_):
+    """A network of the recipe without dropout, with some weights changed as the case says."""
+    network = NETWORKS[name](CLASSES, heads=True, side=side) if heads else NETWORKS[name](CLASSES)
     recipe_weights(network)
-    for module in network.modules():
+    for key, module in network.named_modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(module, nn.BatchNorm2d):
             module.bias.data += shift
+        if key in ("fc", "aux1.fc2", "aux2.fc2"):
+            module.weight.data *= scores
     return network
 
 
@@ -158,18 +156,27 @@ def floats(network):
     return {name: value.double().flatten().numpy().copy() for name, value in tensors if value.dtype.is_floating_point}
 
 
-def train(name, side, batch, learning_rate, shift, dtype):
+def loss_of(scores, label):
+    """Cross-entropy, with that of GoogLeNet's heads where they give scores, too."""
+    if torch.is_tensor(scores):
+        return F.cross_entropy(scores, label)
+    heads = F.cross_entropy(scores.aux_logits1, label) + F.cross_entropy(scores.aux_logits2, label)
+    return F.cross_entropy(scores.logits, label) + HEAD_WEIGHT * heads
+
+
+def train(name, case, dtype):
     """Losses, and all tensors after the last step."""
-    network = begin(name, shift).to(dtype).train()
+    side, batch = case["side"], case["batch"]
+    network = begin(name, **case).to(dtype).train()
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        network.parameters(), lr=case["rate"], momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     images = torch.from_numpy(uniform("images", STEPS, batch, side, side, 3)).to(dtype).permute(0, 1, 4, 2, 3)
     labels = torch.from_numpy(numpy.floor((uniform("labels", STEPS, batch) + 1) / 2 * CLASSES)).long()
     losses = []
     for x, label in zip(images, labels):
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(x), label)
+        loss = loss_of(network(x), label)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -183,10 +190,10 @@ def projections(values):
 
 def make_losses():
     tensors, cases = {}, {}
-    for name, (side, batch, rate, shift) in LOSSES.items():
-        losses, final = train(name, side, batch, rate, shift, torch.float64)
-        losses32, final32 = train(name, side, batch, rate, shift, torch.float32)
-        begun = floats(begin(name, shift))
+    for name, case in LOSSES.items():
+        losses, final = train(name, case, torch.float64)
+        losses32, final32 = train(name, case, torch.float32)
+        begun = floats(begin(name, **case))
         loss_error = max(abs(a - b) / b for a, b in zip(losses32, losses))
         norm = numpy.linalg.norm
         errors = {key: norm(final32[key] - value) / norm(value) for key, value in final.items()}
@@ -195,14 +202,15 @@ def make_losses():
         moved = numpy.median([norm(value - begun[key]) / norm(value) for key, value in final.items()])
         print(f"{name}:", " ".join(f"{loss:.5f}" for loss in losses), f"; tensors moved by {moved:.1e}")
         print(f"  f32 against f64: losses {loss_error:.1e}, tensors {errors[worst]:.1e} ({worst}; limits 1e-5)")
-        print(f"  median over the tensors, of the update: {update:.1e} (limit 5e-3)", flush=True)
+        print(f"  median over the tensors, of the update: {update:.1e} (limit 6e-3)", flush=True)
         assert max(loss_error, errors[worst]) < 1e-5, "these batches are too sensitive to rounding for a golden file"
-        assert update < 5e-3, "ten steps change too little to show that an update is right"
+        assert update < 6e-3, "ten steps change too little to show that an update is right"
         tensors[f"{name}.losses"] = losses
         tensors |= {f"{name}.final.{key}": projections(value) for key, value in final.items()}
         cases[name] = dict(
-            input=[side, side, 3], classes=CLASSES, batch=batch, steps=STEPS, learningRate=rate, normShift=shift,
-            momentum=MOMENTUM, weightDecay=WEIGHT_DECAY,
+            input=[case["side"], case["side"], 3], classes=CLASSES, batch=case["batch"], steps=STEPS,
+            learningRate=case["rate"], momentum=MOMENTUM, weightDecay=WEIGHT_DECAY, shift=case.get("shift", 0),
+            scores=case.get("scores", 1), heads=case.get("heads", False),
         )
     save("zoo_losses", tensors, cases)
 
