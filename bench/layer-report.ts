@@ -17,6 +17,7 @@ export type Pass = (typeof passes)[number];
 
 /** One pass of a convolution in one run. */
 export interface PassReport extends Run {
+  readonly network: string;
   readonly pass: Pass;
   readonly algorithm: string;
   /** FLOP/s over the FMA peak of the threads; above 100 where an algorithm saves multiplications. */
@@ -34,7 +35,7 @@ export interface LayerReport {
 /** Every convolution of a network, with the passes that its plan runs. */
 export function convolutionsOf(
   definition: GraphDefinition,
-  { name, batch }: Network,
+  { name: network, batch }: Network,
   run: Run,
   plan: Plan,
 ): LayerReport[] {
@@ -42,11 +43,12 @@ export function convolutionsOf(
   for (const { node, input } of describe(definition)) {
     if (node.op !== "conv") continue;
     const convolution = `${title(node, input)}, batch ${batch}`;
-    reports.set(node.name, { convolution, networks: [name], passes: [] });
+    reports.set(node.name, { convolution, networks: [network], passes: [] });
   }
   for (const { instruction, name, algorithm, percentOfPeak, milliseconds } of plan.rows) {
     if (percentOfPeak === undefined || milliseconds === undefined) continue;
-    reports.get(name)?.passes.push({ ...run, pass: passOf(instruction), algorithm, percentOfPeak, milliseconds });
+    const pass = passOf(instruction);
+    reports.get(name)?.passes.push({ ...run, network, pass, algorithm, percentOfPeak, milliseconds });
   }
   return [...reports.values()];
 }
@@ -88,6 +90,20 @@ export function merge(reports: readonly LayerReport[]): LayerReport[] {
   return [...merged.values()];
 }
 
+/** The convolutions that take at least `percent` of the time of all convolutions of a network, in one of its runs. */
+export function largest(reports: readonly LayerReport[], percent: number): LayerReport[] {
+  const key = ({ network, isa, threads }: PassReport): string => `${network} ${isa} ${threads}`;
+  const times = (passes: readonly PassReport[]): Map<string, number> => {
+    const sums = new Map<string, number>();
+    for (const pass of passes) sums.set(key(pass), (sums.get(key(pass)) ?? 0) + pass.milliseconds);
+    return sums;
+  };
+  const all = times(reports.flatMap(({ passes }) => passes));
+  return reports.filter(({ passes }) =>
+    [...times(passes)].some(([run, milliseconds]) => 100 * milliseconds >= percent * (all.get(run) ?? 0)),
+  );
+}
+
 export function layersTable(reports: readonly LayerReport[], runs: readonly Run[]): string {
   const columns = titles(runs).map((title, at) => ({ title, align: at === 0 ? "left" : "right" }) as const);
   return `${legend}\n\n${plainTable(columns, rows(reports, runs))}`;
@@ -100,7 +116,15 @@ export function layersMarkdown(reports: readonly LayerReport[], runs: readonly R
   return `${legend}\n\n${[head, rule, ...rows(reports, runs)].map(line).join("\n")}\n`;
 }
 
-const legend = "Percent of FMA peak: forward / input gradient / weight gradient; w where Winograd's algorithm is used.";
+const legend =
+  "Percent of FMA peak: forward / input gradient / weight gradient. Computed directly, or w by Winograd's algorithm, " +
+  "s by scattering, p from packed copies.";
+
+const marks: readonly (readonly [name: RegExp, mark: string])[] = [
+  [/winograd/i, "w"],
+  [/scatter/, "s"],
+  [/packed/, "p"],
+];
 
 function titles(runs: readonly Run[]): string[] {
   return ["convolution", ...runs.map(({ isa, threads }) => `${isa}, ${threads} T`)];
@@ -117,6 +141,6 @@ function rows(reports: readonly LayerReport[], runs: readonly Run[]): string[][]
 function cell(report: LayerReport, { isa, threads }: Run, pass: Pass): string {
   const found = report.passes.filter((one) => one.isa === isa && one.threads === threads && one.pass === pass);
   if (found.length === 0) return "-";
-  const winograd = found.some(({ algorithm }) => /winograd/i.test(algorithm)) ? "w" : "";
-  return `${spread(found.map(({ percentOfPeak }) => percentOfPeak)).median.toFixed(0)}${winograd}`;
+  const mark = marks.find(([name]) => found.some(({ algorithm }) => name.test(algorithm)))?.[1] ?? "";
+  return `${spread(found.map(({ percentOfPeak }) => percentOfPeak)).median.toFixed(0)}${mark}`;
 }

@@ -9,13 +9,21 @@ import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import type { Plan } from "../src/cli/explain.js";
 import { printError } from "../src/cli/output.js";
 import { doctor } from "../src/native.js";
 import { architecture } from "../src/zoo/index.js";
 import type { Network } from "./cases.js";
-import { convolutionsOf, type LayerReport, layersMarkdown, layersTable, merge, type Run } from "./layer-report.js";
+import {
+  convolutionsOf,
+  type LayerReport,
+  largest,
+  layersMarkdown,
+  layersTable,
+  merge,
+  type Run,
+} from "./layer-report.js";
 import { isaOption, knownNetworks, networksOption, threadsOption } from "./options.js";
 
 interface Options {
@@ -25,6 +33,7 @@ interface Options {
   readonly json?: string;
   readonly markdown?: string;
   readonly with?: readonly string[];
+  readonly share: number;
 }
 
 const commandLine = fileURLToPath(new URL("../src/cli/main.ts", import.meta.url));
@@ -37,9 +46,14 @@ const program = new Command("bench:layers")
   .addOption(new Option("--json <file>", "write what was measured"))
   .addOption(new Option("--markdown <file>", "write the table as Markdown"))
   .addOption(new Option("--with <file...>", "show what earlier runs wrote as JSON in the same table"))
+  .addOption(
+    new Option("--share <percent>", "show only convolutions that take this part of the time of a network's")
+      .argParser(percent)
+      .default(0),
+  )
   .action(layers);
 
-async function layers({ isa, threads, json, markdown, ...options }: Options): Promise<void> {
+async function layers({ isa, threads, json, markdown, share, ...options }: Options): Promise<void> {
   const available = (await doctor()).isa.available.filter((name) => name !== "scalar");
   const runs: Run[] = [];
   for (const name of isa === undefined ? available : [isa]) {
@@ -60,8 +74,15 @@ async function layers({ isa, threads, json, markdown, ...options }: Options): Pr
   }
   const report = merge(found);
   if (json) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
-  if (markdown) writeFileSync(markdown, layersMarkdown(report, runs));
-  process.stdout.write(`${layersTable(report, runs)}\n`);
+  const shown = largest(report, share);
+  if (markdown) writeFileSync(markdown, layersMarkdown(shown, runs));
+  process.stdout.write(`${layersTable(shown, runs)}\n`);
+}
+
+function percent(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && value >= 0 && value <= 100) return value;
+  throw new InvalidArgumentError(`Expected a number from 0 to 100 but received "${text}".`);
 }
 
 /** The plan of a training step, run in a process of its own. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { axis, chart } from "../../bench/chart.js";
 import type { CaseResult, Measurement } from "../../bench/compare.js";
 import { judge } from "../../bench/expectations.js";
-import { convolutionsOf, layersMarkdown, merge, type Run } from "../../bench/layer-report.js";
+import { convolutionsOf, largest, layersMarkdown, merge, type Run } from "../../bench/layer-report.js";
 import { heading, markdown, type Report, report, type Setup, terminalTable } from "../../bench/report.js";
 import { input } from "../../src/model/feature-map.js";
 import { model } from "../../src/model/model.js";
@@ -179,7 +179,15 @@ describe("the report on layers", () => {
     expect(reports[0]?.passes.map(({ pass }) => pass)).toEqual(["forward", "forward", "inputGradient"]);
   });
 
-  test("is a table of the passes, those by Winograd's algorithm marked, those that do not run left open", () => {
+  test("leaves out what takes less than a part of a network's time", () => {
+    expect(largest(reports, 0)).toEqual(reports.slice(0, 1));
+    const more = [row("conv", "c", 10), { ...row("conv", "a", 10), milliseconds: 9 }];
+    const both = convolutionsOf(definition, { name: "m", batch: 2 }, run, { ...plan, rows: more });
+    expect(largest(merge(both), 10)).toHaveLength(2);
+    expect(largest(merge(both), 11).map(({ passes }) => passes[0]?.milliseconds)).toEqual([9]);
+  });
+
+  test("is a table of the passes, the algorithms marked, those that do not run left open", () => {
     const lines = layersMarkdown(reports, [run]).trimEnd().split("\n");
     expect(lines.slice(2)).toEqual([
       "| convolution | avx2, 1 T |",
