@@ -11,7 +11,7 @@
 //! decided by the plan, which knows the last reader.
 
 use crate::error::{EngineError, GraphError, Result};
-use crate::instruction::{Access, Algorithm, Instruction, Mask};
+use crate::instruction::{Access, Algorithm, Instruction, Mask, Pooled};
 use crate::network::{ChannelFunction, Network};
 use crate::op::{Affine, Arithmetic, Derivative, Function};
 use crate::program::{Extent, Kind, Program, ValueId};
@@ -98,7 +98,15 @@ impl Backward<'_> {
                 self.contribute(x, |backward, dx| {
                     let packed = backward.program.pack_gradient_weight(&layer);
                     let algorithm = Algorithm::Direct;
-                    backward.emit(Instruction::ConvolutionBackwardInput { layer, dy, packed, dx, algorithm });
+                    let residual = None;
+                    backward.emit(Instruction::ConvolutionBackwardInput {
+                        layer,
+                        dy,
+                        packed,
+                        residual,
+                        dx,
+                        algorithm,
+                    });
                 });
             }
             Instruction::ConvolutionBackwardInput { .. } => self.visit_transposed(instruction),
@@ -106,8 +114,7 @@ impl Backward<'_> {
             Instruction::Channel { .. } => self.visit_channel(instruction),
             Instruction::MaxPool { layer, x, y, argmax, activation } => {
                 let Some(dy) = self.gradient(*y).filter(|_| self.learns(*x)) else { return };
-                let taps = Extent::PerImage(self.program.shape(*y));
-                let positions = self.program.value(self.program[*y].name.clone(), Kind::Argmax, taps);
+                let positions = self.winners(*y);
                 *argmax = Some(positions);
                 let layer = Arc::clone(layer);
                 let mask = (*activation == Activation::Relu).then_some(*y);
@@ -225,6 +232,7 @@ impl Backward<'_> {
                 x: dy,
                 residual: None,
                 y: dx,
+                moments: None,
                 activation: Activation::None,
                 algorithm: Algorithm::Direct,
             });
@@ -290,16 +298,19 @@ impl Backward<'_> {
         });
     }
 
-    fn visit_batch_norm(&mut self, instruction: &Instruction) {
-        let &Instruction::BatchNorm {
+    fn visit_batch_norm(&mut self, instruction: &mut Instruction) {
+        let &mut Instruction::BatchNorm {
             ref layer,
             x,
             residual,
+            ref pool,
+            ref mut argmax,
             y,
             saved: Some(saved),
             frozen,
             affine,
             activation,
+            ..
         } = instruction
         else {
             return; // only training programs, which keep the statistics, are differentiated
@@ -312,13 +323,27 @@ impl Backward<'_> {
             (Activation::Relu, Some(_)) => Mask::Output(y),
         };
         let layer = Arc::clone(layer);
+        let pool = pool.as_ref().map(|pool| {
+            mask = Mask::None;
+            let (layer, winners) = (Arc::clone(pool), self.winners(y));
+            *argmax = Some(winners);
+            Pooled { layer, argmax: winners, y: (activation == Activation::Relu).then_some(y) }
+        });
         let residual = residual.filter(|&residual| self.learns(residual));
         // What passes the mask is the gradient of the residual and of the normalized x alike.
         let dresidual = residual.filter(|_| mask != Mask::None).map(|residual| self.new_gradient(residual));
         match (frozen, dresidual) {
             (false, dresidual) => {
-                let layer = Arc::clone(&layer);
-                self.emit(Instruction::BatchNormBackwardWeight { layer, x, dy, mask, statistics, dresidual });
+                let (layer, pool) = (Arc::clone(&layer), pool.clone());
+                self.emit(Instruction::BatchNormBackwardWeight {
+                    layer,
+                    pool,
+                    x,
+                    dy,
+                    mask,
+                    statistics,
+                    dresidual,
+                });
             }
             (true, Some(dx)) => {
                 let function = Function::Relu;
@@ -333,8 +358,14 @@ impl Backward<'_> {
             self.hand_on(residual, dy);
         }
         self.contribute(x, |backward, dx| {
-            backward.emit(Instruction::BatchNormBackwardInput { layer, x, dy, mask, statistics, dx });
+            backward.emit(Instruction::BatchNormBackwardInput { layer, pool, x, dy, mask, statistics, dx });
         });
+    }
+
+    /// Where the winners of the windows of a max-pooled value are kept.
+    fn winners(&mut self, pooled: ValueId) -> ValueId {
+        let extent = Extent::PerImage(self.program.shape(pooled));
+        self.program.value(self.program[pooled].name.clone(), Kind::Argmax, extent)
     }
 
     fn emit(&mut self, instruction: Instruction) {

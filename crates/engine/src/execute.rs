@@ -5,7 +5,7 @@
 //! That the offsets are right is proven by [`Plan::conflict`], which debug builds ask for every plan.
 
 use crate::graph::OutputLoss;
-use crate::instruction::{Algorithm, Instruction, Mask, Stage, separable};
+use crate::instruction::{Algorithm, Instruction, Mask, Pooled, Stage, separable};
 use crate::kept::KeptWeights;
 use crate::network::{BatchNormLayer, ChannelFunction, Connections, ConvolutionLayer};
 use crate::op::{Affine, Arithmetic, Function, HardSigmoid};
@@ -15,6 +15,7 @@ use crate::update::Updater;
 use fovea_kernels::batch_norm::{self, Running};
 use fovea_kernels::dropout::dropout;
 use fovea_kernels::loss::{Criterion, Loss, Targets};
+use fovea_kernels::pool2d::PooledGradient;
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_kernels::{
     Activation, Context, View4, ViewMut4, activation, arithmetic, conv2d, elementwise, pool2d, prelu,
@@ -145,7 +146,24 @@ pub(crate) fn execute(
 fn run(memory: &Memory, index: usize, step: &mut Step) {
     let context = step.context;
     match memory.plan.program.instructions[index] {
-        Instruction::Convolution { ref layer, ref folded, x, residual, y, activation, ref algorithm } => {
+        Instruction::Convolution { ref layer, x, y, moments: Some(moments), ref algorithm, .. } => {
+            let (weight, bias) = parameters(layer, step.parameters);
+            let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
+            let moments = memory.floats_mut(moments);
+            match algorithm {
+                Algorithm::Winograd(winograd, weight) => {
+                    let weight = memory.floats(*weight);
+                    winograd.run_with_moments(context, x, weight, bias, y, moments, scratch);
+                }
+                // Training keeps no weights.
+                Algorithm::Direct | Algorithm::WinogradKept(_) => {
+                    layer.kernel.forward_with_moments(context, x, weight, bias, y, moments, scratch);
+                }
+            }
+        }
+        Instruction::Convolution {
+            ref layer, ref folded, x, residual, y, activation, ref algorithm, ..
+        } => {
             let residual = residual.map(|residual| memory.view(residual));
             let (weight, bias) = step.weights(layer, folded.is_some());
             let (x, y, scratch) = (memory.view(x), memory.view_mut(y), memory.scratch(index));
@@ -195,12 +213,13 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
             let (weight, _) = parameters(layer, step.parameters);
             layer.kernel.pack_gradient_weight(context, weight, memory.floats_mut(packed));
         }
-        Instruction::ConvolutionBackwardInput { ref layer, dy, packed, dx, ref algorithm } => {
+        Instruction::ConvolutionBackwardInput { ref layer, dy, packed, residual, dx, ref algorithm } => {
             let (dy, dx, scratch) = (memory.view(dy), memory.view_mut(dx), memory.scratch(index));
+            let residual = residual.map(|residual| memory.view(residual));
             match algorithm {
                 Algorithm::Winograd(winograd, weight) => {
                     let weight = memory.floats(*weight);
-                    winograd.run(context, dy, weight, None, None, Activation::None, dx, scratch);
+                    winograd.run(context, dy, weight, None, residual, Activation::None, dx, scratch);
                 }
                 // A session keeps no weights for gradients: they change with every step.
                 Algorithm::Direct | Algorithm::WinogradKept(_) => {
@@ -208,7 +227,7 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
                         Some(packed) => memory.floats(packed),
                         None => parameters(layer, step.parameters).0,
                     };
-                    layer.kernel.backward_input(context, dy, weight, dx, scratch);
+                    layer.kernel.backward_input(context, dy, weight, residual, dx, scratch);
                 }
             }
         }
@@ -302,7 +321,19 @@ fn run(memory: &Memory, index: usize, step: &mut Step) {
 fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
     let context = step.context;
     match memory.plan.program.instructions[index] {
-        Instruction::BatchNorm { ref layer, x, residual, y, saved, frozen, affine, activation } => {
+        Instruction::BatchNorm {
+            ref layer,
+            x,
+            moments,
+            residual,
+            ref pool,
+            argmax,
+            y,
+            saved,
+            frozen,
+            affine,
+            activation,
+        } => {
             let (x, affine) = (memory.view(x), memory.floats_mut(affine));
             let BatchNormLayer { epsilon, momentum, .. } = **layer;
             let [weight, bias] = [&layer.weight, &layer.bias].map(|place| &step.parameters[place.clone()]);
@@ -310,11 +341,14 @@ fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
                 Some(saved) => {
                     let (saved, scratch) = (memory.floats_mut(saved), memory.scratch(index));
                     let [mean, variance] = both_mut(step.state, &layer.mean, &layer.variance);
-                    if frozen {
-                        batch_norm::running(mean, variance, epsilon, saved);
-                    } else {
-                        let running = Running { mean, variance, momentum };
-                        batch_norm::statistics(context, x, epsilon, saved, running, scratch);
+                    let running = Running { mean, variance, momentum };
+                    match moments {
+                        _ if frozen => batch_norm::running(running.mean, running.variance, epsilon, saved),
+                        Some(moments) => {
+                            let moments = memory.floats(moments);
+                            batch_norm::statistics_from_moments(context, moments, epsilon, saved, running);
+                        }
+                        None => batch_norm::statistics(context, x, epsilon, saved, running, scratch),
                     }
                     batch_norm::affine(saved, weight, bias, affine);
                 }
@@ -324,25 +358,48 @@ fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
                     batch_norm::running_affine(mean, variance, epsilon, weight, bias, affine);
                 }
             }
-            let residual = residual.map(|residual| memory.view(residual));
-            batch_norm::normalize(context, x, affine, residual, activation, memory.view_mut(y));
+            let (residual, y) = (residual.map(|residual| memory.view(residual)), memory.view_mut(y));
+            match (pool, argmax) {
+                (Some(pool), Some(argmax)) => {
+                    pool.forward_normalized(context, x, affine, activation, y, memory.bytes_mut(argmax));
+                }
+                _ => batch_norm::normalize(context, x, affine, residual, activation, y),
+            }
         }
-        Instruction::BatchNormBackwardWeight { ref layer, x, dy, mask, statistics, dresidual } => {
+        Instruction::BatchNormBackwardWeight { ref layer, ref pool, x, dy, mask, statistics, dresidual } => {
             let [dweight, dbias] = both_mut(step.gradients, &layer.weight, &layer.bias);
-            let (x, dy, mask) = (memory.view(x), memory.view(dy), memory.mask(mask));
+            let (x, scratch) = (memory.view(x), memory.scratch(index));
             let [saved, affine] = statistics.map(|statistics| memory.floats(statistics));
             let dresidual = dresidual.map(|dresidual| memory.view_mut(dresidual));
-            let scratch = memory.scratch(index);
-            batch_norm::backward_sums(
-                context, x, dy, mask, saved, affine, dweight, dbias, dresidual, scratch,
-            );
+            let dy = memory.view(dy);
+            match pool {
+                Some(pool) => {
+                    let gradient = memory.pooled(dy, pool);
+                    pool.layer.normalized_sums(context, x, gradient, saved, dweight, dbias, scratch);
+                }
+                None => {
+                    let mask = memory.mask(mask);
+                    batch_norm::backward_sums(
+                        context, x, dy, mask, saved, affine, dweight, dbias, dresidual, scratch,
+                    );
+                }
+            }
         }
-        Instruction::BatchNormBackwardInput { ref layer, x, dy, mask, statistics, dx } => {
+        Instruction::BatchNormBackwardInput { ref layer, ref pool, x, dy, mask, statistics, dx } => {
             let [dweight, dbias] = [&layer.weight, &layer.bias].map(|place| &step.gradients[place.clone()]);
-            let (x, dy, mask) = (memory.view(x), memory.view(dy), memory.mask(mask));
+            let (x, dx) = (memory.view(x), memory.view_mut(dx));
             let [saved, affine] = statistics.map(|statistics| memory.floats(statistics));
-            let dx = memory.view_mut(dx);
-            batch_norm::backward_input(context, x, dy, mask, saved, affine, dweight, dbias, dx);
+            let dy = memory.view(dy);
+            match pool {
+                Some(pool) => {
+                    let gradient = memory.pooled(dy, pool);
+                    pool.layer.normalized_input(context, x, gradient, saved, affine, dweight, dbias, dx);
+                }
+                None => {
+                    let mask = memory.mask(mask);
+                    batch_norm::backward_input(context, x, dy, mask, saved, affine, dweight, dbias, dx);
+                }
+            }
         }
         _ => {}
     }
@@ -521,6 +578,10 @@ impl<'a> Memory<'a> {
             Mask::Recompute => batch_norm::Mask::Recompute,
             Mask::Output(y) => batch_norm::Mask::Output(self.view(y)),
         }
+    }
+
+    fn pooled(&self, dy: View4<'a>, pool: &Pooled) -> PooledGradient<'a> {
+        PooledGradient { dy, argmax: self.bytes(pool.argmax), y: pool.y.map(|y| self.view(y)) }
     }
 
     fn scratch(&self, index: usize) -> &'a mut [f32] {

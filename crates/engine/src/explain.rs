@@ -408,8 +408,10 @@ fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'sta
         Instruction::SeparableConvolution { stages, .. } => {
             stages.iter().any(|stage| stage.activation == Activation::Relu)
         }
-        Instruction::BatchNormBackwardWeight { mask, .. }
-        | Instruction::BatchNormBackwardInput { mask, .. } => *mask != Mask::None,
+        Instruction::BatchNormBackwardWeight { pool, mask, .. }
+        | Instruction::BatchNormBackwardInput { pool, mask, .. } => {
+            *mask != Mask::None || pool.as_ref().is_some_and(|pool| pool.y.is_some())
+        }
         Instruction::MaxPoolBackward { y, .. } => y.is_some(),
         _ => false,
     };
@@ -422,12 +424,29 @@ fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'sta
         instruction,
         Instruction::Convolution { residual: Some(_), .. }
             | Instruction::SeparableConvolution { residual: Some(_), .. }
+            | Instruction::ConvolutionBackwardInput { residual: Some(_), .. }
             | Instruction::BatchNorm { residual: Some(_), .. }
     );
+    let pool = matches!(
+        instruction,
+        Instruction::BatchNorm { pool: Some(_), .. }
+            | Instruction::BatchNormBackwardWeight { pool: Some(_), .. }
+            | Instruction::BatchNormBackwardInput { pool: Some(_), .. }
+    );
+    let moments = matches!(
+        instruction,
+        Instruction::Convolution { moments: Some(_), .. } | Instruction::BatchNorm { moments: Some(_), .. }
+    );
     let in_place = instruction.in_place().any(|(x, y)| plan.slot(x).place == plan.slot(y).place);
-    [(norm, "with batchNorm"), (sum, "with add"), (fused, "with relu"), (in_place, "in place")]
-        .into_iter()
-        .filter_map(|(holds, remark)| holds.then_some(remark))
+    let remarks = [
+        (norm, "with batchNorm"),
+        (sum, "with add"),
+        (fused, "with relu"),
+        (pool, "with maxPool"),
+        (moments, "with moments"),
+        (in_place, "in place"),
+    ];
+    remarks.into_iter().filter_map(|(holds, remark)| holds.then_some(remark))
 }
 
 fn bytes(floats: usize) -> u64 {

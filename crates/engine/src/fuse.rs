@@ -3,6 +3,8 @@
 //! - A ReLU on either side of a max-pooling becomes part of it: `relu(maxPool(z))` equals `maxPool(relu(z))` because
 //!   ReLU is monotonic. The pooled map is the smaller one, and the gradient is masked while it is scattered, through
 //!   `y > 0`: where the maximum is positive the same tap wins on both sides, elsewhere no gradient passes.
+//! - In training, a max-pooling that alone reads a batch normalization becomes part of it, which then writes the smaller map
+//!   only.
 //! - Outside training, a batch normalization that alone reads a convolution becomes part of its weight and bias, which
 //!   changes the rounding: the only fusion that does.
 //! - A ReLU that alone reads a sum, a batch normalization or a convolution becomes its activation.
@@ -10,10 +12,11 @@
 //!   operand is its residual.
 //! - Outside training, a depthwise convolution that only a 1 x 1 convolution reads is computed with it, band by band, where
 //!   the batch is large enough ([`join_separable`]).
+//! - A sum of gradients that alone reads the input gradient of a convolution becomes part of it likewise.
 //!
 //! The order matters: in training, a convolution whose ReLU moved into the pool has no mask to apply in its backward
-//! pass, and a sum takes its ReLU along into the normalization. Fusion works on forward programs;
-//! [`autodiff`](crate::autodiff) differentiates what it leaves.
+//! pass, and a sum takes its ReLU along into the normalization. All but the last work on forward programs;
+//! [`autodiff`](crate::autodiff) differentiates what they leave.
 
 use crate::instruction::{Access, Algorithm, Instruction, Stage, separable};
 use crate::op::Function;
@@ -25,8 +28,9 @@ use std::sync::Arc;
 /// Applies every fusion that a mode allows.
 pub(crate) fn fuse(program: &mut Program, mode: Mode) {
     absorb(program, relu_into_max_pool);
-    if mode != Mode::Train {
-        absorb(program, batch_norm_into_convolution);
+    match mode {
+        Mode::Train => absorb(program, max_pool_into_batch_norm),
+        Mode::Infer | Mode::Evaluate => absorb(program, batch_norm_into_convolution),
     }
     absorb(program, relu_into_sum);
     absorb(program, sum_into_batch_norm);
@@ -45,6 +49,13 @@ pub(crate) fn join_separable(program: &mut Program, batch: usize, threads: usize
     absorb(program, |program, index| depthwise_into_convolution(program, index, batch, threads));
     program.backward = program.instructions.len();
     program.update = program.backward;
+}
+
+/// Applies the fusions of a training program to its backward instructions.
+pub(crate) fn fuse_gradients(program: &mut Program) {
+    let before = program.instructions.len();
+    absorb(program, sum_into_input_gradient);
+    program.update -= before - program.instructions.len();
 }
 
 /// Removes every instruction that `fusion` makes part of another; it is told the position.
@@ -68,6 +79,27 @@ fn relu_into_max_pool(program: &mut Program, index: usize) -> Option<()> {
     match sole_source(program, relu_x)? {
         Instruction::MaxPool { y, activation, .. } => {
             (*y, *activation) = (relu_y, Activation::Relu);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+fn max_pool_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
+    let Instruction::MaxPool { ref layer, x, y: pooled, activation: relu, .. } = program.instructions[index]
+    else {
+        return None;
+    };
+    let layer = Arc::clone(layer);
+    match sole_source(program, x)? {
+        Instruction::BatchNorm {
+            residual: None,
+            pool: pool @ None,
+            y,
+            activation: activation @ Activation::None,
+            ..
+        } => {
+            (*pool, *y, *activation) = (Some(layer), pooled, relu);
             Some(())
         }
         _ => None,
@@ -103,7 +135,10 @@ fn sum_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
         return None;
     };
     let plain = |instruction: &Instruction| {
-        matches!(instruction, Instruction::BatchNorm { residual: None, activation: Activation::None, .. })
+        matches!(
+            instruction,
+            Instruction::BatchNorm { residual: None, pool: None, activation: Activation::None, .. }
+        )
     };
     let (at, other) = sole_writer(program, [a, b], plain)?;
     if let Instruction::BatchNorm { residual, y, activation, .. } = &mut program.instructions[at] {
@@ -133,6 +168,26 @@ fn sum_into_convolution(program: &mut Program, index: usize) -> Option<()> {
     Some(())
 }
 
+/// The input gradient stays where it is, so the other share must have been there before: it is the first.
+fn sum_into_input_gradient(program: &mut Program, index: usize) -> Option<()> {
+    let Instruction::Add { a, b, y, activation: Activation::None } = program.instructions[index] else {
+        return None;
+    };
+    sole_reader(program, b)?;
+    let (from, at) = (writer(program, a)?, writer(program, b)?);
+    // A residual lies as the result does.
+    let alike = program[a].slice.is_none() && program.shape(a) == program.shape(y);
+    match &mut program.instructions[at] {
+        Instruction::ConvolutionBackwardInput { layer, residual: residual @ None, dx, .. }
+            if at >= program.backward && from < at && alike && layer.kernel.adds_residual_to_gradient() =>
+        {
+            (*residual, *dx) = (Some(a), y);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
 /// The instruction that writes one of two operands which nobody else reads, if it is as `wanted`; and the other operand.
 fn sole_writer(
     program: &Program,
@@ -149,7 +204,13 @@ fn sole_writer(
 fn relu_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
     let (relu_x, relu_y) = relu(program, index)?;
     match sole_source(program, relu_x)? {
-        Instruction::BatchNorm { residual: None, y, activation: activation @ Activation::None, .. } => {
+        Instruction::BatchNorm {
+            residual: None,
+            pool: None,
+            y,
+            activation: activation @ Activation::None,
+            ..
+        } => {
             (*y, *activation) = (relu_y, Activation::Relu);
             Some(())
         }
@@ -197,6 +258,7 @@ fn stage(instruction: &Instruction) -> Option<(Stage, ValueId, Option<ValueId>, 
             y,
             activation,
             algorithm: Algorithm::Direct,
+            ..
         } if layer.kernel.held(Pass::Forward).is_none() => {
             let stage = Stage { layer: Arc::clone(layer), folded: folded.clone(), activation };
             Some((stage, x, residual, y))
@@ -318,8 +380,8 @@ mod tests {
         for part in [&dense[..], &norm, &conv, &norm, &conv] {
             expected.extend(part);
         }
-        // The gradients of the branch and of the shortcut meet.
-        expected.extend(["add", "convBackwardWeight", "checkGradients", "update"]);
+        // The gradient of the branch is added to that of the shortcut while it is computed.
+        expected.extend(["convBackwardWeight", "checkGradients", "update"]);
         assert_eq!(instructions(&residual(), Mode::Train, true), expected);
     }
 
@@ -357,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn fused_and_unfused_programs_train_alike_and_without_sums_to_the_same_bits_on_every_instruction_set() {
+    fn fused_and_unfused_programs_train_alike_and_without_norms_to_the_same_bits_on_every_instruction_set() {
         let between = [
             conv(9, [3, 3]),
             op("relu"),
@@ -389,11 +451,15 @@ mod tests {
                 (session.weights(), output)
             };
             let [(weights, output), (expected_weights, expected)] = [true, false].map(train);
-            // A normalization that moves behind its residual may change the order in which gradients are added.
-            let ordered = !(definition.contains("batchNorm") && definition.contains("\"add\""));
+            // Statistics are summed in another order in the registers, and a normalization that moves behind its residual
+            // may change the order in which gradients are added.
+            let ordered = !definition.contains("batchNorm");
             for (tensor, expected) in weights.iter().zip(&expected_weights) {
-                let error = relative_error(&tensor.values, &widen(&expected.values));
-                let tolerance = if ordered { 0.0 } else { 1e-4 };
+                let pairs = tensor.values.iter().zip(&expected.values);
+                let error = pairs.map(|(value, expected)| (value - expected).abs()).fold(0.0, f32::max);
+                // What a bias before a normalization learns is rounding.
+                let largest = expected.values.iter().fold(0.01f32, |largest, value| largest.max(value.abs()));
+                let tolerance = if ordered { 0.0 } else { 1e-4 * largest };
                 assert!(error <= tolerance, "{} {} {error:e} {definition}", isa.name(), tensor.name);
             }
             // Folding a batch normalization rounds differently.

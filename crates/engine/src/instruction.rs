@@ -31,13 +31,14 @@ pub(crate) enum Algorithm {
 #[derive(Clone)]
 pub(crate) enum Instruction {
     /// y = activation(convolution(x, weight) + bias + residual); with a batch normalization that is part of weight and
-    /// bias where one is folded into it.
+    /// bias where one is folded into it. The moments of y are taken for a batch normalization that reads it.
     Convolution {
         layer: Arc<ConvolutionLayer>,
         folded: Option<Arc<BatchNormLayer>>,
         x: ValueId,
         residual: Option<ValueId>,
         y: ValueId,
+        moments: Option<ValueId>,
         activation: Activation,
         algorithm: Algorithm,
     },
@@ -61,11 +62,13 @@ pub(crate) enum Instruction {
         layer: Arc<ConvolutionLayer>,
         packed: ValueId,
     },
-    /// The gradient of x, by the packed weight if there is one, else by the weight itself.
+    /// The gradient of x, by the packed weight if there is one, else by the weight itself; and the residual: the share of
+    /// those who read x, too.
     ConvolutionBackwardInput {
         layer: Arc<ConvolutionLayer>,
         dy: ValueId,
         packed: Option<ValueId>,
+        residual: Option<ValueId>,
         dx: ValueId,
         algorithm: Algorithm,
     },
@@ -115,20 +118,27 @@ pub(crate) enum Instruction {
         dx: ValueId,
     },
     /// y = activation(x * scale + shift [+ residual]). Statistics are those of the batch, or of a frozen layer the running
-    /// ones, kept in `saved`, or the running ones without it; scale and shift are left in `affine`.
+    /// ones, kept in `saved`, or the running ones without it; scale and shift are left in `affine`. Those of the batch follow
+    /// from the moments of x where they have been taken. With a pool, y is the largest of each window of what otherwise were
+    /// y, and there is no residual.
     BatchNorm {
         layer: Arc<BatchNormLayer>,
         x: ValueId,
+        moments: Option<ValueId>,
         residual: Option<ValueId>,
+        pool: Option<Arc<MaxPool2d>>,
+        argmax: Option<ValueId>,
         y: ValueId,
         saved: Option<ValueId>,
         frozen: bool,
         affine: ValueId,
         activation: Activation,
     },
-    /// The gradients of weight and bias, and of the residual: dy where the mask lets it pass.
+    /// The gradients of weight and bias, and of the residual: dy where the mask lets it pass. With a pool, dy is the gradient of
+    /// what was pooled.
     BatchNormBackwardWeight {
         layer: Arc<BatchNormLayer>,
+        pool: Option<Pooled>,
         x: ValueId,
         dy: ValueId,
         mask: Mask,
@@ -139,6 +149,7 @@ pub(crate) enum Instruction {
     /// did not depend on x.
     BatchNormBackwardInput {
         layer: Arc<BatchNormLayer>,
+        pool: Option<Pooled>,
         x: ValueId,
         dy: ValueId,
         mask: Mask,
@@ -297,12 +308,23 @@ pub(crate) enum Mask {
     Output(ValueId),
 }
 
+/// How the result of a batch normalization was pooled.
+#[derive(Clone)]
+pub(crate) struct Pooled {
+    pub layer: Arc<MaxPool2d>,
+    /// The winners of its windows.
+    pub argmax: ValueId,
+    /// Its result, if the gradient passes only where that is positive.
+    pub y: Option<ValueId>,
+}
+
 impl Mask {
-    /// The result that says where.
-    pub fn output(self) -> Option<ValueId> {
-        match self {
-            Self::Output(y) => Some(y),
-            Self::None | Self::Recompute => None,
+    /// The result that says where, and what a pool says.
+    fn operands(self, pool: Option<&Pooled>) -> [Option<ValueId>; 2] {
+        match (self, pool) {
+            (_, Some(&Pooled { argmax, y, .. })) => [y, Some(argmax)],
+            (Self::Output(y), None) => [Some(y), None],
+            (Self::None | Self::Recompute, None) => [None; 2],
         }
     }
 }
@@ -423,9 +445,9 @@ impl Instruction {
         let mut visit_all = |access, values: &[Option<ValueId>]| {
             values.iter().flatten().for_each(|&value| visit(access, value));
         };
-        let (read, written): ([Option<ValueId>; 5], [Option<ValueId>; 3]) = match *self {
-            Self::Convolution { x, residual, y, ref algorithm, .. } => {
-                (operands([x], [residual, algorithm.weight()]), operands([y], []))
+        let (read, written): ([Option<ValueId>; 6], [Option<ValueId>; 4]) = match *self {
+            Self::Convolution { x, residual, y, moments, ref algorithm, .. } => {
+                (operands([x], [residual, algorithm.weight()]), operands([y], [moments]))
             }
             Self::SeparableConvolution { x, residual, y, .. } => {
                 (operands([x], [residual]), operands([y], []))
@@ -442,21 +464,30 @@ impl Instruction {
             | Self::Softmax { x, y } => (operands([x], []), operands([y], [])),
             Self::ConvolutionBackwardWeight { x, dy, .. } => (operands([x, dy], []), operands([], [])),
             Self::PackGradientWeight { packed, .. } => (operands([], []), operands([packed], [])),
-            Self::ConvolutionBackwardInput { dy, packed, dx, ref algorithm, .. } => {
-                (operands([dy], [algorithm.weight().or(packed)]), operands([dx], []))
+            Self::ConvolutionBackwardInput { dy, packed, residual, dx, ref algorithm, .. } => {
+                (operands([dy], [algorithm.weight().or(packed), residual]), operands([dx], []))
             }
             Self::TransformWeight { packed, transformed, .. } => {
                 (operands([], [packed]), operands([transformed], []))
             }
-            Self::BatchNorm { x, residual, y, saved, affine, .. } => {
-                (operands([x], [residual]), operands([y, affine], [saved]))
+            Self::BatchNorm { x, moments, residual, argmax, y, saved, affine, .. } => {
+                (operands([x], [residual, moments]), operands([y, affine], [saved, argmax]))
             }
-            Self::BatchNormBackwardWeight { x, dy, mask, statistics: [saved, affine], dresidual, .. } => {
-                (operands([dy, x, saved, affine], [mask.output()]), operands([], [dresidual]))
+            Self::BatchNormBackwardWeight {
+                ref pool,
+                x,
+                dy,
+                mask,
+                statistics: [saved, affine],
+                dresidual,
+                ..
+            } => {
+                let masks = mask.operands(pool.as_ref());
+                (operands([dy, x, saved, affine], masks), operands([], [dresidual]))
             }
-            Self::BatchNormBackwardInput { x, dy, mask, statistics: [saved, affine], dx, .. } => {
-                (operands([dy, x, saved, affine], [mask.output()]), operands([dx], []))
-            }
+            Self::BatchNormBackwardInput {
+                ref pool, x, dy, mask, statistics: [saved, affine], dx, ..
+            } => (operands([dy, x, saved, affine], mask.operands(pool.as_ref())), operands([dx], [])),
             Self::MaxPool { x, y, argmax, .. } => (operands([x], []), operands([y], [argmax])),
             Self::MaxPoolBackward { dy, argmax, y, dx, .. } => {
                 (operands([dy, argmax], [y]), operands([dx], []))
@@ -490,17 +521,21 @@ impl Instruction {
             | Self::Softmax { x, y } => [Some((x, y)), None],
             Self::MultiplyChannels { a, y, .. } => [Some((a, y)), None],
             // The residual of a separable convolution is not its x, which it reads until the end.
-            Self::Convolution { residual, y, .. } | Self::SeparableConvolution { residual, y, .. } => {
+            Self::Convolution { residual, y, .. }
+            | Self::ConvolutionBackwardInput { residual, dx: y, .. }
+            | Self::SeparableConvolution { residual, y, .. } => {
                 [residual.map(|residual| (residual, y)), None]
             }
+            Self::BatchNorm { pool: Some(_), .. } => [None, None],
             Self::BatchNorm { x, residual, y, .. } => [Some((x, y)), residual.map(|residual| (residual, y))],
+            Self::BatchNormBackwardInput { pool: Some(_), x, dx, .. } => [Some((x, dx)), None],
+            Self::BatchNormBackwardInput { x, dy, dx, .. } => [Some((dy, dx)), Some((x, dx))],
             Self::BatchNormBackwardWeight { dy, dresidual, .. } => {
                 [dresidual.map(|dresidual| (dy, dresidual)), None]
             }
             Self::Add { a, b, y, .. } | Self::Arithmetic { a, b, y, .. } => [Some((a, y)), Some((b, y))],
             Self::Loss { logits, dlogits, .. } => [dlogits.map(|dlogits| (logits, dlogits)), None],
             Self::FunctionBackward { dy, dx, .. }
-            | Self::BatchNormBackwardInput { dy, dx, .. }
             | Self::ChannelBackwardInput { dy, dx, .. }
             | Self::LocalResponseNormBackward { dy, dx, .. }
             | Self::DropoutBackward { dy, dx, .. } => [Some((dy, dx)), None],

@@ -40,6 +40,7 @@ mod graph;
 mod instruction;
 mod kept;
 mod lower;
+mod moments;
 mod network;
 pub mod onnx;
 mod op;

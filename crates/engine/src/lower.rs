@@ -74,7 +74,8 @@ impl Lowering<'_> {
         let instruction = match *layer {
             Layer::Convolution(ref layer) => {
                 let (layer, algorithm) = (Arc::clone(layer), Algorithm::Direct);
-                Instruction::Convolution { layer, folded: None, x, residual: None, y, activation, algorithm }
+                let (folded, residual, moments) = (None, None, None);
+                Instruction::Convolution { layer, folded, x, residual, y, moments, activation, algorithm }
             }
             Layer::BatchNorm(ref layer) => {
                 let mut statistics =
@@ -82,8 +83,19 @@ impl Lowering<'_> {
                 let affine = statistics();
                 let saved = (self.mode == Mode::Train).then(statistics);
                 let frozen = saved.is_some() && !self.network.trains(layer.parameters());
-                let (layer, residual) = (Arc::clone(layer), None);
-                Instruction::BatchNorm { layer, x, residual, y, saved, frozen, affine, activation }
+                Instruction::BatchNorm {
+                    layer: Arc::clone(layer),
+                    x,
+                    moments: None,
+                    residual: None,
+                    pool: None,
+                    argmax: None,
+                    y,
+                    saved,
+                    frozen,
+                    affine,
+                    activation,
+                }
             }
             Layer::Channel(ref layer) => Instruction::Channel { layer: Arc::clone(layer), x, y },
             Layer::GlobalMaxPool => Instruction::GlobalMaxPool { x, y },
@@ -124,9 +136,15 @@ impl Lowering<'_> {
         let y = value();
         let biased = bias.map(|bias| (Arc::clone(bias), value()));
         let packed = self.program.pack_gradient_weight(layer);
-        let (layer, algorithm) = (Arc::clone(layer), Algorithm::Direct);
+        self.program.instructions.push(Instruction::ConvolutionBackwardInput {
+            layer: Arc::clone(layer),
+            dy: x,
+            packed,
+            residual: None,
+            dx: y,
+            algorithm: Algorithm::Direct,
+        });
         let instructions = &mut self.program.instructions;
-        instructions.push(Instruction::ConvolutionBackwardInput { layer, dy: x, packed, dx: y, algorithm });
         match biased {
             None => y,
             Some((layer, biased)) => {

@@ -8,9 +8,10 @@
 use crate::autodiff::differentiate;
 use crate::concatenate::concatenate;
 use crate::error::Result;
-use crate::fuse::{fuse, join_separable};
+use crate::fuse::{fuse, fuse_gradients, join_separable};
 use crate::instruction::{Algorithm, Instruction, separable};
 use crate::lower::lower;
+use crate::moments::take_moments;
 use crate::network::{ChannelFunction, LINE, Network};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use crate::replay::Replay;
@@ -85,12 +86,17 @@ impl Plan {
         concatenate(&mut program);
         if mode == Mode::Train {
             program = differentiate(program, network)?;
+            if options.fuse {
+                fuse_gradients(&mut program);
+            }
         }
         if options.precision == Precision::Fast {
             select(&mut program, mode, batch);
         }
-        if options.fuse && mode != Mode::Train {
-            join_separable(&mut program, batch, threads);
+        match mode {
+            _ if !options.fuse => {}
+            Mode::Train => take_moments(&mut program, batch),
+            Mode::Infer | Mode::Evaluate => join_separable(&mut program, batch, threads),
         }
         let (owners, mut blocks) = storage(&program, batch);
         let values = blocks.len();
@@ -160,7 +166,11 @@ fn scratch_len(program: &Program, instruction: &Instruction, batch: usize, threa
         return winograd.scratch_len(threads);
     }
     let (layer, pass) = match *instruction {
-        Instruction::BatchNorm { x, saved: Some(_), .. } | Instruction::BatchNormBackwardWeight { x, .. } => {
+        Instruction::BatchNormBackwardWeight { pool: Some(ref pool), .. } => {
+            return pool.layer.normalized_scratch_len(batch);
+        }
+        Instruction::BatchNorm { x, moments: None, saved: Some(_), .. }
+        | Instruction::BatchNormBackwardWeight { x, .. } => {
             let [h, w, c] = program.shape(x);
             return batch_norm::scratch_len([batch, h, w, c]);
         }

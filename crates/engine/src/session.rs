@@ -214,7 +214,7 @@ impl Session {
         if !(1..=MAX_BATCH).contains(&batch) {
             return Err(EngineError::argument("batchSize", format!("1 to {MAX_BATCH} images"), batch));
         }
-        let (threads, fuse, precision) = (self.threads(), self.fuse, self.precision);
+        let (threads, fuse, precision) = (self.pool.at_once(), self.fuse, self.precision);
         let options = PlanOptions { mode, batch, threads, fuse, precision };
         let plan = Plan::compile(&self.network, options)?;
         self.kept.reserve(&plan)?;

@@ -6,10 +6,13 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 
-use fovea_kernels::conv2d::winograd::{WeightGradient, Weights, Winograd};
-use fovea_kernels::conv2d::{Algorithm, Conv2d, Conv2dShape, Pass};
-use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
-use std::time::Instant;
+mod common;
+
+use common::{PASSES, Timed};
+use fovea_kernels::conv2d::winograd::Weights;
+use fovea_kernels::conv2d::{Algorithm, Conv2d, Pass};
+use fovea_kernels::{Context, Isa, Pool};
+use std::time::Duration;
 
 /// Batch, input, filters, kernel, stride, padding: what networks for photographs, CIFAR and MNIST have.
 type Case = (usize, [usize; 3], usize, usize, usize, usize);
@@ -58,14 +61,14 @@ fn main() {
     println!("{}: predicted and measured milliseconds", context.isa.name());
     let (mut choices, mut slow) = (0, 0);
     for case in CASES {
-        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+        for pass in PASSES {
             let &(batch, [h, w, c], filters, kernel, stride, _) = case;
             let title =
                 format!("{kernel}x{kernel} s{stride} {c}>{filters} @{h}x{w}, batch {batch}, {pass:?}");
             if !title.contains(&filter) {
                 continue;
             }
-            let convolution = Conv2d::new(shape(case), context.isa).unwrap();
+            let convolution = convolution(case, context.isa);
             let candidates = convolution.candidates(pass, batch, Weights::Change);
             if candidates.len() < 2 {
                 continue;
@@ -89,81 +92,18 @@ fn main() {
     println!("{slow} of {choices} choices are more than a tenth slower than the best way");
 }
 
-fn shape(&(_, input, filters, kernel, stride, padding): &Case) -> Conv2dShape {
-    Conv2dShape {
-        input,
-        filters,
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    }
+fn convolution(&(_, input, filters, kernel, stride, padding): &Case, isa: Isa) -> Conv2d {
+    Conv2d::new(common::shape(input, filters, kernel, stride, padding), isa).unwrap()
 }
 
-/// Milliseconds of a pass, the weights packed or transformed each time as in training; and the peak beside it.
+/// Milliseconds of a pass, and the peak beside it.
 fn measure(case: &Case, pass: Pass, algorithm: Algorithm, context: Context) -> (f64, f64) {
-    let (batch, mut convolution) = (case.0, Conv2d::new(shape(case), context.isa).unwrap());
+    let (batch, mut convolution) = (case.0, convolution(case, context.isa));
     assert!(convolution.hold(pass, algorithm));
-    let ([h, w, c], [oh, ow, k]) = (case.1, convolution.output());
-    let (xs, ys) = ([batch, h, w, c], [batch, oh, ow, k]);
-    let (mut x, mut y) = (values(xs.iter().product()), values(ys.iter().product()));
-    let mut weight = values(convolution.weight_len());
-    let mut packed = values(convolution.gradient_weight_len());
-    let winograd = Winograd::choose(&convolution, pass, batch, Weights::Change);
-    let gradient = WeightGradient::choose(&convolution, batch);
-    let gradient = gradient.filter(|_| pass == Pass::BackwardWeight);
-    let scratch_len = match (&winograd, &gradient) {
-        (Some(winograd), _) => winograd.scratch_len(1),
-        (None, Some(gradient)) => gradient.scratch_len(batch, 1),
-        (None, None) => convolution.scratch_len(pass, batch, 1),
+    let mut timed = match algorithm {
+        Algorithm::Winograd => Timed::by_winograd(context, convolution, batch, pass).unwrap(),
+        _ => Timed::directly(context, convolution, batch, pass),
     };
-    let mut transformed = vec![0.0; winograd.as_ref().map_or(0, Winograd::weight_len)];
-    let mut scratch = vec![0.0; scratch_len + 16];
-    let skip = scratch.as_ptr().align_offset(64);
-    let scratch = &mut scratch[skip..];
-    let mut once = || match (pass, &winograd, &gradient) {
-        (Pass::Forward, None, _) => {
-            let (x, y) = (View4::new(&x, xs, c).unwrap(), ViewMut4::new(&mut y, ys, k).unwrap());
-            convolution.forward(context, x, &weight, None, None, Activation::None, y, scratch);
-        }
-        (Pass::Forward, Some(winograd), _) => {
-            winograd.transform_weight(context, &weight, &mut transformed);
-            let (x, y) = (View4::new(&x, xs, c).unwrap(), ViewMut4::new(&mut y, ys, k).unwrap());
-            winograd.run(context, x, &transformed, None, None, Activation::None, y, scratch);
-        }
-        (Pass::BackwardInput, winograd, _) => {
-            convolution.pack_gradient_weight(context, &weight, &mut packed);
-            let (dy, dx) = (View4::new(&y, ys, k).unwrap(), ViewMut4::new(&mut x, xs, c).unwrap());
-            match winograd {
-                None => convolution.backward_input(context, dy, &packed, dx, scratch),
-                Some(winograd) => {
-                    winograd.transform_weight(context, &packed, &mut transformed);
-                    winograd.run(context, dy, &transformed, None, None, Activation::None, dx, scratch);
-                }
-            }
-        }
-        (Pass::BackwardWeight, _, gradient) => {
-            let (x, dy) = (View4::new(&x, xs, c).unwrap(), View4::new(&y, ys, k).unwrap());
-            match gradient {
-                None => convolution.backward_weight(context, x, dy, &mut weight, None, scratch),
-                Some(gradient) => gradient.run(context, x, dy, &mut weight, None, scratch),
-            }
-        }
-    };
-    once();
-    let (mut best, mut peak, start) = (f64::INFINITY, 0.0f64, Instant::now());
-    while start.elapsed().as_millis() < 25 || best.is_infinite() {
-        peak = peak.max(peak::fma_peak(context));
-        for _ in 0..3 {
-            let begin = Instant::now();
-            once();
-            best = best.min(begin.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    (best, peak)
-}
-
-fn values(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect()
+    let (seconds, peak) = timed.best(Duration::from_millis(25));
+    (seconds * 1e3, peak)
 }

@@ -6,12 +6,15 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 
-use fovea_kernels::conv2d::{
-    Conv2d, Conv2dShape, Pass,
-    winograd::{WeightGradient, Winograd},
-};
-use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4, peak};
-use std::time::Instant;
+mod common;
+
+use common::{PASSES, Timed};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape};
+use fovea_kernels::{Context, Isa, Pool};
+use std::time::Duration;
+
+/// How long a pass is timed.
+const TIME: Duration = Duration::from_millis(60);
 
 /// Name, batch, input, filters, kernel, stride, padding.
 type Case = (&'static str, usize, [usize; 3], usize, usize, usize, usize);
@@ -56,39 +59,43 @@ fn main() {
     let isa = Isa::detect().unwrap();
     let pools = [Pool::new(1), Pool::new(Pool::default_threads())];
     println!("{}: percent of FMA peak, 1 / {} threads (microseconds)", isa.name(), pools[1].threads());
-    for case in CASES.iter().filter(|case| case.0.contains(&filter)) {
-        print!("{:16}", case.0);
-        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+    for &(name, batch, input, filters, kernel, stride, padding) in
+        CASES.iter().filter(|case| case.0.contains(&filter))
+    {
+        let convolution = Conv2d::new(common::shape(input, filters, kernel, stride, padding), isa).unwrap();
+        let flops = 2.0 * convolution.shape().mult_adds() as f64 * batch as f64;
+        print!("{name:16}");
+        for pass in PASSES {
             for pool in &pools {
-                let (percent, microseconds) = measure(shape(case), case.1, pass, Context { isa, pool });
-                print!("  {percent:5.1} ({microseconds:8.1})");
+                let context = Context { isa, pool };
+                let timed = Timed::directly(context, convolution.clone(), batch, pass);
+                let (ratio, microseconds) = speed(timed, flops);
+                print!("  {:5.1} ({microseconds:8.1})", 100.0 * ratio);
             }
             print!(" |");
         }
-        for pass in [Pass::Forward, Pass::BackwardInput] {
+        for pass in PASSES {
             for pool in &pools {
-                if let Some((ratio, microseconds)) = measure_winograd(case, pass, Context { isa, pool }) {
+                let context = Context { isa, pool };
+                if let Some(timed) = Timed::by_winograd(context, convolution.clone(), batch, pass) {
+                    let (ratio, microseconds) = speed(timed, flops);
                     print!("  {ratio:4.2}x ({microseconds:8.1})");
                 }
-            }
-        }
-        for pool in &pools {
-            if let Some((ratio, microseconds)) = measure_weight_gradient(case, Context { isa, pool }) {
-                print!("  {ratio:4.2}x ({microseconds:8.1})");
             }
         }
         println!();
     }
     for &(name, size, channels, stride) in DEPTHWISE.iter().filter(|case| case.0.contains(&filter)) {
-        let case = (name, 16, [size, size, channels], channels, 3, stride, 1);
-        let shape = Conv2dShape { groups: channels, ..shape(&case) };
+        let shape = common::shape([size, size, channels], channels, 3, stride, 1);
+        let convolution = Conv2d::new(Conv2dShape { groups: channels, ..shape }, isa).unwrap();
         let floats = 16 * channels * (size * size + (size / stride).pow(2));
         print!("{name:20}");
-        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+        for pass in PASSES {
             for pool in &pools {
-                let (_, microseconds) = measure(shape, 16, pass, Context { isa, pool });
-                let rate = (floats * size_of::<f32>()) as f64 / microseconds / 1e3;
-                print!("  {rate:5.1} GB/s ({microseconds:8.1})");
+                let mut timed = Timed::directly(Context { isa, pool }, convolution.clone(), 16, pass);
+                let (seconds, _) = timed.best(TIME);
+                let rate = (floats * size_of::<f32>()) as f64 / seconds / 1e9;
+                print!("  {rate:5.1} GB/s ({:8.1})", seconds * 1e6);
             }
             print!(" |");
         }
@@ -96,112 +103,8 @@ fn main() {
     }
 }
 
-fn shape(&(_, _, input, filters, kernel, stride, padding): &Case) -> Conv2dShape {
-    Conv2dShape {
-        input,
-        filters,
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    }
-}
-
-/// Percent of peak and microseconds of one pass: the best of about 50 ms.
-fn measure(shape: Conv2dShape, batch: usize, pass: Pass, context: Context) -> (f64, f64) {
-    let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
-    let (mut x, mut y) = (values(batch * h * w * c), values(batch * oh * ow * k));
-    let mut weight = values(convolution.weight_len());
-    let mut packed = values(convolution.gradient_weight_len());
-    let mut bias = values(k);
-    let mut scratch = vec![0.0; convolution.scratch_len(pass, batch, context.pool.threads()) + 16];
-    let skip = scratch.as_ptr().align_offset(64);
-    let scratch = &mut scratch[skip..];
-    let (xs, ys) = ([batch, h, w, c], [batch, oh, ow, k]);
-    let once = || match pass {
-        Pass::Forward => {
-            let (x, y) = (View4::new(&x, xs, c).unwrap(), ViewMut4::new(&mut y, ys, k).unwrap());
-            convolution.forward(context, x, &weight, Some(&bias), None, Activation::Relu, y, scratch);
-        }
-        Pass::BackwardInput => {
-            let (dy, dx) = (View4::new(&y, ys, k).unwrap(), ViewMut4::new(&mut x, xs, c).unwrap());
-            convolution.pack_gradient_weight(context, &weight, &mut packed);
-            convolution.backward_input(context, dy, &packed, dx, scratch);
-        }
-        Pass::BackwardWeight => {
-            let (x, dy) = (View4::new(&x, xs, c).unwrap(), View4::new(&y, ys, k).unwrap());
-            convolution.backward_weight(context, x, dy, &mut weight, Some(&mut bias), scratch);
-        }
-    };
-    let flops = 2.0 * shape.mult_adds() as f64 * batch as f64;
-    let (rate, microseconds) = best(context, flops, once);
-    (rate * 100.0, microseconds)
-}
-
-/// Effective speed over peak, and microseconds, of a pass by Winograd's algorithm, its weights transformed each time.
-fn measure_winograd(case: &Case, pass: Pass, context: Context) -> Option<(f64, f64)> {
-    let (&(_, batch, input, ..), shape) = (case, shape(case));
-    let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let winograd = Winograd::new(&convolution, pass)?;
-    let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
-    let (from, to) = if pass == Pass::Forward {
-        ([batch, h, w, c], [batch, oh, ow, k])
-    } else {
-        ([batch, oh, ow, k], [batch, h, w, c])
-    };
-    let (x, mut y) = (values(from.iter().product()), values(to.iter().product()));
-    let weight = values(if pass == Pass::Forward {
-        convolution.weight_len()
-    } else {
-        convolution.gradient_weight_len()
-    });
-    let mut transformed = values(winograd.weight_len());
-    let mut scratch = vec![0.0; winograd.scratch_len(context.pool.threads()) + 16];
-    let skip = scratch.as_ptr().align_offset(64);
-    let scratch = &mut scratch[skip..];
-    let once = || {
-        winograd.transform_weight(context, &weight, &mut transformed);
-        let (x, y) = (View4::new(&x, from, from[3]).unwrap(), ViewMut4::new(&mut y, to, to[3]).unwrap());
-        winograd.run(context, x, &transformed, None, None, Activation::Relu, y, scratch);
-    };
-    Some(best(context, 2.0 * shape.mult_adds() as f64 * batch as f64, once))
-}
-
-/// Effective speed over peak, and microseconds, of the weight gradient by Winograd's algorithm.
-fn measure_weight_gradient(case: &Case, context: Context) -> Option<(f64, f64)> {
-    let (&(_, batch, input, ..), shape) = (case, shape(case));
-    let convolution = Conv2d::new(shape, context.isa).unwrap();
-    let gradient = WeightGradient::new(&convolution)?;
-    let ([h, w, c], [oh, ow, k]) = (input, convolution.output());
-    let (x, dy) = (values(batch * h * w * c), values(batch * oh * ow * k));
-    let (mut weight, mut bias) = (values(convolution.weight_len()), values(k));
-    let mut scratch = vec![0.0; gradient.scratch_len(batch, context.pool.threads()) + 16];
-    let skip = scratch.as_ptr().align_offset(64);
-    let once = || {
-        let x = View4::new(&x, [batch, h, w, c], c).unwrap();
-        let dy = View4::new(&dy, [batch, oh, ow, k], k).unwrap();
-        gradient.run(context, x, dy, &mut weight, Some(&mut bias), &mut scratch[skip..]);
-    };
-    Some(best(context, 2.0 * shape.mult_adds() as f64 * batch as f64, once))
-}
-
-fn values(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i % 17) as f32 / 17.0 - 0.4).collect()
-}
-
-/// Speed over peak, and microseconds: the best of about 50 ms.
-fn best(context: Context, flops: f64, mut once: impl FnMut()) -> (f64, f64) {
-    once();
-    let (mut best, mut peak, start) = (f64::INFINITY, 0.0f64, Instant::now());
-    while start.elapsed().as_millis() < 60 || best.is_infinite() {
-        peak = peak.max(peak::fma_peak(context));
-        for _ in 0..5 {
-            let begin = Instant::now();
-            once();
-            best = best.min(begin.elapsed().as_secs_f64());
-        }
-    }
-    (flops / best / 1e9 / peak, best * 1e6)
+/// Speed over peak of a pass of so many operations, and microseconds.
+fn speed(mut timed: Timed, flops: f64) -> (f64, f64) {
+    let (seconds, peak) = timed.best(TIME);
+    (flops / seconds / 1e9 / peak, seconds * 1e6)
 }

@@ -240,13 +240,24 @@ impl<'a> Sums<'a> {
         });
     }
 
-    /// Adds the parts in f64, in order, and gives `finish` each channel with its two sums.
+    /// As [`finish_sums`].
     pub(crate) fn finish(&self, context: Context, finish: impl Fn(usize, f64, f64) + Sync) {
-        let groups = Parts::new(self.x.c().div_ceil(GROUP), 4 * GROUP * self.parts.count());
-        context.pool.run(groups.count(), |_, part| {
-            context.isa.run(Finish { sums: self, groups: groups.range(part), finish: &finish });
-        });
+        finish_sums(context, self.arrays, self.x.c(), finish);
     }
+}
+
+/// Adds the sums of all parts in f64, in order, and gives `finish` each channel with its two sums. The arrays have the first
+/// sum of every channel and the second, in turns.
+pub(crate) fn finish_sums(
+    context: Context,
+    arrays: &[f32],
+    channels: usize,
+    finish: impl Fn(usize, f64, f64) + Sync,
+) {
+    let groups = Parts::new(channels.div_ceil(GROUP), 2 * GROUP * (arrays.len() / channels));
+    context.pool.run(groups.count(), |_, part| {
+        context.isa.run(Finish { arrays, channels, groups: groups.range(part), finish: &finish });
+    });
 }
 
 /// The runs of a part, one after the other.
@@ -302,7 +313,8 @@ impl<P> AddUp<'_, P> {
 const GROUP: usize = 16;
 
 struct Finish<'a, F> {
-    sums: &'a Sums<'a>,
+    arrays: &'a [f32],
+    channels: usize,
     groups: Range<usize>,
     finish: &'a F,
 }
@@ -312,12 +324,11 @@ impl<F: Fn(usize, f64, f64)> Kernel for Finish<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let channels = self.sums.x.c();
+        let channels = self.channels;
         for group in self.groups {
             let (start, end) = (group * GROUP, channels.min((group + 1) * GROUP));
             let mut totals = [[0.0; GROUP]; 2];
-            // The first sum and the second, in turns.
-            for (array, floats) in self.sums.arrays.chunks_exact(channels).enumerate() {
+            for (array, floats) in self.arrays.chunks_exact(channels).enumerate() {
                 let totals = totals[array % 2].iter_mut();
                 totals.zip(&floats[start..end]).for_each(|(sum, x)| *sum += f64::from(*x));
             }

@@ -46,3 +46,13 @@ pub enum Activation {
     /// Store max(0, value).
     Relu,
 }
+
+impl Activation {
+    /// The smallest value that is stored.
+    fn lowest(self) -> f32 {
+        match self {
+            Self::None => f32::NEG_INFINITY,
+            Self::Relu => 0.0,
+        }
+    }
+}

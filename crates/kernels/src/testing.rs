@@ -75,7 +75,7 @@ pub(crate) fn on_every_isa(test: impl Fn(Context)) {
 pub(crate) fn assert_threads_agree(compute: impl Fn(Context) -> Vec<f32>) {
     for isa in Isa::available() {
         let bits = |threads| {
-            let values = compute(Context { isa, pool: &Pool::new(threads) });
+            let values = compute(Context { isa, pool: &Pool::start(threads, threads) });
             values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let alone = bits(1);

@@ -105,8 +105,8 @@ impl Pool {
         Self::start(threads, threads.min(Self::default_threads()))
     }
 
-    /// As [`Self::new`], with `seats` threads that run at once.
-    fn start(threads: usize, seats: usize) -> Self {
+    /// As [`Self::new`], with `seats` threads that run at once, more than there are cores in tests.
+    pub(crate) fn start(threads: usize, seats: usize) -> Self {
         let shared = Arc::new(Shared::new(seats));
         let mut workers = Vec::with_capacity(seats - 1);
         for index in 1..seats {
@@ -129,7 +129,7 @@ impl Pool {
         self.threads
     }
 
-    /// Threads that run at once: no more than the process has cores.
+    /// Threads that run at once: no more than the process has cores. Scratch memory is for so many, and work is cut for them.
     pub fn at_once(&self) -> usize {
         self.shared.seats.len()
     }
@@ -145,7 +145,7 @@ impl Pool {
 
     /// Runs `body(thread, part)` once for every part in `0..parts`; returns when all are done.
     ///
-    /// `thread` is below [`Pool::threads`], and no two calls at the same time have the same one, so it may index
+    /// `thread` is below [`Pool::at_once`], and no two calls at the same time have the same one, so it may index
     /// scratch memory (a region started inside a region is the exception: it runs alone, as thread 0). A panic in
     /// a part is passed on after every thread has left the region.
     pub fn run(&self, parts: usize, body: impl Fn(usize, usize) + Sync) {

@@ -75,7 +75,7 @@ fn convolution_equals_pytorch(context: Context, golden: &Golden, name: &str, cas
     let (input, output) = (batched(batch, input), batched(batch, convolution.output()));
     let of = |tensor: &str| format!("{name}.{tensor}");
     let [x, dy] = ["x", "dy"].map(|tensor| golden.nhwc(&of(tensor)));
-    let scratch = |pass| Scratch::new(convolution.scratch_len(pass, batch, context.pool.threads()));
+    let scratch = |pass| Scratch::new(convolution.scratch_len(pass, batch, context.pool.at_once()));
 
     let mut weight = vec![0.0; convolution.weight_len()];
     convolution.pack_weight(golden.values(&of("w")), &mut weight);
@@ -99,7 +99,7 @@ fn convolution_equals_pytorch(context: Context, golden: &Golden, name: &str, cas
     convolution.pack_gradient_weight(context, &weight, &mut gradient_weight);
     let dx = written(input, |dx| {
         let mut scratch = scratch(Pass::BackwardInput);
-        convolution.backward_input(context, view(&dy, output), &gradient_weight, dx, scratch.aligned());
+        convolution.backward_input(context, view(&dy, output), &gradient_weight, None, dx, scratch.aligned());
     });
     assert_equal(context, &of("dx"), &dx, &golden.nhwc(&of("dx")));
 

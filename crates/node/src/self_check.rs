@@ -121,6 +121,7 @@ fn convolutions(context: Context, names: Passes, shape: Conv2dShape) -> Errors {
         context,
         view(&dy, y_shape)?,
         &packed,
+        None,
         view_mut(&mut dx, x_shape)?,
         scratch.aligned(),
     );
@@ -314,7 +315,7 @@ impl Scratch {
     const LINE: usize = 64;
 
     fn new(conv: &Conv2d, pass: Pass, context: Context) -> Self {
-        Self::of(conv.scratch_len(pass, BATCH, context.pool.threads()))
+        Self::of(conv.scratch_len(pass, BATCH, context.pool.at_once()))
     }
 
     fn of(floats: usize) -> Self {

@@ -7,7 +7,7 @@
 //!
 //! | pass | functions |
 //! |---|---|
-//! | training, forward | [`statistics`], [`affine`], [`normalize`] |
+//! | training, forward | [`statistics`] or [`statistics_from_moments`], [`affine`], [`normalize`] |
 //! | inference | [`running_affine`], [`normalize`] |
 //! | backward | [`backward_sums`] for weight, bias and residual, then [`backward_input`] |
 //!
@@ -28,6 +28,8 @@ mod passes;
 mod tests;
 
 use crate::channelwise::{self, Sums};
+use crate::conv2d::moments::{self, Totals};
+use crate::parts::Parts;
 use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
 use passes::{Affine, BackwardInput, BackwardSums, Normalize, Open, Output, Recompute, Squares};
@@ -87,28 +89,94 @@ pub fn statistics(
     passes::pivot(x, pivot, &mut scratch[..channels]);
     let mut sums = Sums::new(x, scratch);
     sums.add_up(context, |sum, square| Squares { x, pivot, sum, square });
-    let momentum = f64::from(running.momentum);
     let share = 1.0 / pixels as f64;
-    let unbiased = pixels as f64 / (pixels - 1).max(1) as f64;
-    let [saved, mean, variance] = [saved, running.mean, running.variance].map(Shareable::new);
+    let statistics = Statistics::new(pixels as f64, epsilon, saved, running);
     sums.finish(context, |channel, sum, squares| {
         let shift = sum * share;
-        let batch_mean = f64::from(pivot[channel]) + shift;
-        let batch_variance = match squares * share - shift * shift {
-            rounded if rounded < 0.0 => 0.0,
-            variance => variance,
-        };
-        // SAFETY: the arrays have an element for each channel, `saved` two; the channel is this call's alone.
+        // SAFETY: the channel is this call's alone.
         unsafe {
-            *saved.pointer().add(channel) = batch_mean as f32;
-            let deviation = (batch_variance + f64::from(epsilon)).sqrt();
-            *saved.pointer().add(channels + channel) = (1.0 / deviation) as f32;
-            for (running, batch) in [(mean, batch_mean), (variance, batch_variance * unbiased)] {
-                let running = running.pointer().add(channel);
-                *running = ((1.0 - momentum) * f64::from(*running) + momentum * batch) as f32;
+            statistics.keep(channel, f64::from(pivot[channel]) + shift, squares * share - shift * shift);
+        }
+    });
+}
+
+/// As [`statistics`], from the moments that the convolution which wrote x has taken
+/// ([`Conv2d::forward_with_moments`](crate::conv2d::Conv2d::forward_with_moments)): x is not read.
+///
+/// # Panics
+/// If an array is not as long as the channels ask.
+pub fn statistics_from_moments(
+    context: Context,
+    moments: &[f32],
+    epsilon: f32,
+    saved: &mut [f32],
+    running: Running,
+) {
+    let channels = saved.len() / 2;
+    assert_eq!(
+        [running.mean.len(), running.variance.len()],
+        [channels; 2],
+        "length of the running statistics"
+    );
+    let pixels = moments::pixels(moments, channels);
+    assert!(pixels > 0.0, "statistics of no pixels");
+    let statistics = Statistics::new(pixels, epsilon, saved, running);
+    let parts = Parts::new(
+        channels.div_ceil(Totals::CHANNELS),
+        4 * moments.len().div_ceil(channels) * Totals::CHANNELS,
+    );
+    context.pool.run(parts.count(), |_, part| {
+        for group in parts.range(part) {
+            let first = group * Totals::CHANNELS;
+            let Totals { means, squares } = context.isa.run(Totals::of(moments, channels, first));
+            for channel in first..channels.min(first + Totals::CHANNELS) {
+                let at = channel - first;
+                // SAFETY: the channel is this call's alone.
+                unsafe { statistics.keep(channel, means[at], squares[at] / pixels) };
             }
         }
     });
+}
+
+/// Where the statistics of a batch go.
+struct Statistics {
+    saved: Shareable<f32>,
+    channels: usize,
+    epsilon: f64,
+    mean: Shareable<f32>,
+    variance: Shareable<f32>,
+    momentum: f64,
+    /// Unbiased variance over the biased one.
+    unbiased: f64,
+}
+
+impl Statistics {
+    /// Of arrays whose lengths the caller has checked.
+    fn new(pixels: f64, epsilon: f32, saved: &mut [f32], running: Running) -> Self {
+        let channels = saved.len() / 2;
+        let [saved, mean, variance] = [saved, running.mean, running.variance].map(Shareable::new);
+        let (epsilon, momentum) = (f64::from(epsilon), f64::from(running.momentum));
+        let unbiased = pixels / (pixels - 1.0).max(1.0);
+        Self { saved, channels, epsilon, mean, variance, momentum, unbiased }
+    }
+
+    /// Keeps those of a channel; rounding may have left a variance below zero.
+    ///
+    /// # Safety
+    /// The channel is one of the arrays', and no other call has it at the same time.
+    unsafe fn keep(&self, channel: usize, mean: f64, variance: f64) {
+        let variance = if variance < 0.0 { 0.0 } else { variance };
+        // SAFETY: the arrays have an element for each channel, `saved` two; the caller vouches for the rest.
+        unsafe {
+            *self.saved.pointer().add(channel) = mean as f32;
+            let deviation = (variance + self.epsilon).sqrt();
+            *self.saved.pointer().add(self.channels + channel) = (1.0 / deviation) as f32;
+            for (running, batch) in [(self.mean, mean), (self.variance, variance * self.unbiased)] {
+                let running = running.pointer().add(channel);
+                *running = ((1.0 - self.momentum) * f64::from(*running) + self.momentum * batch) as f32;
+            }
+        }
+    }
 }
 
 /// Mean and deviation of each channel from the running statistics, into `saved`: for the training of a network in which this
@@ -179,10 +247,7 @@ pub fn normalize(
     let channels = x.c();
     assert!(x.shape() == y.shape() && residual.is_none_or(|r| r.shape() == y.shape()), "different shapes");
     assert_eq!(affine.len(), 2 * channels, "length of affine");
-    let lowest = match activation {
-        Activation::None => f32::NEG_INFINITY,
-        Activation::Relu => 0.0,
-    };
+    let lowest = activation.lowest();
     let (affine, y) = (Affine::new(affine), &y);
     match residual {
         None => {
@@ -272,7 +337,7 @@ pub fn backward_sums(
 }
 
 /// dx = scale * (dz - dbias / pixels - x' * dweight / pixels), where dz is the masked dy, x' the normalised x, and the
-/// gradients those of [`backward_sums`]. dx may be the memory of dy. After `backward_sums` with a dresidual, that is dz
+/// gradients those of [`backward_sums`]. dx may be the memory of dy or of x. After `backward_sums` with a dresidual, that is dz
 /// and the mask [`Mask::None`].
 ///
 /// # Panics

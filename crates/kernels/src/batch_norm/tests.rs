@@ -278,6 +278,11 @@ fn backward_passes_work_in_place_of_dy() {
         // What was masked in place needs no mask any more.
         let written = place.view_mut();
         let masked = written.as_view();
+        let mut place_of_x = x.clone();
+        let dx_view = place_of_x.view_mut();
+        let x_view = dx_view.as_view();
+        backward_input(context, x_view, masked, Mask::None, &saved, &affine, &dweight, &dbias, dx_view);
+        assert_eq!(place_of_x.values(), dx);
         backward_input(context, x.view(), masked, Mask::None, &saved, &affine, &dweight, &dbias, written);
         assert_eq!(place.values(), dx);
     });

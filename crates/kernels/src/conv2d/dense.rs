@@ -144,7 +144,7 @@ impl<'a> Dense<'a> {
             });
         }
         let pieces = self.scratch_pieces(rows);
-        let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.threads());
+        let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.at_once());
         let copy_len = self.copy_len(rows, input.ld());
         scratch::check(scratch, copy_len + threads * a_thread);
         let (copy, scratch) = scratch.split_at_mut(copy_len);
@@ -355,6 +355,7 @@ impl Part<'_> {
                     residual: None,
                     relu: self.relu && is_last,
                     stream: false,
+                    moments: None,
                     // The next chunk's weights follow; each tile asks for a line a step.
                     ahead: [weight.wrapping_add(run * width + index * run * LINE); 2],
                 };

@@ -101,7 +101,7 @@ impl Gather<'_> {
         output: &ViewMut4,
         scratch: &mut [f32],
     ) {
-        scratch::check(scratch, self.scratch_len(context.pool.threads()));
+        scratch::check(scratch, self.scratch_len(context.pool.at_once()));
         let (zeros, scratch) = scratch.split_at_mut(self.zeros_len());
         zeros.fill(0.0);
         let filter = Filter { weight, bias, relu: activation == Activation::Relu, zeros };

@@ -92,7 +92,7 @@ pub(super) fn run(
     scratch: &mut [f32],
 ) {
     let [zeros_len, all_sums_len, addresses_len] = scratch_pieces(depthwise, x.n());
-    scratch::check(scratch, scratch_len(depthwise, x.n(), context.pool.threads()));
+    scratch::check(scratch, scratch_len(depthwise, x.n(), context.pool.at_once()));
     let (zeros, scratch) = scratch.split_at_mut(zeros_len);
     let (sums, addresses) = scratch.split_at_mut(all_sums_len);
     zeros.fill(0.0);

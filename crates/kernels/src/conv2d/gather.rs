@@ -10,8 +10,9 @@
 //!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time;
 //! - otherwise one pointer for each tap and pixel, those outside the input pointing to zeros.
 
-use super::gather_tiles::{CHUNK, Epilogue, Lines, Tiles, Tiling};
+use super::gather_tiles::{CHUNK, Epilogue, GroupedTiles, Lines, Tiles, Tiling};
 use super::layout::Panels;
+use super::moments::{self, Records};
 use super::scratch;
 use super::taps::Tap;
 use super::tile::{self, Addresses, LINE, ProductJob};
@@ -71,6 +72,8 @@ struct Cut {
     panel_ranges: usize,
     /// Parts of each range and group: runs of blocks.
     parts: usize,
+    /// Tiles that stay together in a part.
+    tiles_together: usize,
 }
 
 /// A vector multiply-add is about half a cycle; a part should be worth more than the half microsecond that a region costs.
@@ -129,23 +132,26 @@ impl Gather<'_> {
         tile::rows(self.isa, self.panels.width / self.isa.lanes())
     }
 
-    /// Cuts a batch for a number of threads, each of which takes the same number of parts.
-    fn cut(&self, batch: usize, threads: usize) -> Cut {
-        let pixels = self.grid[0] * self.grid[1];
-        let total = (batch * pixels).div_ceil(self.tile_rows()).max(1);
+    /// Cuts a batch for a number of threads, each of which takes the same number of parts. With moments, a group of pixels is
+    /// not cut.
+    fn cut(&self, batch: usize, threads: usize, moments: bool) -> Cut {
+        let total = self.tiles(batch).max(1);
         let work = total.saturating_mul(self.tile_work()).saturating_mul(self.groups);
         let threads = (work / MULTIPLY_ADDS_A_PART).clamp(1, threads);
         if self.copies() {
             // As few bands as allow even shares.
-            let even = |bands: &usize| (batch * bands).is_multiple_of(threads);
+            let even = |bands: &usize| moments || (batch * bands).is_multiple_of(threads);
             let bands = self.bands();
             let bands = (bands..bands + threads).find(even).unwrap_or(bands).min(self.grid[0]);
-            return Cut { blocks: bands, panel_ranges: 1, parts: threads.min(batch * bands) };
+            let parts = threads.min(batch * bands);
+            return Cut { blocks: bands, panel_ranges: 1, parts, tiles_together: 1 };
         }
+        let tiles_together = if moments { self.tiles_a_group(batch) } else { 1 };
         let cut_in = |panel_ranges: usize| {
             let shares = threads.div_ceil(panel_ranges).div_ceil(self.groups);
             let blocks = total.div_ceil(self.most_tiles()).next_multiple_of(shares).min(total);
-            Cut { blocks, panel_ranges, parts: shares.min(blocks) }
+            let parts = shares.min(blocks).min(total.div_ceil(tiles_together));
+            Cut { blocks, panel_ranges, parts, tiles_together }
         };
         let cost = |cut: &Cut| {
             let tiles = total.div_ceil(cut.blocks) * cut.blocks.div_ceil(cut.parts);
@@ -155,7 +161,39 @@ impl Gather<'_> {
             parts * (panels * (MULTIPLYING * tiles + FETCHING_WEIGHTS * fetches) + FETCHING_INPUT * tiles)
         };
         let ranges = 1..=threads.min(self.panels.count);
-        ranges.map(cut_in).min_by_key(cost).unwrap_or(Cut { blocks: 1, panel_ranges: 1, parts: 1 })
+        let whole = Cut { blocks: 1, panel_ranges: 1, parts: 1, tiles_together };
+        ranges.map(cut_in).min_by_key(cost).unwrap_or(whole)
+    }
+
+    /// Tiles of a batch, where they run across rows and images.
+    fn tiles(&self, batch: usize) -> usize {
+        (batch * self.grid[0] * self.grid[1]).div_ceil(self.tile_rows())
+    }
+
+    /// Tiles whose results one record of moments sums.
+    fn tiles_a_group(&self, batch: usize) -> usize {
+        moments::tiles_a_group(self.tiles(batch), self.tile_rows())
+    }
+
+    /// Floats of the moments of a batch's results: a record for each band where images are copied.
+    pub(super) fn moments_len(&self, batch: usize) -> usize {
+        let groups = match self.copies() {
+            true => batch * self.bands(),
+            false => self.tiles(batch).div_ceil(self.tiles_a_group(batch)),
+        };
+        moments::moments_len(groups, self.outputs)
+    }
+
+    /// The records of a batch's moments.
+    fn records(&self, batch: usize, moments: &mut [f32]) -> Records {
+        let (columns, bands) = (self.grid[1], self.bands());
+        if self.copies() {
+            let pixels = |unit: usize| self.band(unit % bands, bands).len() * columns;
+            return Records::new(moments, self.outputs, (0..batch * bands).map(pixels));
+        }
+        let (all, each) = (batch * self.grid[0] * columns, self.tiles_a_group(batch) * self.tile_rows());
+        let pixels = |group: usize| (all - group * each).min(each);
+        Records::new(moments, self.outputs, (0..all.div_ceil(each)).map(pixels))
     }
 
     /// The most tiles of a block.
@@ -219,7 +257,8 @@ impl Gather<'_> {
         threads * self.scratch_pieces().iter().sum::<usize>()
     }
 
-    /// Computes every grid pixel of `output` from `input`. The caller has checked shapes and weight length.
+    /// Computes every grid pixel of `output` from `input`. The caller has checked shapes and weight length. The `moments` are
+    /// [`Self::moments_len`] floats, for one group of channels without residual and activation.
     #[allow(clippy::too_many_arguments)] // the tensors of a pass
     pub(super) fn run(
         &self,
@@ -230,16 +269,21 @@ impl Gather<'_> {
         residual: Option<View4>,
         activation: Activation,
         output: &ViewMut4,
+        moments: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
         if input.n() == 0 {
             return;
         }
+        assert!(
+            moments.is_none() || self.groups == 1 && residual.is_none() && activation == Activation::None
+        );
         let pieces = self.scratch_pieces();
-        let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.threads());
+        let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.at_once());
         scratch::check(scratch, a_thread * threads);
-        let epilogue = self.epilogue(weight, bias, residual, activation, output);
-        let cut = self.cut(input.n(), threads);
+        let moments = moments.map(|moments| self.records(input.n(), moments));
+        let epilogue = Epilogue { moments, ..self.epilogue(weight, bias, residual, activation, output) };
+        let cut = self.cut(input.n(), threads, moments.is_some());
         let scratch = Shareable::new(scratch);
         context.pool.run(cut.parts * cut.panel_ranges * self.groups, |thread, part| {
             // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
@@ -260,7 +304,7 @@ impl Gather<'_> {
         let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
         let residual = residual.map(|residual| output.distance_to(residual));
         let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(LINE);
-        Epilogue { weight, bias, residual, relu: activation == Activation::Relu, stream }
+        Epilogue { weight, bias, residual, relu: activation == Activation::Relu, stream, moments: None }
     }
 
     /// Computes some rows of the grid, counted over all images, on this thread, from a source in a near cache that has what
@@ -281,7 +325,7 @@ impl Gather<'_> {
         let blocks = pixels.len().div_ceil(self.tile_rows()).div_ceil(self.most_tiles());
         for index in 0..blocks {
             let block = self.block(&pixels, index, blocks);
-            worker.run_block(source, later.share(index, blocks), block, 0, &(0..self.panels.count));
+            worker.run_block(source, later.share(index, blocks), block, 0, &(0..self.panels.count), None);
         }
     }
 
@@ -304,8 +348,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn run_part(mut self, input: View4, Cut { blocks, panel_ranges, parts }: Cut, part: usize) {
-        let gather = self.gather;
+    fn run_part(mut self, input: View4, cut: Cut, part: usize) {
+        let (gather, Cut { blocks, panel_ranges, parts, tiles_together }) = (self.gather, cut);
         let (group, rest) = (part % gather.groups, part / gather.groups);
         // Threads have neighbouring parts: first all blocks, for which a range of panels stays in the cache.
         let (run, range) = (rest % parts, rest / parts);
@@ -318,11 +362,18 @@ impl Worker<'_> {
                 let (image, band) = (unit / blocks, gather.band(unit % blocks, blocks));
                 let source = self.copy_between_zeros(input, image, &band);
                 let block = [image * pixels + band.start * columns, band.len() * columns];
-                self.run_block(source, Lines::none(), block, group, &panels);
+                let moments = self.epilogue.moments.map(|records| GroupedTiles {
+                    records,
+                    group: unit,
+                    first: 0,
+                    tiles_a_group: usize::MAX,
+                });
+                self.run_block(source, Lines::none(), block, group, &panels, moments);
             }
             return;
         }
-        let total = input.n() * pixels;
+        let (tile, pixels) = (gather.tile_rows(), input.n() * pixels);
+        let total = pixels.div_ceil(tile);
         let source = Source {
             pointer: input.pixel(0).wrapping_add(group * gather.channels),
             size: gather.input,
@@ -330,9 +381,21 @@ impl Worker<'_> {
             origin: [0, 0],
             first_row: 0,
         };
-        for block in share(blocks, run, parts) {
-            let pixels = gather.block(&(0..total), block, blocks);
-            self.run_block(source, Lines::none(), pixels, group, &panels);
+        let together = share(total.div_ceil(tiles_together), run, parts);
+        let own = together.start * tiles_together..total.min(together.end * tiles_together);
+        let blocks = blocks.div_ceil(parts).max(own.len().div_ceil(gather.most_tiles()));
+        for block in 0..blocks {
+            let tiles = share(own.len(), block, blocks);
+            let first_tile = own.start + tiles.start;
+            let first = first_tile * tile;
+            let moments = self.epilogue.moments.map(|records| GroupedTiles {
+                records,
+                group: first_tile / tiles_together,
+                first: first_tile % tiles_together,
+                tiles_a_group: tiles_together,
+            });
+            let count = (tiles.len() * tile).min(pixels - first);
+            self.run_block(source, Lines::none(), [first, count], group, &panels, moments);
         }
     }
 
@@ -367,6 +430,7 @@ impl Worker<'_> {
         [first, count]: [usize; 2],
         group: usize,
         panels: &Range<usize>,
+        moments: Option<GroupedTiles>,
     ) {
         let gather = self.gather;
         let indirect = gather.is_padded() && !gather.copies();
@@ -414,6 +478,7 @@ impl Worker<'_> {
                 residual: self.epilogue.residual,
                 relu: self.epilogue.relu,
                 stream: self.epilogue.stream,
+                moments: None,
                 ahead: [std::ptr::null(); 2],
             },
             tiling: gather.tiling(count),
@@ -426,6 +491,7 @@ impl Worker<'_> {
             epilogue: self.epilogue,
             sums: gather.is_chunked().then_some(sums),
             later,
+            moments,
         });
     }
 

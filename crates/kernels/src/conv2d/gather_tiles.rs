@@ -7,6 +7,7 @@
 //! maps depends on: 512 > 2048 channels at 7 x 7, one image, took 1.7 times as long.
 
 use super::layout::Panels;
+use super::moments::{Group, Records};
 use super::tile::{self, Addresses, LINE, ProductJob};
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
@@ -24,6 +25,7 @@ pub(super) struct Epilogue<'a> {
     pub residual: Option<isize>,
     pub relu: bool,
     pub stream: bool,
+    pub moments: Option<Records>,
 }
 
 /// The tiles of a block. A line is a row of the grid where tiles stay within one, else the whole block.
@@ -67,6 +69,27 @@ pub(super) struct Tiles<'a> {
     pub sums: Option<*mut f32>,
     /// What will be read after this block, where its own inputs are near.
     pub later: Lines,
+    /// Where the moments of the results go, if they are wanted.
+    pub moments: Option<GroupedTiles>,
+}
+
+/// The groups of a block's tiles.
+#[derive(Clone, Copy)]
+pub(super) struct GroupedTiles {
+    pub records: Records,
+    /// The first tile's group, and how many tiles of that stand before it.
+    pub group: usize,
+    pub first: usize,
+    pub tiles_a_group: usize,
+}
+
+impl GroupedTiles {
+    /// The group of a tile of the block, and whether it begins there.
+    fn of(&self, tile: usize) -> (Group, bool) {
+        let place = self.first + tile;
+        let group = self.records.group(self.group + place / self.tiles_a_group);
+        (group, place.is_multiple_of(self.tiles_a_group))
+    }
 }
 
 /// A piece of the inner dimension: some whole taps, or a stretch of one.
@@ -186,6 +209,7 @@ impl Tiles<'_> {
                 job.sums = if is_first { std::ptr::null() } else { sums };
                 job.keep = if is_last { std::ptr::null_mut() } else { sums };
             }
+            job.moments = self.moments.map(|moments| moments.of(index));
             // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes were
             // checked by the public function, so panel, bias and outputs are in bounds; a copy ends in as many
             // floats as a full tile reads, and there is room for the sums of all tiles.

@@ -27,6 +27,7 @@ mod depthwise_weight_gradient;
 mod gather;
 mod gather_tiles;
 mod layout;
+pub(crate) mod moments;
 mod packed_weight_gradient;
 mod scatter;
 mod scratch;
@@ -427,26 +428,70 @@ impl Conv2d {
             None if self.input_gradient == InputGradient::Dense => {
                 Dense::new(self, Pass::Forward).run(context, x, weight, bias, activation, &y, scratch);
             }
-            None => self.forward_gather().run(context, x, weight, bias, residual, activation, &y, scratch),
+            None => {
+                let gather = self.forward_gather();
+                gather.run(context, x, weight, bias, residual, activation, &y, None, scratch);
+            }
         }
     }
 
-    /// dx, overwritten: the gradient of the loss by x.
-    ///
-    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`] where [`Self::packs_gradient_weight`], dx `[n, h, w, c]`.
+    /// Floats of the moments of a batch's results, if [`Self::forward_with_moments`] can take them.
+    pub fn moments_len(&self, batch: usize) -> Option<usize> {
+        let possible = self.adds_residual() && self.shape.groups == 1;
+        possible.then(|| self.forward_gather().moments_len(batch))
+    }
+
+    /// As [`Self::forward`] without residual and activation; besides, takes the moments of y's channels, from which
+    /// [`statistics_from_moments`](crate::batch_norm::statistics_from_moments) follow.
     ///
     /// # Panics
-    /// As [`Self::forward`].
+    /// As [`Self::forward`], and unless there are [`Self::moments_len`] moments.
+    #[allow(clippy::too_many_arguments)] // one tensor each
+    pub fn forward_with_moments(
+        &self,
+        context: Context,
+        x: View4,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        y: ViewMut4,
+        moments: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        self.check(context, x.shape(), y.shape());
+        assert_eq!(weight.len(), self.weight_len());
+        assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
+        assert_eq!(Some(moments.len()), self.moments_len(x.n()), "length of the moments");
+        let (gather, none) = (self.forward_gather(), Activation::None);
+        gather.run(context, x, weight, bias, None, none, &y, Some(moments), scratch);
+    }
+
+    /// Whether [`Self::backward_input`] can add a residual: matrix products of gathered pixels can.
+    pub fn adds_residual_to_gradient(&self) -> bool {
+        self.depthwise.is_none() && self.input_gradient == InputGradient::Gather
+    }
+
+    /// dx, overwritten: the gradient of the loss by x, and the residual, where x is read elsewhere, too.
+    ///
+    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`] where [`Self::packs_gradient_weight`], dx `[n, h, w, c]`; the
+    /// residual has dx's shape and pixel distance, and may be dx's memory.
+    ///
+    /// # Panics
+    /// As [`Self::forward`], for [`Self::adds_residual_to_gradient`].
     pub fn backward_input(
         &self,
         context: Context,
         dy: View4,
         gradient_weight: &[f32],
+        residual: Option<View4>,
         dx: ViewMut4,
         scratch: &mut [f32],
     ) {
         self.check(context, dx.shape(), dy.shape());
         assert_eq!(gradient_weight.len(), self.gradient_weight_len());
+        assert!(
+            residual.is_none() || self.adds_residual_to_gradient(),
+            "only gathered gradients add a residual"
+        );
         if let Some(depthwise) = &self.depthwise {
             let gather = depthwise.backward_input();
             return gather.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
@@ -458,9 +503,13 @@ impl Conv2d {
             }
             InputGradient::Scatter => scatter::run(self, context, dy, gradient_weight, &dx, scratch),
             InputGradient::Gather => {
-                for phase in &self.phases {
+                let in_place =
+                    residual.is_some_and(|residual| residual.pointer() == dx.pointer().cast_const());
+                // Pixels that no tap meets have the residual already where it is dx's memory.
+                for phase in self.phases.iter().filter(|phase| !(in_place && phase.taps.is_empty())) {
                     let gather = self.input_gradient_gather(phase);
-                    gather.run(context, dy, gradient_weight, None, None, Activation::None, &dx, scratch);
+                    let (bias, none) = (None, Activation::None);
+                    gather.run(context, dy, gradient_weight, bias, residual, none, &dx, None, scratch);
                 }
             }
         }

@@ -105,7 +105,7 @@ impl<'a> Packed<'a> {
         dbias: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
-        let threads = context.pool.threads();
+        let threads = context.pool.at_once();
         assert!(scratch.len() >= self.scratch_len(threads), "the scratch memory is too short");
         let weight_len = dweight.len();
         let scratch = Shareable::new(scratch);

@@ -54,7 +54,7 @@ pub(super) fn run(
 ) {
     let pieces = scratch_pieces(convolution);
     let a_thread = pieces.iter().sum::<usize>();
-    scratch::check(scratch, a_thread * context.pool.threads());
+    scratch::check(scratch, a_thread * context.pool.at_once());
     let scratch = Shareable::new(scratch);
     let Conv2dShape { filters, groups, .. } = convolution.shape;
     let [oh, ow, _] = convolution.output;
@@ -173,6 +173,7 @@ impl Images<'_> {
                 residual: None,
                 relu: false,
                 stream: false,
+                moments: None,
                 ahead: [self.weight.as_ptr().wrapping_add(start); 2],
             };
             // SAFETY: a tile of dy pixels of `rows` channels, a whole panel of weights, and products with room for

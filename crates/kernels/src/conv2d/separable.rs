@@ -136,14 +136,14 @@ impl<'a> Separable<'a> {
         let (windows, product) = (self.depthwise.forward(), second.forward_gather());
         let [own_len, band_len, product_len] = self.pieces();
         let a_thread = own_len + band_len + product_len;
-        scratch::check(scratch, self.scratch_len(context.pool.threads()));
+        scratch::check(scratch, self.scratch_len(context.pool.at_once()));
         let (zeros, scratch) = scratch.split_at_mut(windows.zeros_len());
         zeros.fill(0.0);
         let Stage { weight, bias, activation } = depthwise;
         let filter = Filter { weight, bias, relu: activation == Activation::Relu, zeros };
         let Stage { weight, bias, activation } = pointwise;
         let epilogue = product.epilogue(weight, bias, residual, activation, &y);
-        let (ld, bands) = (self.ld(), self.bands(n, context.pool.threads()));
+        let (ld, bands) = (self.ld(), self.bands(n, context.pool.at_once()));
         let worth = n * h * w * weight.len() / context.isa.lanes() >= MULTIPLY_ADDS_A_REGION;
         let scratch = Shareable::new(scratch);
         context.pool.run_if(worth, n * bands, |thread, part| {
@@ -222,7 +222,7 @@ mod tests {
         residual: Option<&[f32]>,
         joined: bool,
     ) -> Vec<f32> {
-        let (pool, shapes) = (Pool::new(threads), shapes(case));
+        let (pool, shapes) = (Pool::start(threads, threads), shapes(case));
         let context = Context { isa, pool: &pool };
         let convolutions = shapes.map(|shape| Conv2d::new(shape, isa).unwrap());
         let parameters = parameters(&shapes);

@@ -1,5 +1,7 @@
 //! Every pass on every instruction set of the machine, against the naive reference at awkward sizes.
 
+mod moments;
+
 use super::winograd::{WeightGradient, Winograd};
 use super::*;
 use crate::Pool;
@@ -139,7 +141,7 @@ fn packed(convolution: &Conv2d, context: Context, w: &[f32]) -> (Vec<f32>, Vec<f
 }
 
 fn run(isa: Isa, threads: usize, gap: usize, batch: usize, shape: Conv2dShape, inputs: &Inputs) -> Results {
-    let pool = Pool::new(threads);
+    let pool = Pool::start(threads, threads);
     let context = Context { isa, pool: &pool };
     let convolution = Conv2d::new(shape, isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
@@ -156,7 +158,8 @@ fn run(isa: Isa, threads: usize, gap: usize, batch: usize, shape: Conv2dShape, i
     let memory = aligned(&mut memory);
     convolution.forward(context, x.view(), &weight, bias, None, Activation::None, y.view_mut(), memory);
     let mut memory = of(Pass::BackwardInput);
-    convolution.backward_input(context, dy.view(), &gradient_weight, dx.view_mut(), aligned(&mut memory));
+    let memory = aligned(&mut memory);
+    convolution.backward_input(context, dy.view(), &gradient_weight, None, dx.view_mut(), memory);
     let mut memory = of(Pass::BackwardWeight);
     let memory = aligned(&mut memory);
     convolution.backward_weight(context, x.view(), dy.view(), &mut dweight, Some(&mut db), memory);
@@ -297,6 +300,54 @@ fn a_residual_is_added_before_the_activation_wherever_it_lies() {
 }
 
 #[test]
+fn a_residual_is_added_to_the_input_gradient_wherever_it_lies() {
+    let cases = cases().into_iter().chain(winograd_cases());
+    for ((batch, shape), isa) in
+        cases.flat_map(|case| Isa::available().into_iter().map(move |isa| (case, isa)))
+    {
+        let convolution = Conv2d::new(shape, isa).unwrap();
+        if !convolution.adds_residual_to_gradient() {
+            continue;
+        }
+        let (pool, inputs) = (Pool::new(2), Inputs::new(batch, &shape));
+        let context = Context { isa, pool: &pool };
+        let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
+        let (_, weight) = packed(&convolution, context, &inputs.w);
+        let dy = Tensor::new(&inputs.dy, [batch, oh, ow, k], 1);
+        let residual = Tensor::new(&inputs.x, [batch, h, w, c], 16);
+        let winograd = Winograd::new(&convolution, Pass::BackwardInput);
+        let transformed = winograd.as_ref().map(|winograd| {
+            let mut transformed = vec![f32::NAN; winograd.weight_len()];
+            winograd.transform_weight(context, &weight, &mut transformed);
+            transformed
+        });
+        let directly = |residual: Option<View4>, dx: ViewMut4| {
+            let mut memory = scratch(&convolution, Pass::BackwardInput, batch, 2);
+            convolution.backward_input(context, dy.view(), &weight, residual, dx, aligned(&mut memory));
+        };
+        let by_winograd = |residual: Option<View4>, dx: ViewMut4| {
+            let (Some(winograd), Some(weight)) = (&winograd, &transformed) else { return };
+            let mut memory = vec![f32::NAN; winograd.scratch_len(2) + 2];
+            let (none, memory) = (Activation::None, aligned(&mut memory));
+            winograd.run(context, dy.view(), weight, None, residual, none, dx, memory);
+        };
+        type Backward<'a> = &'a dyn Fn(Option<View4>, ViewMut4);
+        let ways: [Backward; 2] = [&directly, &by_winograd];
+        for backward in &ways[..1 + usize::from(winograd.is_some())] {
+            let mut dx = Tensor::new(&vec![f32::NAN; inputs.x.len()], [batch, h, w, c], 16);
+            backward(None, dx.view_mut());
+            let expected: Vec<f32> = dx.values().iter().zip(&inputs.x).map(|(dx, more)| dx + more).collect();
+            backward(Some(residual.view()), dx.view_mut());
+            assert!(dx.values() == expected, "{} {shape:?}", isa.name());
+            let mut in_place = residual.clone();
+            let view = in_place.view_mut();
+            backward(Some(view.as_view()), view);
+            assert!(in_place.values() == expected, "in place, {} {shape:?}", isa.name());
+        }
+    }
+}
+
+#[test]
 fn results_written_past_the_caches_are_the_same() {
     const LINE: usize = 16;
     let shape = shape([512, 512, 16], 16, 1);
@@ -417,7 +468,7 @@ fn run_winograd(
     shape: Conv2dShape,
     inputs: &Inputs,
 ) -> [Vec<f32>; 2] {
-    let pool = Pool::new(threads);
+    let pool = Pool::start(threads, threads);
     let context = Context { isa, pool: &pool };
     let convolution = Conv2d::new(shape, isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
@@ -478,7 +529,7 @@ fn run_winograd_weight_gradient(
     inputs: &Inputs,
 ) -> [Vec<f32>; 2] {
     const BEHIND: f32 = 12345.0;
-    let pool = Pool::new(threads);
+    let pool = Pool::start(threads, threads);
     let context = Context { isa, pool: &pool };
     let convolution = Conv2d::new(shape, isa).unwrap();
     let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());

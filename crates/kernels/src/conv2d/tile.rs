@@ -15,6 +15,7 @@
 //!
 //! Smaller heights serve remainders and dense layers on few images.
 
+use super::moments::{Group, Running};
 use crate::Isa;
 use crate::simd::{Kernel, Simd};
 
@@ -105,6 +106,9 @@ pub(super) struct ProductJob {
     pub relu: bool,
     /// Whether whole tiles are written past the caches; outputs and panels then begin at multiples of a cache line.
     pub stream: bool,
+    /// The group of pixels to which the results are added, if to one, and whether it begins here. There is no residual and no
+    /// activation then.
+    pub moments: Option<(Group, bool)>,
     /// What will be read next, in mapped memory: the steps of the first tap ask for one cache line each from the first
     /// address on, those of the other taps from the second. Nothing happens in a row of pixels, which is short and finds
     /// the next one beside it.
@@ -266,12 +270,24 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     // Sets with more registers store parts of vectors at no cost.
     let some = S::REGISTERS == 16 && (S::LANES.div_ceil(2)..S::LANES).contains(&job.channel_count);
     let side_by_side = NV == 1 && some && job.output_step == job.channel_count;
-    if STEP > 0 && side_by_side && job.pixel_count == MR && job.residual.is_none() {
+    if STEP > 0 && side_by_side && job.pixel_count == MR && job.residual.is_none() && job.moments.is_none() {
         // SAFETY: the caller vouches for all pixels, which stand side by side.
         return unsafe { store_side_by_side::<S, MR, NV, STEP>(simd, job, sums) };
     }
     if job.pixel_count < MR || job.channel_count < NV * S::LANES {
         return simd.enter(StoreSome::<S, MR, NV, STEP> { job, sums });
+    }
+    if let Some((group, begins)) = job.moments {
+        for j in 0..NV {
+            // SAFETY: all channels of the panel exist, and the group is this thread's at them.
+            unsafe {
+                let mut running = Running::new(simd, group, job.column + j * S::LANES, begins, sums[0][j]);
+                for i in 0..MR {
+                    running.add(simd, i, sums[i][j]);
+                }
+                running.end(simd);
+            }
+        }
     }
     let sums = match job.residual {
         None => sums,
@@ -340,6 +356,20 @@ impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for St
     fn run<S: Simd>(self, simd: S) {
         let Self { job, sums } = self;
         let sums = sums.as_ptr().cast::<f32>();
+        if let Some((group, begins)) = job.moments {
+            for j in 0..job.channel_count.div_ceil(S::LANES) {
+                // SAFETY: `store` enters the set whose vectors these are; the panel's vectors have channels, and the group is
+                // this thread's at them.
+                unsafe {
+                    let at = |i: usize| simd.load(sums.add((i * NV + j) * S::LANES));
+                    let mut running = Running::new(simd, group, job.column + j * S::LANES, begins, at(0));
+                    for i in 0..job.pixel_count.min(MR) {
+                        running.add(simd, i, at(i));
+                    }
+                    running.end(simd);
+                }
+            }
+        }
         for i in 0..job.pixel_count.min(MR) {
             for j in 0..NV {
                 let lanes = lanes_of::<S>(job.channel_count, j);

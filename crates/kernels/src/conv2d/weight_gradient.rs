@@ -127,7 +127,7 @@ pub(super) fn run(
         return packed.run(context, x, dy, dweight, dbias, scratch);
     }
     let [copy_len, gradients_len] = scratch_pieces(convolution, cut);
-    let threads = context.pool.threads();
+    let threads = context.pool.at_once();
     assert!(
         scratch.len() >= threads * copy_len + cut.chunks * gradients_len,
         "the scratch memory is too short"

@@ -13,6 +13,7 @@
 pub use super::winograd_weight_gradient::WeightGradient;
 
 use super::layout::Panels;
+use super::moments::{self, Group, Records, Running};
 use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
 use super::winograd_transform::{FREQUENCIES, INPUTS, OUTPUTS, input_line, output_line, weight_line};
@@ -163,18 +164,49 @@ impl Winograd {
     }
 
     /// Tiles of a block, as many as allow full register tiles and even shares for the threads, and ranges that the panels
-    /// are cut into: each range transforms a block's inputs again, but reads only its own weights. No result depends on it.
-    fn cut(&self, total: usize, threads: usize) -> [usize; 2] {
-        let cost = |&[tiles, ranges]: &[usize; 2]| {
-            let computed = tiles.div_ceil(self.tiles_a_product(tiles)) * self.tiles_a_product(tiles);
-            let panels = self.panels.count.div_ceil(ranges);
-            let a_part = panels * (computed + WEIGHTS_IN_TILES) + tiles.div_ceil(TILES_TRANSFORMED);
-            (total.div_ceil(tiles) * ranges).div_ceil(threads) * a_part
+    /// are cut into: each range transforms a block's inputs again, but reads only its own weights. No result depends on it,
+    /// but moments do on the blocks, which then are those of one thread.
+    fn cut(&self, total: usize, threads: usize, moments: bool) -> [usize; 2] {
+        let sizes = match moments {
+            true => [self.tiles_a_group(total); 2],
+            false => [1, self.most_tiles()],
         };
         let ranges = [1, threads.min(self.panels.count)];
         let cuts =
-            ranges.into_iter().flat_map(|ranges| (1..=self.most_tiles()).map(move |tiles| [tiles, ranges]));
-        cuts.min_by_key(cost).unwrap_or([1, 1])
+            ranges.into_iter().flat_map(|ranges| (sizes[0]..=sizes[1]).map(move |tiles| [tiles, ranges]));
+        cuts.min_by_key(|&cut| self.cost(total, threads, cut)).unwrap_or([1, 1])
+    }
+
+    /// Time that a cut takes, in tiles multiplied with a panel.
+    fn cost(&self, total: usize, threads: usize, [tiles, ranges]: [usize; 2]) -> usize {
+        let computed = tiles.div_ceil(self.tiles_a_product(tiles)) * self.tiles_a_product(tiles);
+        let panels = self.panels.count.div_ceil(ranges);
+        let a_part = panels * (computed + WEIGHTS_IN_TILES) + tiles.div_ceil(TILES_TRANSFORMED);
+        (total.div_ceil(tiles) * ranges).div_ceil(threads) * a_part
+    }
+
+    /// Tiles whose results one record of moments sums: those of a block.
+    fn tiles_a_group(&self, total: usize) -> usize {
+        (1..=self.most_tiles()).min_by_key(|&tiles| self.cost(total, 1, [tiles, 1])).unwrap_or(1)
+    }
+
+    /// Floats of the moments of a batch's results.
+    pub fn moments_len(&self, batch: usize) -> usize {
+        let total = self.tiles(batch);
+        moments::moments_len(total.div_ceil(self.tiles_a_group(total)), self.channels[1])
+    }
+
+    /// The records of a batch's moments.
+    fn records(&self, batch: usize, moments: &mut [f32]) -> Records {
+        let total = self.tiles(batch);
+        let each = self.tiles_a_group(total);
+        let ([oh, ow], [_, columns]) = (self.output, self.grid());
+        let pixels = |tile: usize| {
+            let [row, column] = [tile / columns % self.grid()[0], tile % columns].map(|at| at * OUTPUTS);
+            (oh - row).min(OUTPUTS) * (ow - column).min(OUTPUTS)
+        };
+        let of_group = |group: usize| (group * each..total.min((group + 1) * each)).map(pixels).sum();
+        Records::new(moments, self.channels[1], (0..total.div_ceil(each)).map(of_group))
     }
 
     /// Tiles of one matrix product, so that those of a block need few products of full height.
@@ -234,6 +266,47 @@ impl Winograd {
         y: ViewMut4,
         scratch: &mut [f32],
     ) {
+        let relu = activation == Activation::Relu;
+        self.compute(context, x, transformed, Epilogue { bias, residual, relu, moments: None }, y, scratch);
+    }
+
+    /// y = convolution of x + bias; besides, takes the moments of y's channels, from which
+    /// [`statistics_from_moments`](crate::batch_norm::statistics_from_moments) follow.
+    ///
+    /// # Panics
+    /// As [`Self::run`], and unless there are [`Self::moments_len`] moments.
+    #[allow(clippy::too_many_arguments)] // the tensors of a pass
+    pub fn run_with_moments(
+        &self,
+        context: Context,
+        x: View4,
+        transformed: &[f32],
+        bias: Option<&[f32]>,
+        y: ViewMut4,
+        moments: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let moments = Some(self.records(x.n(), moments));
+        self.compute(
+            context,
+            x,
+            transformed,
+            Epilogue { bias, residual: None, relu: false, moments },
+            y,
+            scratch,
+        );
+    }
+
+    fn compute(
+        &self,
+        context: Context,
+        x: View4,
+        transformed: &[f32],
+        epilogue: Epilogue,
+        y: ViewMut4,
+        scratch: &mut [f32],
+    ) {
+        let Epilogue { bias, residual, relu, moments } = epilogue;
         let ([h, w], [oh, ow], [c, k]) = (self.input, self.output, self.channels);
         assert_eq!(context.isa, self.isa, "weights are laid out for one instruction set");
         assert_eq!((x.shape(), y.shape()), ([x.n(), h, w, c], [x.n(), oh, ow, k]));
@@ -241,9 +314,9 @@ impl Winograd {
         assert!(bias.is_none_or(|bias| bias.len() == k));
         let pieces = self.scratch_pieces();
         let a_thread = pieces.iter().sum::<usize>();
-        scratch::check(scratch, a_thread * context.pool.threads());
+        scratch::check(scratch, a_thread * context.pool.at_once());
         let total = self.tiles(x.n());
-        let [tiles, ranges] = self.cut(total, context.pool.at_once());
+        let [tiles, ranges] = self.cut(total, context.pool.at_once(), moments.is_some());
         let blocks = total.div_ceil(tiles);
         let scratch = Shareable::new(scratch);
         context.pool.run(blocks * ranges, |thread, part| {
@@ -261,10 +334,11 @@ impl Winograd {
                 transformed,
                 bias,
                 residual: residual.map(|residual| y.distance_to(residual)),
-                relu: activation == Activation::Relu,
+                relu,
+                moments: moments.map(|records| records.group(block)),
                 y: &y,
                 panels: self.panels.count * range / ranges..self.panels.count * (range + 1) / ranges,
-                fetches: self.channels[0] >= CHANNELS_TO_FETCH || blocks <= context.pool.threads(),
+                fetches: self.channels[0] >= CHANNELS_TO_FETCH || blocks <= context.pool.at_once(),
                 first: block * tiles,
                 count: (total - block * tiles).min(tiles),
                 v: v.as_mut_ptr(),
@@ -277,6 +351,15 @@ impl Winograd {
             });
         });
     }
+}
+
+/// What happens to the results.
+struct Epilogue<'a> {
+    bias: Option<&'a [f32]>,
+    residual: Option<View4<'a>>,
+    relu: bool,
+    /// Only without residual and ReLU.
+    moments: Option<Records>,
 }
 
 /// U of some rows (panel, channel) of the weights.
@@ -330,6 +413,8 @@ struct Block<'a> {
     /// Floats from an output to its residual.
     residual: Option<isize>,
     relu: bool,
+    /// The group to which the block's results are added.
+    moments: Option<Group>,
     y: &'a ViewMut4<'a>,
     /// The panels of U that are multiplied, and whether they must be asked for.
     panels: Range<usize>,
@@ -364,7 +449,10 @@ impl Kernel for Block<'_> {
             _ => self.multiply::<S, 3>(simd),
         }
         for place in 0..self.count {
-            simd.enter(TransformOutput { block: &self, place });
+            match self.moments {
+                None => simd.enter(TransformOutput::<false> { block: &self, place }),
+                Some(_) => simd.enter(TransformOutput::<true> { block: &self, place }),
+            }
         }
     }
 }
@@ -427,6 +515,7 @@ impl Block<'_> {
                         residual: None,
                         relu: false,
                         stream: false,
+                        moments: None,
                         ahead: [ahead; 2],
                     };
                     // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
@@ -515,13 +604,13 @@ impl Kernel for TransformInput<'_> {
     }
 }
 
-/// The outputs of one tile from M.
-struct TransformOutput<'a> {
+/// The outputs of one tile from M, and their `MOMENTS`.
+struct TransformOutput<'a, const MOMENTS: bool> {
     block: &'a Block<'a>,
     place: usize,
 }
 
-impl Kernel for TransformOutput<'_> {
+impl<const MOMENTS: bool> Kernel for TransformOutput<'_, MOMENTS> {
     type Output = ();
 
     #[inline(always)]
@@ -545,6 +634,11 @@ impl Kernel for TransformOutput<'_> {
                 lines[j] =
                     output_line(simd, [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(from.add(at(i))) }));
             }
+            let mut running = block.moments.filter(|_| MOMENTS).map(|group| {
+                let first = output_line(simd, [0, 1, 2, 3, 4, 5].map(|j| lines[j][0]))[0];
+                // SAFETY: the group has k channels, and is this thread's at those of its panels.
+                unsafe { Running::new(simd, group, channel, self.place == 0, simd.add(first, bias)) }
+            });
             for i in 0..OUTPUTS {
                 if i >= rows {
                     break;
@@ -560,10 +654,17 @@ impl Kernel for TransformOutput<'_> {
                         // SAFETY: the residual has the shape and pixel distance of y.
                         value = simd.add(value, unsafe { simd.load(to.wrapping_offset(residual)) });
                     }
+                    if let Some(running) = &mut running {
+                        running.add(simd, j, value);
+                    }
                     let value = if block.relu { simd.max(simd.zero(), value) } else { value };
                     // SAFETY: the pixel lies in y, and each tile belongs to one part.
                     unsafe { simd.store(to, value) };
                 }
+            }
+            if let Some(running) = running {
+                // SAFETY: as above.
+                unsafe { running.end(simd) };
             }
         }
     }

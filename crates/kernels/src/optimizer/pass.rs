@@ -71,6 +71,7 @@ pub(super) trait Rule: Copy + Sync {
 }
 
 /// The buffers of an update, long enough for all spans.
+#[derive(Clone, Copy)]
 pub(super) struct Memory {
     parameters: Shareable<f32>,
     gradients: *const f32,
@@ -218,19 +219,19 @@ impl<R: Rule> Kernel for Pass<'_, R> {
     fn run<S: Simd>(self, simd: S) {
         for index in self.range.clone() {
             let Block { span, place } = &self.blocks[index];
+            // Copies: what is behind a reference would be read anew after each store.
+            let lanes = Lanes { rule: self.rule, factors: self.factors[*span], memory: *self.memory };
             let mut squares = [simd.zero(); 2];
             let mut at = place.start;
-            while at < place.end {
-                let count = place.end - at;
-                // SAFETY: at + the count lies within the block.
-                unsafe {
-                    if count >= S::LANES {
-                        self.step(simd, &self.factors[*span], at, S::LANES, &mut squares);
-                    } else {
-                        self.step(simd, &self.factors[*span], at, count, &mut squares);
-                    }
+            // SAFETY: at + the count lies within the block, which belongs to this part alone.
+            unsafe {
+                while at + S::LANES <= place.end {
+                    lanes.step(simd, at, S::LANES, &mut squares);
+                    at += S::LANES;
                 }
-                at += S::LANES;
+                if at < place.end {
+                    lanes.step(simd, at, place.end - at, &mut squares);
+                }
             }
             if R::SUMS {
                 let sums = squares.map(|squares| f64::from(simd.sum(squares)));
@@ -241,21 +242,21 @@ impl<R: Rule> Kernel for Pass<'_, R> {
     }
 }
 
-impl<R: Rule> Pass<'_, R> {
+/// What happens to a vector of parameters of a tensor.
+struct Lanes<R> {
+    rule: R,
+    factors: Factors,
+    memory: Memory,
+}
+
+impl<R: Rule> Lanes<R> {
     /// Applies the rule to `count` parameters from `at` on.
     ///
     /// # Safety
     /// They belong to a block of the part, and `count <= LANES`.
     #[inline(always)]
-    unsafe fn step<S: Simd>(
-        &self,
-        simd: S,
-        factors: &Factors,
-        at: usize,
-        count: usize,
-        squares: &mut [S::Vector; 2],
-    ) {
-        let Memory { parameters, gradients, states } = self.memory;
+    unsafe fn step<S: Simd>(&self, simd: S, at: usize, count: usize, squares: &mut [S::Vector; 2]) {
+        let Self { rule, factors, memory: Memory { parameters, gradients, states } } = self;
         // SAFETY: blocks lie within their spans, for which the memory is long enough, and no two overlap.
         unsafe {
             let x = simd.load_up_to(parameters.pointer().add(at), count);
@@ -267,7 +268,7 @@ impl<R: Rule> Pass<'_, R> {
                     *value = simd.load_up_to(state.pointer().add(at), count);
                 }
             }
-            let result = self.rule.apply(simd, factors, x, gradient, &mut values);
+            let result = rule.apply(simd, factors, x, gradient, &mut values);
             for ((value, state), used) in values.iter().zip(states).zip(R::STATES) {
                 if used {
                     simd.store_up_to(state.pointer().add(at), *value, count);

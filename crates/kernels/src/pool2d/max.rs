@@ -15,7 +15,7 @@ use crate::{Activation, Context, View4, ViewMut4};
 /// Max pooling of one geometry.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool2d {
-    geometry: Geometry,
+    pub(super) geometry: Geometry,
 }
 
 impl MaxPool2d {
@@ -40,26 +40,32 @@ impl MaxPool2d {
         y: ViewMut4,
         argmax: Option<&mut [u8]>,
     ) {
-        let n = x.n();
-        assert_eq!(x.shape(), self.geometry.input(n), "shape of x");
-        assert_eq!(y.shape(), self.geometry.output(n), "shape of y");
-        let lowest = match activation {
-            Activation::None => f32::NEG_INFINITY,
-            Activation::Relu => 0.0,
-        };
+        self.check_forward(x, &y);
+        let (affine, y, lowest) = (&[][..], &y, activation.lowest());
         match argmax {
             Some(argmax) => {
                 assert_eq!(argmax.len(), y.pixels() * y.c(), "length of argmax");
                 let argmax = Shareable::new(argmax);
-                self.reduce(context, Reduce::<true> { x, y: &y, lowest, argmax });
+                self.reduce(context, Reduce::<true, false> { x, affine, y, lowest, argmax });
             }
             None => {
-                self.reduce(context, Reduce::<false> { x, y: &y, lowest, argmax: Shareable::new(&mut []) })
+                let argmax = Shareable::new(&mut []);
+                self.reduce(context, Reduce::<false, false> { x, affine, y, lowest, argmax });
             }
         }
     }
 
-    fn reduce<const KEEP: bool>(&self, context: Context, reduce: Reduce<KEEP>) {
+    pub(super) fn check_forward(&self, x: View4, y: &ViewMut4) {
+        let n = x.n();
+        assert_eq!(x.shape(), self.geometry.input(n), "shape of x");
+        assert_eq!(y.shape(), self.geometry.output(n), "shape of y");
+    }
+
+    pub(super) fn reduce<const KEEP: bool, const NORM: bool>(
+        &self,
+        context: Context,
+        reduce: Reduce<KEEP, NORM>,
+    ) {
         let parts = self.geometry.parts(reduce.x.n(), 1);
         context.pool.run(parts.count(), |_, part| {
             self.geometry.walk(context.isa, parts.range(part), reduce);
@@ -78,9 +84,9 @@ impl MaxPool2d {
         assert!(y.is_none_or(|y| y.shape() == dy.shape()), "shape of y");
         assert_eq!(argmax.len(), dy.pixels() * dy.c(), "length of argmax");
         if self.geometry.tiles() {
-            self.scatter(context, Scatter::<true> { dy, argmax, y, dx: &dx });
+            self.scatter(context, Scatter::<true> { dy, argmax, y, scale: None, dx: &dx });
         } else {
-            self.scatter(context, Scatter::<false> { dy, argmax, y, dx: &dx });
+            self.scatter(context, Scatter::<false> { dy, argmax, y, scale: None, dx: &dx });
         }
     }
 
@@ -98,17 +104,47 @@ impl MaxPool2d {
     }
 }
 
-/// The forward pass at some windows; writes `argmax` if `KEEP`.
+/// The forward pass at some windows; writes `argmax` if `KEEP`, reads x * scale + shift if `NORM`.
 #[derive(Clone, Copy)]
-struct Reduce<'a, const KEEP: bool> {
-    x: View4<'a>,
-    y: &'a ViewMut4<'a>,
+pub(super) struct Reduce<'a, const KEEP: bool, const NORM: bool> {
+    pub(super) x: View4<'a>,
+    /// Scales of all channels, then shifts; not read unless `NORM`.
+    pub(super) affine: &'a [f32],
+    pub(super) y: &'a ViewMut4<'a>,
     /// No maximum below it is stored: minus infinity or, for a ReLU, zero.
-    lowest: f32,
-    argmax: Shareable<u8>,
+    pub(super) lowest: f32,
+    pub(super) argmax: Shareable<u8>,
 }
 
-impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
+impl<const KEEP: bool, const NORM: bool> Reduce<'_, KEEP, NORM> {
+    /// Scales and shifts of some vectors of channels.
+    ///
+    /// # Safety
+    /// Those are channels of x, which the affine has where `NORM`.
+    #[inline(always)]
+    unsafe fn scales_and_shifts<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        channel: usize,
+        count: usize,
+    ) -> [[S::Vector; B]; 2] {
+        let mut loaded = [[simd.zero(); B]; 2];
+        if NORM {
+            for (array, vectors) in loaded.iter_mut().enumerate() {
+                for (b, vector) in vectors.iter_mut().enumerate() {
+                    // SAFETY: the caller vouches for the channels.
+                    *vector = unsafe {
+                        let at = self.affine.as_ptr().add(array * self.x.c() + channel + b * S::LANES);
+                        simd.load_up_to(at, count)
+                    };
+                }
+            }
+        }
+        loaded
+    }
+}
+
+impl<const KEEP: bool, const NORM: bool> Visitor for Reduce<'_, KEEP, NORM> {
     #[inline(always)]
     unsafe fn visit<S: Simd, const B: usize>(
         &self,
@@ -123,6 +159,9 @@ impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
         let mut y = self.y.pixel(windows.y).wrapping_add(channel);
         let mut argmax = self.argmax.pointer().wrapping_add(windows.y * self.y.c() + channel);
         let first = rows.start * width + columns.start;
+        // SAFETY: the caller vouches for the channels, the public functions for the affine's length.
+        let [scale, shift] = unsafe { self.scales_and_shifts::<S, B>(simd, channel, count) };
+        let read = |b: usize, value| if NORM { simd.mul_add(value, scale[b], shift[b]) } else { value };
         for _ in 0..windows.count {
             let mut best = [simd.zero(); B];
             let mut winner = [simd.splat(first as f32); B];
@@ -131,7 +170,7 @@ impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
             // has that row of them.
             unsafe {
                 for b in 0..B {
-                    best[b] = simd.load_up_to(x.add(b * S::LANES), count);
+                    best[b] = read(b, simd.load_up_to(x.add(b * S::LANES), count));
                 }
                 for row in rows.clone() {
                     let loaded = usize::from(row == rows.start);
@@ -139,7 +178,7 @@ impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
                         let position = simd.splat((row * width + column) as f32);
                         let x = x.add((row - rows.start) * line + (column - columns.start) * pixel);
                         for b in 0..B {
-                            let value = simd.load_up_to(x.add(b * S::LANES), count);
+                            let value = read(b, simd.load_up_to(x.add(b * S::LANES), count));
                             winner[b] = simd.select_greater_or_nan(value, best[b], position, winner[b]);
                             best[b] = simd.select_greater_or_nan(value, best[b], value, best[b]);
                         }
@@ -163,11 +202,13 @@ impl<const KEEP: bool> Visitor for Reduce<'_, KEEP> {
 /// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
 /// to what is there.
 #[derive(Clone, Copy)]
-struct Scatter<'a, const TILES: bool> {
-    dy: View4<'a>,
-    argmax: &'a [u8],
-    y: Option<View4<'a>>,
-    dx: &'a ViewMut4<'a>,
+pub(super) struct Scatter<'a, const TILES: bool> {
+    pub(super) dy: View4<'a>,
+    pub(super) argmax: &'a [u8],
+    pub(super) y: Option<View4<'a>>,
+    /// A factor of each channel's gradients.
+    pub(super) scale: Option<&'a [f32]>,
+    pub(super) dx: &'a ViewMut4<'a>,
 }
 
 impl<const TILES: bool> Visitor for Scatter<'_, TILES> {
@@ -198,6 +239,10 @@ impl<const TILES: bool> Visitor for Scatter<'_, TILES> {
                     if self.y.is_some() {
                         let y = simd.load_up_to(y_pixel.add(b * S::LANES), count);
                         gradient[b] = simd.select_greater(y, simd.zero(), gradient[b], simd.zero());
+                    }
+                    if let Some(scale) = self.scale {
+                        let scale = simd.load_up_to(scale.as_ptr().add(channel + b * S::LANES), count);
+                        gradient[b] = simd.mul(gradient[b], scale);
                     }
                 }
                 for row in rows.clone() {

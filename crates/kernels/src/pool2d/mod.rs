@@ -3,6 +3,7 @@
 //! | pass | file | what it is |
 //! |---|---|---|
 //! | maximum | `max` | keeps, beside each maximum, the position of the winner in its window; backward scatters by it |
+//! | maximum of a normalized map | `normalized` | the same without writing that map |
 //! | average | `average` | sums each window; backward spreads over it |
 //! | average to a given size | `adaptive` | the same, with windows of several sizes |
 //! | maximum of the whole image | `global_max` | backward looks for the winner again |
@@ -17,6 +18,7 @@ mod adaptive;
 mod average;
 mod global_max;
 mod max;
+mod normalized;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ pub use adaptive::AdaptiveAvgPool2d;
 pub use average::AvgPool2d;
 pub use global_max::{global_max_pool, global_max_pool_backward};
 pub use max::MaxPool2d;
+pub use normalized::PooledGradient;
 
 use crate::Isa;
 use crate::parts::Parts;

@@ -1,5 +1,7 @@
 //! Both poolings against the naive reference, at every kind of border and remainder.
 
+mod normalized;
+
 use super::*;
 use crate::testing::{Tensor, assert_matches, assert_threads_agree, on_every_isa};
 use crate::{Activation, Context, View4, ViewMut4};

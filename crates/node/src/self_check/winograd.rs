@@ -16,7 +16,7 @@ pub(super) fn convolutions(context: Context) -> Errors {
     let geometry =
         Conv2dShape { input, filters, kernel, stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
     let conv = Conv2d::new(geometry, context.isa)?;
-    let (shape, threads) = (batch_of(input), context.pool.threads());
+    let (shape, threads) = (batch_of(input), context.pool.at_once());
     let [x, dy] = [1, 2].map(|seed| values(seed, shape));
     let (x_view, dy_view) = (view(&x, shape)?, view(&dy, shape)?);
     let bias = uniform(4, filters);
@@ -81,7 +81,7 @@ impl Direct<'_> {
         let mut dx = vec![0.0; self.x.pixels() * self.x.c()];
         let mut scratch = Scratch::new(self.conv, Pass::BackwardInput, self.context);
         let dx_view = view_mut(&mut dx, self.x.shape())?;
-        self.conv.backward_input(self.context, self.dy, packed, dx_view, scratch.aligned());
+        self.conv.backward_input(self.context, self.dy, packed, None, dx_view, scratch.aligned());
         Ok(dx)
     }
 

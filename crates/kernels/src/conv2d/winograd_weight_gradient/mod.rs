@@ -188,7 +188,7 @@ impl WeightGradient {
         assert_eq!((x.shape(), dy.shape()), ([n, h, w, c], [n, oh, ow, k]));
         assert_eq!(dweight.len(), self.panels.len());
         assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == k));
-        let needed = self.scratch_len(n, context.pool.threads());
+        let needed = self.scratch_len(n, context.pool.at_once());
         assert!(scratch.len() >= needed, "the scratch memory is too short");
         if n == 0 {
             dweight.fill(0.0);
@@ -237,7 +237,7 @@ impl Pass<'_> {
         let Self { gradient, context, cut, pieces, .. } = self;
         let (total, [_, k]) = (gradient.total(self.x.n()), gradient.channels);
         let a_thread = pieces.v + pieces.z + pieces.sums;
-        let copies = self.scratch.pointer().wrapping_add(context.pool.threads() * a_thread);
+        let copies = self.scratch.pointer().wrapping_add(context.pool.at_once() * a_thread);
         let copies = Shareable::from_pointer(copies);
         let weight_len = gradient.panels.len();
         context.pool.run(cut.chunks, |thread, chunk| {
