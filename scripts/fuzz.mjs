@@ -41,21 +41,29 @@ function run(command, args, env = {}) {
 }
 
 // With a target triple, build scripts and macros stay without the flags.
-run("cargo", ["build", "--release", "--manifest-path", join(folder, "Cargo.toml"), "--target", triple], {
+const manifest = ["--manifest-path", join(folder, "Cargo.toml")];
+run("cargo", ["build", "--locked", "--release", ...manifest, "--target", triple], {
   CARGO_ENCODED_RUSTFLAGS: flags.join("\x1f"),
   CARGO_TARGET_DIR: build,
 });
+/** What targets have of their own: more inputs, more memory (decoders hold several copies of 64 million pixels), longer inputs. */
+const own = {
+  cifar10: { longest: 6146 },
+  image: { seeds: [join(root, "crates", "data", "tests", "images")], megabytes: 2048, longest: 2048 },
+};
 for (const target of targets) {
   const program = join(build, triple, "release", target);
   const corpus = join(folder, "corpus", target);
   const found = mkdtempSync(join(tmpdir(), `fovea-fuzz-${target}-`));
   console.log(`\n${target}: ${readdirSync(corpus).length} inputs, ${options.seconds} s`);
-  const limits = ["-max_len=8192", "-timeout=5", "-rss_limit_mb=512"];
+  const { seeds = [], megabytes = 512, longest = 1024 } = own[target] ?? {};
+  const limits = ["-max_len=8192", "-timeout=5", `-rss_limit_mb=${megabytes}`];
+  const quiet = ["-seed=1", "-verbosity=0", "-print_final_stats=1"];
   const artifacts = `-artifact_prefix=${join(folder, `${target}-`)}`;
   const seconds = `-max_total_time=${options.seconds}`;
-  run(program, [...limits, artifacts, seconds, "-seed=1", "-verbosity=0", "-print_final_stats=1", found, corpus]);
+  run(program, [...limits, artifacts, seconds, ...quiet, found, corpus, ...seeds]);
   // Inputs that reach code which no other reaches; how often they reach it does not count, or there would be thousands.
   if (options.keep)
-    run(program, ["-set_cover_merge=1", "-use_counters=0", "-max_len=1024", "-verbosity=0", corpus, found]);
+    run(program, ["-set_cover_merge=1", "-use_counters=0", `-max_len=${longest}`, "-verbosity=0", corpus, found]);
   rmSync(found, { recursive: true });
 }

@@ -48,27 +48,43 @@ impl Dataset {
         };
         Ok([part(&TRAIN, "train_lables.json")?, part(&TEST, "test_lables.json")?])
     }
+
+    /// The images of one of CIFAR-10's binary files, which is in memory; `file` names it in errors.
+    ///
+    /// Errors: no images or part of one, and labels above 9.
+    pub fn parse_cifar10(file: &str, bytes: &[u8]) -> Result<Dataset, DataError> {
+        let mut part = Part::default();
+        records(Path::new(file), bytes, &mut part)?;
+        let (images, labels) = part;
+        let shape = [labels.len(), SIDE, SIDE, 3];
+        Dataset::from_arrays(Images::U8(images), &shape, labels, Some(CLASSES.len()))
+    }
 }
 
 /// Images and labels.
 type Part = (Vec<u8>, Vec<u32>);
 
 fn binary(directory: &Path, names: &[&str], _: &str) -> Result<Part, DataError> {
-    let (mut images, mut labels) = Part::default();
+    let mut part = Part::default();
     for name in names {
         let path = directory.join(name).with_extension("bin");
-        let bytes = read(&path)?;
-        if bytes.is_empty() || bytes.len() % RECORD != 0 {
-            let expected = format!("whole images of {RECORD} bytes");
-            return Err(refusal(&path, expected, format!("{} bytes", bytes.len())));
-        }
-        for record in bytes.chunks_exact(RECORD) {
-            labels.push(u32::from(record[0]));
-            let planes = &record[1..];
-            images.extend((0..3 * PIXELS).map(|value| planes[value % 3 * PIXELS + value / 3]));
-        }
+        records(&path, &read(&path)?, &mut part)?;
     }
-    Ok((images, labels))
+    Ok(part)
+}
+
+/// Adds the images and labels of a binary file.
+fn records(path: &Path, bytes: &[u8], (images, labels): &mut Part) -> Result<(), DataError> {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD) {
+        let expected = format!("whole images of {RECORD} bytes");
+        return Err(refusal(path, expected, format!("{} bytes", bytes.len())));
+    }
+    for record in bytes.chunks_exact(RECORD) {
+        labels.push(u32::from(record[0]));
+        let planes = &record[1..];
+        images.extend((0..3 * PIXELS).map(|value| planes[value % 3 * PIXELS + value / 3]));
+    }
+    Ok(())
 }
 
 fn drawn(directory: &Path, names: &[&str], labels: &str) -> Result<Part, DataError> {
@@ -158,6 +174,9 @@ mod tests {
         assert_eq!(train.class_name(3), "cat");
         let Some(Images::U8(images)) = test.images() else { panic!("no bytes") };
         assert_eq!(images[PIXELS * 3 + 5 * 3 + 2], value(11, 5, 2));
+        let bytes = fs::read(directory.path().join("bin/test_batch.bin")).unwrap();
+        let parsed = Dataset::parse_cifar10("test_batch.bin", &bytes).unwrap();
+        assert_eq!((parsed.images(), parsed.labels()), (read[0][1].images(), read[0][1].labels()));
         for part in 0..2 {
             assert_eq!(read[0][part].images(), read[1][part].images());
             assert_eq!(read[0][part].labels(), read[1][part].labels());

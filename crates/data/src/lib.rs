@@ -24,7 +24,7 @@ pub use batch::{Batch, Mix};
 pub use dataset::{Dataset, Images};
 pub use error::DataError;
 pub use folder::{FolderOptions, Resize, Skipped, Unreadable};
-pub use loader::decode_files;
+pub use loader::{decode_files, decode_image};
 pub use prefetch::Prefetcher;
 pub use sampler::{Sampler, SamplerOptions};
 pub use statistics::Statistics;

@@ -117,12 +117,7 @@ impl Loader {
     /// Reads a file and decodes it into the frame.
     fn decode(&mut self, path: &Path, channels: usize) -> Result<(), Flaw> {
         read(path, &mut self.file)?;
-        let (frame, file) = (&mut self.frame, self.file.as_slice());
-        // Whatever a damaged file does to a decoder, it costs that image and not the run.
-        catch_unwind(AssertUnwindSafe(|| frame.decode(file, channels))).unwrap_or_else(|_| {
-            let received = "one that no decoder understands".to_owned();
-            Err(Flaw { expected: "a whole image".to_owned(), received })
-        })
+        decode(&mut self.frame, &self.file, channels)
     }
 
     /// Writes the decoded image as numbers in its final size.
@@ -151,6 +146,26 @@ impl Loader {
         let source = Pixels::U8(&self.frame.bytes);
         resize(&mut self.resizer, source, self.frame.sides, part, &mut self.bytes, [height, width])
     }
+}
+
+/// Decodes an image file that is in memory: its pixels, `[height, width, channels]` in C order, and its height and width.
+///
+/// - `file`: what names it in errors.
+/// - `channels`: 1 (luminance) or 3.
+///
+/// Errors: bytes that are no whole JPEG, PNG or WebP image, and more than 64 million pixels.
+pub fn decode_image(file: &str, bytes: &[u8], channels: usize) -> Result<(Vec<u8>, [usize; 2]), DataError> {
+    let mut frame = Frame::default();
+    decode(&mut frame, bytes, channels).map_err(|flaw| DataError::image(Path::new(file), flaw))?;
+    Ok((frame.bytes, frame.sides))
+}
+
+/// Whatever a damaged file does to a decoder, it costs that image and not the run.
+fn decode(frame: &mut Frame, file: &[u8], channels: usize) -> Result<(), Flaw> {
+    catch_unwind(AssertUnwindSafe(|| frame.decode(file, channels))).unwrap_or_else(|_| {
+        let received = "one that no decoder understands".to_owned();
+        Err(Flaw { expected: "a whole image".to_owned(), received })
+    })
 }
 
 /// Reads image files as a network takes them, `[files, height, width, channels]`, bytes divided by 255.

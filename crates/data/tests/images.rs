@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fovea_data::{FolderOptions, Resize, Unreadable, decode_files};
+use fovea_data::{FolderOptions, Resize, Unreadable, decode_files, decode_image};
 use fovea_formats::npy::{self, Values};
 
 fn directory() -> PathBuf {
@@ -63,6 +63,8 @@ fn files_of_every_kind_and_orientation_are_the_pixels_that_pillow_reads() {
             };
             let difference = largest_difference(&pixels, expected);
             assert!(difference <= most, "{}: {difference}", file.display());
+            let (bytes, sides) = decode_image(name, &fs::read(file).unwrap(), channels).unwrap();
+            assert_eq!((sides, bytes), ([24, 16], pixels.iter().map(|&pixel| pixel as u8).collect()));
         }
     }
 }
