@@ -274,20 +274,11 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
         // SAFETY: the caller vouches for all pixels, which stand side by side.
         return unsafe { store_side_by_side::<S, MR, NV, STEP>(simd, job, sums) };
     }
+    if job.moments.is_some() {
+        simd.enter(AddMoments::<S, MR, NV> { job, sums });
+    }
     if job.pixel_count < MR || job.channel_count < NV * S::LANES {
         return simd.enter(StoreSome::<S, MR, NV, STEP> { job, sums });
-    }
-    if let Some((group, begins)) = job.moments {
-        for j in 0..NV {
-            // SAFETY: all channels of the panel exist, and the group is this thread's at them.
-            unsafe {
-                let mut running = Running::new(simd, group, job.column + j * S::LANES, begins, sums[0][j]);
-                for i in 0..MR {
-                    running.add(simd, i, sums[i][j]);
-                }
-                running.end(simd);
-            }
-        }
     }
     let sums = match job.residual {
         None => sums,
@@ -342,14 +333,14 @@ unsafe fn store_side_by_side<S: Simd, const MR: usize, const NV: usize, const ST
     }
 }
 
-/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function of
-/// its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
-struct StoreSome<'a, S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
+/// Adds a tile's results to the moments of its group, if it has one. A function of its own as [`StoreSome`] is: it counts off
+/// sums, too.
+struct AddMoments<'a, S: Simd, const MR: usize, const NV: usize> {
     job: &'a ProductJob,
     sums: [[S::Vector; NV]; MR],
 }
 
-impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for StoreSome<'_, T, MR, NV, STEP> {
+impl<T: Simd, const MR: usize, const NV: usize> Kernel for AddMoments<'_, T, MR, NV> {
     type Output = ();
 
     #[inline(always)]
@@ -370,6 +361,23 @@ impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for St
                 }
             }
         }
+    }
+}
+
+/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function of
+/// its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
+struct StoreSome<'a, S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
+    job: &'a ProductJob,
+    sums: [[S::Vector; NV]; MR],
+}
+
+impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for StoreSome<'_, T, MR, NV, STEP> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { job, sums } = self;
+        let sums = sums.as_ptr().cast::<f32>();
         for i in 0..job.pixel_count.min(MR) {
             for j in 0..NV {
                 let lanes = lanes_of::<S>(job.channel_count, j);

@@ -145,6 +145,8 @@ impl<const KEEP: bool, const NORM: bool> Reduce<'_, KEEP, NORM> {
 }
 
 impl<const KEEP: bool, const NORM: bool> Visitor for Reduce<'_, KEEP, NORM> {
+    const STATE: usize = if NORM { 4 } else { 2 };
+
     #[inline(always)]
     unsafe fn visit<S: Simd, const B: usize>(
         &self,

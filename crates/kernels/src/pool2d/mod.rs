@@ -267,6 +267,9 @@ struct Windows {
 
 /// What pooling does at a window.
 trait Visitor {
+    /// Vectors that a vector of channels keeps in registers from tap to tap.
+    const STATE: usize = 2;
+
     /// Handles `B` neighbouring vectors of channels, from `channel` on, of each window; the only one of `B = 1` may be
     /// partial, `count` channels. Implementations are `#[inline(always)]`.
     ///
@@ -338,19 +341,24 @@ impl<V: Visitor, const H: usize, const W: usize> Walk<'_, V, H, W> {
     }
 }
 
-/// Shows `visitor` all channels of some windows: four vectors at a time, whose chains of dependent operations overlap, then
-/// one.
+/// Shows `visitor` all channels of some windows: four vectors at a time, or two where the registers do not hold four's state,
+/// whose chains of dependent operations overlap, then one.
 ///
 /// # Safety
 /// The windows are some of the geometry that the visitor's views were checked against, and `channels` are theirs.
 #[inline(always)]
-unsafe fn visit_channels<S: Simd>(simd: S, visitor: &impl Visitor, windows: &Windows, channels: usize) {
+unsafe fn visit_channels<S: Simd, V: Visitor>(simd: S, visitor: &V, windows: &Windows, channels: usize) {
+    let four = S::REGISTERS >= 4 * V::STATE + 4;
     let mut channel = 0;
     // SAFETY: the caller vouches for the windows, and no channel at or beyond `channels` is visited.
     unsafe {
-        while channel + 4 * S::LANES <= channels {
+        while four && channel + 4 * S::LANES <= channels {
             visitor.visit::<S, 4>(simd, windows, channel, S::LANES);
             channel += 4 * S::LANES;
+        }
+        while !four && channel + 2 * S::LANES <= channels {
+            visitor.visit::<S, 2>(simd, windows, channel, S::LANES);
+            channel += 2 * S::LANES;
         }
         while channel + S::LANES <= channels {
             visitor.visit::<S, 1>(simd, windows, channel, S::LANES);

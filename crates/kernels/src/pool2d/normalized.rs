@@ -160,6 +160,8 @@ struct Sums<'a> {
 }
 
 impl Visitor for Sums<'_> {
+    const STATE: usize = 5;
+
     #[inline(always)]
     unsafe fn visit<S: Simd, const B: usize>(
         &self,
