@@ -359,11 +359,13 @@ fn run_batch_norm(memory: &Memory, index: usize, step: &mut Step) {
                 }
             }
             let (residual, y) = (residual.map(|residual| memory.view(residual)), memory.view_mut(y));
-            match (pool, argmax) {
-                (Some(pool), Some(argmax)) => {
-                    pool.forward_normalized(context, x, affine, activation, y, memory.bytes_mut(argmax));
+            match pool {
+                Some(pool) => {
+                    // Nobody asks for the winners where nothing before them learns.
+                    let argmax = argmax.map(|argmax| memory.bytes_mut(argmax));
+                    pool.forward_normalized(context, x, affine, activation, y, argmax);
                 }
-                _ => batch_norm::normalize(context, x, affine, residual, activation, y),
+                None => batch_norm::normalize(context, x, affine, residual, activation, y),
             }
         }
         Instruction::BatchNormBackwardWeight { ref layer, ref pool, x, dy, mask, statistics, dresidual } => {

@@ -25,7 +25,7 @@ pub struct PooledGradient<'a> {
 
 impl MaxPool2d {
     /// y = activation(largest of each window of x * scale + shift): [`MaxPool2d::forward`] of
-    /// [`normalize`](crate::batch_norm::normalize), to the bit.
+    /// [`normalize`](crate::batch_norm::normalize), to the bit. `argmax`, where given, receives the winners.
     ///
     /// # Panics
     /// If a view's shape or the length of an array is not that of this pooling.
@@ -36,13 +36,22 @@ impl MaxPool2d {
         affine: &[f32],
         activation: Activation,
         y: ViewMut4,
-        argmax: &mut [u8],
+        argmax: Option<&mut [u8]>,
     ) {
         self.check_forward(x, &y);
         assert_eq!(affine.len(), 2 * x.c(), "length of affine");
-        assert_eq!(argmax.len(), y.pixels() * y.c(), "length of argmax");
-        let (lowest, argmax) = (activation.lowest(), Shareable::new(argmax));
-        self.reduce(context, Reduce::<true, true> { x, affine, y: &y, lowest, argmax });
+        let (y, lowest) = (&y, activation.lowest());
+        match argmax {
+            Some(argmax) => {
+                assert_eq!(argmax.len(), y.pixels() * y.c(), "length of argmax");
+                let argmax = Shareable::new(argmax);
+                self.reduce(context, Reduce::<true, true> { x, affine, y, lowest, argmax });
+            }
+            None => {
+                let argmax = Shareable::new(&mut []);
+                self.reduce(context, Reduce::<false, true> { x, affine, y, lowest, argmax });
+            }
+        }
     }
 
     /// Floats of scratch memory that [`Self::normalized_sums`] needs for `n` images.

@@ -33,7 +33,10 @@ impl Case {
     fn forward(&self, context: Context, pool: &MaxPool2d, activation: Activation) -> (Tensor, Vec<u8>) {
         let mut y = Tensor::unwritten(self.dy.view().shape(), 1);
         let mut argmax = vec![0; self.dy.values().len()];
-        pool.forward_normalized(context, self.x.view(), &self.affine, activation, y.view_mut(), &mut argmax);
+        let (x, affine, mut alone) = (self.x.view(), &self.affine, y.clone());
+        pool.forward_normalized(context, x, affine, activation, y.view_mut(), Some(&mut argmax));
+        pool.forward_normalized(context, x, affine, activation, alone.view_mut(), None);
+        assert_eq!(alone.values(), y.values(), "without winners");
         (y, argmax)
     }
 
