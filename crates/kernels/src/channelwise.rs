@@ -195,8 +195,7 @@ const RUN: usize = 128;
 /// Arrays of a part, each with a float for both sums of every channel: the sums of the last run and, where there are
 /// several, those of the runs before as a rounded total and what its rounding lost.
 fn arrays(parts: Parts) -> usize {
-    let longest = if parts.count() > 0 { parts.range(0).len() } else { 0 };
-    if longest * BLOCK > RUN { 3 } else { 1 }
+    if parts.longest() * BLOCK > RUN { 3 } else { 1 }
 }
 
 /// Two sums over the pixels for each channel, with arrays for each part.

@@ -33,6 +33,11 @@ impl Parts {
         self.count
     }
 
+    /// Items of the longest part.
+    pub(crate) fn longest(self) -> usize {
+        if self.count > 0 { self.items.div_ceil(self.count) } else { 0 }
+    }
+
     /// The items of a part; no two parts differ by more than one, and the longer ones are spread evenly, so that half of the
     /// parts are half of the work.
     pub(crate) fn range(self, part: usize) -> Range<usize> {
@@ -58,6 +63,10 @@ mod tests {
                 next = range.end;
             }
             assert_eq!(next, items);
+            assert_eq!(
+                parts.longest(),
+                (0..parts.count()).map(|part| parts.range(part).len()).max().unwrap_or(0)
+            );
             if parts.count() > 0 && parts.count().is_multiple_of(2) {
                 assert!(parts.range(parts.count() / 2).start.abs_diff(items / 2) <= 1, "{items} items");
             }
