@@ -93,7 +93,8 @@ fn unpack<const RANK: usize>(file: &str, packed: impl Read) -> Result<Idx<RANK>,
     let values = next(u64::try_from(count).unwrap_or(u64::MAX).saturating_add(1))?;
     let (expected, received) = (count.saturating_add(length as u128), values.len() + length);
     match (values.len() as u128).cmp(&count) {
-        std::cmp::Ordering::Equal => Ok(Idx { shape, values }),
+        // A side of zero hides how large the others are.
+        std::cmp::Ordering::Equal => source::bytes_of(file, &shape, 1).map(|_| Idx { shape, values }),
         std::cmp::Ordering::Less => Err(truncated(expected, received)),
         std::cmp::Ordering::Greater => Err(FormatError::content(
             file,
@@ -235,6 +236,12 @@ mod tests {
         huge.extend([0xff; 12]);
         let message = parse::<3>("images", &huge).unwrap_err().to_string();
         assert!(message.contains("a shape of less than 2^63 bytes"), "{message}");
+        huge[12..].fill(0);
+        for bytes in [&huge, &packed(&huge)] {
+            let message = parse::<3>("images", bytes).unwrap_err().to_string();
+            assert!(message.contains("a shape of less than 2^63 bytes"), "{message}");
+        }
+        huge[12..].fill(0xff);
         huge[4..12].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
         let message = parse::<3>("images", &huge).unwrap_err().to_string();
         assert!(message.starts_with("Expected 4294967311 bytes"), "{message}");

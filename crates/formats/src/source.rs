@@ -32,6 +32,22 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), FormatError> {
     Ok((file, length))
 }
 
+/// Bytes of the values of a shape, each of `size` bytes.
+///
+/// Errors: a shape whose sides that are not zero make 2^63 bytes or more. So shapes stay harmless to whoever multiplies some of
+/// their sides.
+pub(crate) fn bytes_of(file: &str, shape: &[usize], size: usize) -> Result<u64, FormatError> {
+    let bound = shape.iter().fold(size as u128, |n, &side| n.saturating_mul(side.max(1) as u128));
+    if bound > isize::MAX as u128 {
+        return Err(FormatError::content(
+            file,
+            "a shape of less than 2^63 bytes",
+            format!("the shape {shape:?}"),
+        ));
+    }
+    Ok(if shape.contains(&0) { 0 } else { bound as u64 })
+}
+
 impl Source<File> {
     pub fn open(path: &Path) -> Result<Self, FormatError> {
         let (reader, length) = open(path)?;
@@ -87,12 +103,7 @@ impl<R: Read> Source<R> {
 
     /// The elements of a shape, once the rest of the file has been found to hold exactly that many.
     fn count(&self, shape: &[usize], size: usize) -> Result<usize, FormatError> {
-        // Sides of zero are left out of the bound: shapes stay harmless to whoever multiplies some of their sides.
-        let bound = shape.iter().fold(size as u128, |n, &side| n.saturating_mul(side.max(1) as u128));
-        if bound > isize::MAX as u128 {
-            return Err(self.error("a shape of less than 2^63 bytes", format!("the shape {shape:?}")));
-        }
-        let bytes = if shape.contains(&0) { 0 } else { bound as u64 };
+        let bytes = bytes_of(&self.file, shape, size)?;
         let expected = self.position.saturating_add(bytes);
         if expected != self.length {
             let (file, shape) = (self.file.clone(), shape.to_vec());
