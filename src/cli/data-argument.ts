@@ -25,7 +25,7 @@ export function parseData(text: string, options: SourceOptions = {}): DataSource
   }
 }
 
-/** Says which files could not be read, as far as anybody reads such a list. */
+/** Names the files that could not be read, the first five of them, and counts the others. */
 export function noteSkipped(datasets: readonly (Dataset | undefined)[]): void {
   const reasons = new Map(datasets.flatMap((each) => each?.skipped ?? []).map(({ file, reason }) => [file, reason]));
   if (reasons.size === 0) return;
