@@ -205,7 +205,16 @@ impl Model<'_> {
         self.far(READ_FAR) * self.floats(self.convolution.shape.parameters())
     }
 
+    /// The convolution that forward pass and weight gradient are computed as.
+    fn wide(&self) -> Option<Self> {
+        let abreast = self.convolution.abreast.as_ref()?;
+        Some(Self { convolution: &abreast.convolution, batch: self.batch })
+    }
+
     fn forward(&self) -> f64 {
+        if let Some(wide) = self.wide() {
+            return wide.forward();
+        }
         let Conv2d { shape, output: [oh, ow, _], .. } = self.convolution;
         let Conv2dShape { kernel: [kh, kw], groups, .. } = *shape;
         if self.convolution.depthwise.is_some() {
@@ -229,15 +238,18 @@ impl Model<'_> {
 
     fn scatter(&self) -> f64 {
         let Conv2d { shape, output: [oh, ow, _], .. } = self.convolution;
-        let Conv2dShape { kernel: [kh, kw], groups, filters, .. } = *shape;
+        let Conv2dShape { kernel: [kh, kw], groups, .. } = *shape;
         let row = kw * shape.input[2] / groups;
-        let products = (oh * ow * kh * groups) as f64 * self.vectors(row);
-        let steps = (filters / groups) as f64 + ADD;
+        let products = (oh * ow * kh * shape.filters) as f64 * self.vectors(row);
+        let added = (shape.input[0] * ow * groups) as f64 * self.vectors(row);
         let tile = SCATTER * self.efficiency(row);
-        self.batch * products * steps / tile + self.traffic() + self.read_weights()
+        self.batch * (products / tile + ADD * added) + self.traffic() + self.read_weights()
     }
 
     fn reduction(&self) -> f64 {
+        if let Some(wide) = self.wide() {
+            return wide.reduction();
+        }
         let Conv2d { shape, output: [oh, ow, _], .. } = self.convolution;
         let Conv2dShape { kernel: [kh, kw], groups, .. } = *shape;
         if self.convolution.depthwise.is_some() {

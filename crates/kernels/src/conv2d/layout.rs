@@ -9,7 +9,7 @@
 //! Depthwise weights are one panel instead, a row for each tap and a column for each channel: `[tap][width]`.
 
 use super::taps::Phase;
-use super::{Conv2dShape, tile};
+use super::{Conv2dShape, scatter, tile};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Context, Isa};
@@ -190,8 +190,8 @@ pub(super) fn pack_transposed(
     });
 }
 
-/// What the input gradient's `scatter` reads: for each kernel row, a row for each output channel, a column for each tap
-/// and input channel of that kernel row.
+/// What the input gradient's `scatter` reads: for each kernel row, in its order, a row for each output channel, a column for
+/// each tap and input channel of that kernel row.
 pub(super) fn pack_kernel_rows(
     context: Context,
     shape: &Conv2dShape,
@@ -202,7 +202,8 @@ pub(super) fn pack_kernel_rows(
 ) {
     let kh = shape.kernel[0];
     pack_blocks(context, [from, to], weight, packed, shape.groups * kh, |block| {
-        let (group, kernel_row) = (block / kh, block % kh);
-        Block { to: (block, 0), from: (group, kernel_row * to.columns) }
+        let (group, place) = (block / kh, block % kh);
+        let kernel_row = scatter::kernel_rows(shape).nth(place).unwrap_or_default();
+        Block { to: (group, place * from.columns), from: (group, kernel_row * to.columns) }
     });
 }

@@ -8,15 +8,17 @@
 //! |---|---|---|
 //! | forward | `gather` | y[p, k] = sum over taps t, channels c of x[p at t, c] w[t, c, k] |
 //! | input gradient | `gather` | the same with flipped, transposed weights; one sub-convolution for each phase of the stride |
-//! | input gradient, few channels | `scatter` | each dy pixel adds a kernel row of products to dx |
+//! | input gradient, few channels | `scatter` | dx rows gather over kernel rows, products of a kernel row are scattered |
 //! | weight gradient | `weight_gradient` | dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k] |
 //! | weight gradient, many channels | `packed_weight_gradient` | the same from packed copies of x and dy |
+//! | forward and weight gradient, few filters | `abreast` | both of the above, several pixels taken as one |
 //! | all, every channel by itself | `depthwise` | no matrix product: the lanes are channels |
 //! | forward of the latter and a 1 x 1 convolution | `separable` | both, band by band |
 //!
 //! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
 //! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
 
+mod abreast;
 mod ahead;
 mod border;
 mod choice;
@@ -46,6 +48,7 @@ pub use choice::{Algorithm, Candidate};
 pub use separable::{Separable, Stage};
 
 use crate::{Activation, Context, Isa, View4, ViewMut4};
+use abreast::Abreast;
 use dense::Dense;
 use depthwise::Depthwise;
 use gather::Gather;
@@ -211,6 +214,8 @@ pub struct Conv2d {
     phases: Vec<Phase>,
     /// Takes over every pass where each channel is a group of its own.
     depthwise: Option<Depthwise>,
+    /// Takes over forward pass and weight gradient of few filters, where their maps are dense.
+    abreast: Option<Abreast>,
     /// Whether the weight gradient packs x and dy.
     packs: bool,
     /// What each pass must be computed by, if somebody said so; by the number of the pass.
@@ -220,6 +225,13 @@ pub struct Conv2d {
 impl Conv2d {
     /// Checks the geometry and chooses layouts and algorithms for `isa`.
     pub fn new(shape: Conv2dShape, isa: Isa) -> Result<Self, ShapeError> {
+        let mut convolution = Self::plain(shape, isa)?;
+        convolution.abreast = Abreast::choose(&shape, convolution.output, isa);
+        Ok(convolution)
+    }
+
+    /// As [`Self::new`], each pixel by itself.
+    fn plain(shape: Conv2dShape, isa: Isa) -> Result<Self, ShapeError> {
         let output = shape.output()?;
         let [kh, kw] = shape.kernel;
         let (c, k) = (shape.input[2] / shape.groups, shape.filters / shape.groups);
@@ -245,6 +257,7 @@ impl Conv2d {
             forward_taps,
             phases,
             depthwise,
+            abreast: None,
             packs,
             held,
         };
@@ -259,8 +272,8 @@ impl Conv2d {
         self.input_gradient = way;
         self.gradient_panels = match way {
             InputGradient::Gather | InputGradient::Dense => Panels::new(self.isa, groups, kh * kw * k, c),
-            // Each kernel row is a matrix of its own: k rows, one column for each tap and channel.
-            InputGradient::Scatter => Panels::new(self.isa, groups * kh, k, kw * c),
+            // k rows for each kernel row, one column for each of its taps and channels.
+            InputGradient::Scatter => Panels::new(self.isa, groups, kh * k, kw * c),
         };
     }
 
@@ -351,7 +364,13 @@ impl Conv2d {
         if let Some(depthwise) = &self.depthwise {
             return depthwise.scratch_len(pass, batch, threads);
         }
-        match (pass, self.input_gradient) {
+        let abreast = match (pass, &self.abreast) {
+            (Pass::Forward | Pass::BackwardWeight, Some(abreast)) => {
+                abreast.scratch_len(pass, batch, threads)
+            }
+            _ => 0,
+        };
+        let plain = match (pass, self.input_gradient) {
             (Pass::Forward | Pass::BackwardInput, InputGradient::Dense) => {
                 Dense::new(self, pass).scratch_len(batch, threads)
             }
@@ -362,13 +381,17 @@ impl Conv2d {
             }
             (Pass::BackwardInput, InputGradient::Scatter) => scatter::scratch_len(self, threads),
             (Pass::BackwardWeight, _) => weight_gradient::scratch_len(self, batch, threads),
-        }
+        };
+        plain.max(abreast)
     }
 
     /// The algorithm of a pass and its register tile, for people: `implicit GEMM 14x32`.
     pub fn algorithm(&self, pass: Pass) -> String {
         if let Some(depthwise) = &self.depthwise {
             return depthwise.algorithm(pass);
+        }
+        if let (Pass::Forward | Pass::BackwardWeight, Some(abreast)) = (pass, &self.abreast) {
+            return format!("{}, {} pixels abreast", abreast.convolution.algorithm(pass), abreast.pixels);
         }
         let lanes = self.isa.lanes();
         let tile = |panels: &Panels| {
@@ -428,10 +451,16 @@ impl Conv2d {
             None if self.input_gradient == InputGradient::Dense => {
                 Dense::new(self, Pass::Forward).run(context, x, weight, bias, activation, &y, scratch);
             }
-            None => {
-                let gather = self.forward_gather();
-                gather.run(context, x, weight, bias, residual, activation, &y, None, scratch);
-            }
+            None => match &self.abreast {
+                Some(abreast) if abreast.fits(y.ld()) => {
+                    let panels = &self.panels;
+                    abreast.forward(context, panels, x, weight, bias, residual, activation, &y, scratch);
+                }
+                _ => {
+                    let gather = self.forward_gather();
+                    gather.run(context, x, weight, bias, residual, activation, &y, None, scratch);
+                }
+            },
         }
     }
 
@@ -534,11 +563,14 @@ impl Conv2d {
         self.check(context, x.shape(), dy.shape());
         assert_eq!(dweight.len(), self.weight_len());
         assert!(dbias.as_ref().is_none_or(|dbias| dbias.len() == self.shape.filters));
-        match &self.depthwise {
-            Some(depthwise) => {
+        match (&self.depthwise, &self.abreast) {
+            (Some(depthwise), _) => {
                 depthwise_weight_gradient::run(depthwise, context, x, dy, dweight, dbias, scratch);
             }
-            None => weight_gradient::run(self, context, x, dy, dweight, dbias, scratch),
+            (None, Some(abreast)) if abreast.fits(dy.ld()) => {
+                abreast.backward_weight(context, &self.panels, x, dy, dweight, dbias, scratch);
+            }
+            (None, _) => weight_gradient::run(self, context, x, dy, dweight, dbias, scratch),
         }
     }
 

@@ -1,9 +1,13 @@
 //! The input gradient of a convolution with few input channels.
 //!
 //! With six channels the `gather` would fill six of sixteen lanes. Here the columns of the product are a whole kernel
-//! row, kernel width x channels floats that stand side by side in dx: for each dy pixel and kernel row, the product of
-//! its channels with that row's weights is added to dx. Small maps gain once more: `gather` walks all taps of every dx
+//! row, kernel width x channels floats that stand side by side in dx. A dx row gathers over the kernel's rows: the product of
+//! each dy column with all weights that meet this row, one long sum. Over the kernel's columns the products, which
+//! overlap, are scattered: each is added to dx. Small maps gain once more: `gather` walks all taps of every dx
 //! pixel, of which those near the border meet only zeros.
+//!
+//! The pixels of a tile are the same column of several images, then the next: a product that is added where the one before
+//! it was added would wait until that has left the store buffer.
 
 use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
@@ -11,6 +15,7 @@ use super::{Conv2d, Conv2dShape};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Context, View4, ViewMut4};
+use std::ops::Range;
 
 /// Whether the input gradient can be computed this way.
 pub(super) fn is_possible(shape: &Conv2dShape) -> bool {
@@ -23,22 +28,29 @@ const LONGEST_ROW: usize = 128;
 /// Vector multiply-adds worth a part.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 15;
 
+/// Images whose columns take turns, where there are so many for each thread.
+const IMAGES_IN_TURN: usize = 8;
+
 fn tile_rows(convolution: &Conv2d) -> usize {
     tile::rows(convolution.isa, convolution.gradient_panels.width / convolution.isa.lanes())
 }
 
-/// Floats of a dy pixel's products: every kernel row, padded to whole panels.
+/// Floats of a dy pixel's products: a kernel row, padded to whole panels.
 fn products_len(convolution: &Conv2d) -> usize {
     let panels = &convolution.gradient_panels;
-    convolution.shape.kernel[0] * panels.count * panels.width
+    panels.count * panels.width
 }
 
-/// Floats of a thread's products, and of its two tables of pointers.
-fn scratch_pieces(convolution: &Conv2d) -> [usize; 3] {
-    let rows = tile_rows(convolution);
-    [rows * products_len(convolution), scratch::pointers(rows), scratch::pointers(rows)]
+/// Floats of a thread's products, of its two tables of pointers, and of the offsets of kernel rows.
+fn scratch_pieces(convolution: &Conv2d) -> [usize; 4] {
+    let (rows, kernel_rows) = (tile_rows(convolution), convolution.shape.kernel[0]);
+    [
+        rows * products_len(convolution),
+        scratch::pointers(rows),
+        scratch::pointers(rows),
+        scratch::pointers(kernel_rows),
+    ]
 }
-
 pub(super) fn scratch_len(convolution: &Conv2d, threads: usize) -> usize {
     threads * scratch_pieces(convolution).iter().sum::<usize>()
 }
@@ -56,39 +68,83 @@ pub(super) fn run(
     let a_thread = pieces.iter().sum::<usize>();
     scratch::check(scratch, a_thread * context.pool.at_once());
     let scratch = Shareable::new(scratch);
-    let Conv2dShape { filters, groups, .. } = convolution.shape;
+    let Conv2dShape { kernel: [kh, _], filters, groups, .. } = convolution.shape;
     let [oh, ow, _] = convolution.output;
-    let an_image = oh * ow * groups * products_len(convolution) / context.isa.lanes() * (filters / groups);
-    let images = MULTIPLY_ADDS_A_PART.div_ceil(an_image.max(1)).min(dy.n().max(1));
+    let an_image = oh * ow * kh * filters * products_len(convolution) / context.isa.lanes();
+    let in_turn = (dy.n() / (2 * context.pool.at_once())).min(IMAGES_IN_TURN);
+    let images = MULTIPLY_ADDS_A_PART.div_ceil(an_image.max(1)).max(in_turn).min(dy.n().max(1));
     context.pool.run(dy.n().div_ceil(images), |thread, part| {
         // SAFETY: each thread has its own range of the scratch memory, whose length is checked above.
         let scratch = unsafe { scratch.slice(thread * a_thread, a_thread) };
         let (products, pointers) = scratch.split_at_mut(pieces[0]);
-        let (inputs, outputs) = pointers.split_at_mut(pieces[1]);
-        context.isa.run(Images {
-            convolution,
-            range: [part * images, ((part + 1) * images).min(dy.n())],
-            dy,
-            weight,
-            dx,
-            products: products.as_mut_ptr(),
-            inputs: inputs.as_mut_ptr().cast(),
-            outputs: outputs.as_mut_ptr().cast(),
-        });
+        let (inputs, pointers) = pointers.split_at_mut(pieces[1]);
+        let (outputs, offsets) = pointers.split_at_mut(pieces[2]);
+        let range = [part * images, ((part + 1) * images).min(dy.n())];
+        for group in 0..groups {
+            context.isa.run(Images {
+                convolution,
+                range,
+                group,
+                dy,
+                weight,
+                dx,
+                products: products.as_mut_ptr(),
+                inputs: inputs.as_mut_ptr().cast(),
+                outputs: outputs.as_mut_ptr().cast(),
+                offsets: offsets.as_mut_ptr().cast(),
+            });
+        }
     });
 }
 
-/// Some images of the batch.
+/// The kernel rows in the order of the packed weights: those that meet the same dx rows follow each other.
+pub(super) fn kernel_rows(shape: &Conv2dShape) -> impl Iterator<Item = usize> {
+    let (kh, apart) = (shape.kernel[0], rows_apart(shape));
+    (0..apart).flat_map(move |first| (first..kh).step_by(apart))
+}
+
+/// Kernel rows from one that meets a dx row to the next: their distance is a multiple of the stride.
+fn rows_apart(shape: &Conv2dShape) -> usize {
+    let (stride, dilation) = (shape.stride[0], shape.dilation[0]);
+    (1..=stride).find(|rows| (rows * dilation).is_multiple_of(stride)).unwrap_or(stride)
+}
+
+/// The kernel rows that a dx row meets.
+struct Meeting {
+    /// Place of the first among the packed ones.
+    place: usize,
+    /// The dy row that it meets.
+    dy_row: usize,
+    count: usize,
+}
+
+impl Meeting {
+    /// Those of dx row `at`, if there are any.
+    fn of(shape: &Conv2dShape, dy_rows: usize, at: usize) -> Option<Self> {
+        let dy_row = |kernel_row: usize| {
+            let down = (at + shape.padding[0]).checked_sub(kernel_row * shape.dilation[0])?;
+            let row = down / shape.stride[0];
+            (down.is_multiple_of(shape.stride[0]) && row < dy_rows).then_some(row)
+        };
+        let met = || kernel_rows(shape).enumerate().filter_map(|(place, row)| Some((place, dy_row(row)?)));
+        let (place, dy_row) = met().next()?;
+        Some(Self { place, dy_row, count: met().count() })
+    }
+}
+
+/// Some images of the batch, a group of channels.
 struct Images<'a> {
     convolution: &'a Conv2d,
     range: [usize; 2],
+    group: usize,
     dy: View4<'a>,
     weight: &'a [f32],
     dx: &'a ViewMut4<'a>,
-    /// `[pixel of the tile][kernel row][panels]`.
+    /// `[pixel of the tile][panels]`.
     products: *mut f32,
     inputs: *mut *const f32,
     outputs: *mut *mut f32,
+    offsets: *mut isize,
 }
 
 impl Kernel for Images<'_> {
@@ -107,65 +163,89 @@ impl Kernel for Images<'_> {
 impl Images<'_> {
     #[inline(always)]
     fn each<S: Simd, const NV: usize>(&self, simd: S) {
+        let shape = &self.convolution.shape;
         let [oh, ow, _] = self.convolution.output;
         let tile = tile::rows_for(S::REGISTERS, NV);
-        for image in self.range[0]..self.range[1] {
-            self.clear(image);
-            for group in 0..self.convolution.shape.groups {
-                for row in 0..oh {
-                    for column in (0..ow).step_by(tile) {
-                        let count = (ow - column).min(tile);
-                        let first = (image * oh + row) * ow + column;
-                        self.multiply::<S, NV>(simd, first, count, group);
-                        self.add(simd, [image, row, column], count, group);
-                    }
-                }
+        let images = self.range[1] - self.range[0];
+        for row in 0..shape.input[0] {
+            self.clear(row);
+            let Some(meeting) = Meeting::of(shape, oh, row) else { continue };
+            self.write_offsets(&meeting);
+            for first in (0..images * ow).step_by(tile) {
+                let pixels = first..(first + tile).min(images * ow);
+                self.multiply::<S, NV>(simd, &meeting, pixels.clone());
+                self.add(simd, row, pixels);
             }
         }
     }
 
-    /// Sets an image of dx to zero.
+    /// The image and column of a pixel: a column of each image, then the next.
     #[inline(always)]
-    fn clear(&self, image: usize) {
-        let (dx, pixels) = (self.dx, self.dx.h() * self.dx.w());
-        let (runs, run) = if dx.is_dense() { (1, pixels * dx.c()) } else { (pixels, dx.c()) };
-        for index in 0..runs {
-            let start = dx.pixel(image * pixels).wrapping_add(index * dx.ld());
-            // SAFETY: the run lies in dx, and its image belongs to this part.
-            unsafe { std::slice::from_raw_parts_mut(start, run) }.fill(0.0);
+    fn place(&self, pixel: usize) -> [usize; 2] {
+        let images = self.range[1] - self.range[0];
+        [self.range[0] + pixel % images, pixel / images]
+    }
+
+    /// Sets a row of each image of dx to zero, for this group of channels.
+    #[inline(always)]
+    fn clear(&self, row: usize) {
+        let (dx, groups) = (self.dx, self.convolution.shape.groups);
+        let c = dx.c() / groups;
+        let (runs, run) = if dx.ld() == c { (1, dx.w() * c) } else { (dx.w(), c) };
+        for image in self.range[0]..self.range[1] {
+            let start = dx.pixel((image * dx.h() + row) * dx.w()).wrapping_add(self.group * c);
+            for index in 0..runs {
+                let start = start.wrapping_add(index * dx.ld());
+                // SAFETY: the run lies in dx, and its image belongs to this part.
+                unsafe { std::slice::from_raw_parts_mut(start, run) }.fill(0.0);
+            }
         }
     }
 
-    /// The products of `count` dy pixels from `first` on with every kernel row.
+    /// Where the dy rows are that the kernel rows meet, from the first.
     #[inline(always)]
-    fn multiply<S: Simd, const NV: usize>(&self, simd: S, first: usize, count: usize, group: usize) {
+    fn write_offsets(&self, meeting: &Meeting) {
+        let shape = &self.convolution.shape;
+        let rows_up = rows_apart(shape) * shape.dilation[0] / shape.stride[0];
+        let step = rows_up * self.convolution.output[1] * self.dy.ld();
+        for index in 0..meeting.count {
+            // SAFETY: there is an offset for each kernel row.
+            unsafe { *self.offsets.add(index) = -((index * step) as isize) };
+        }
+    }
+
+    /// The products of some dy pixels with the kernel rows that a dx row meets.
+    #[inline(always)]
+    fn multiply<S: Simd, const NV: usize>(&self, simd: S, meeting: &Meeting, pixels: Range<usize>) {
         let panels = &self.convolution.gradient_panels;
-        let products_len = products_len(self.convolution);
-        let (tile, no_offset) = (tile::rows_for(S::REGISTERS, NV), 0isize);
-        for place in 0..tile {
-            let pixel = self.dy.pixel(first + place.min(count - 1)).wrapping_add(group * panels.rows);
+        let Conv2dShape { filters, groups, .. } = self.convolution.shape;
+        let ([oh, ow, _], channels) = (self.convolution.output, filters / groups);
+        let (tile, products_len) = (tile::rows_for(S::REGISTERS, NV), products_len(self.convolution));
+        for index in 0..tile {
+            let [image, column] = self.place((pixels.start + index).min(pixels.end - 1));
+            let pixel = self.dy.pixel((image * oh + meeting.dy_row) * ow + column);
             // SAFETY: the tables have room for a tile of pointers.
             unsafe {
-                *self.inputs.add(place) = pixel;
-                *self.outputs.add(place) = self.products.wrapping_add(place * products_len);
+                *self.inputs.add(index) = pixel.wrapping_add(self.group * channels);
+                *self.outputs.add(index) = self.products.wrapping_add(index * products_len);
             }
         }
-        let kh = self.convolution.shape.kernel[0];
-        for panel in 0..kh * panels.count {
-            let start = panels.start(group * kh, panel);
+        for panel in 0..panels.count {
+            let start = panels.start(self.group, panel) + meeting.place * channels * panels.width;
+            let weight = self.weight.as_ptr().wrapping_add(start);
             let job = ProductJob {
                 pixels: self.inputs,
-                addresses: Addresses::Offsets(&no_offset),
+                addresses: Addresses::Offsets(self.offsets),
                 pitch: tile,
-                taps: 1,
+                taps: meeting.count,
                 start: 0,
-                run: panels.rows,
-                weight: self.weight.as_ptr().wrapping_add(start),
+                run: channels,
+                weight,
                 outputs: self.outputs,
                 next_outputs: self.outputs,
                 output_step: 0,
                 column: panel * panels.width,
-                pixel_count: count,
+                pixel_count: pixels.len(),
                 channel_count: panels.width,
                 bias: std::ptr::null(),
                 sums: std::ptr::null(),
@@ -174,49 +254,40 @@ impl Images<'_> {
                 relu: false,
                 stream: false,
                 moments: None,
-                ahead: [self.weight.as_ptr().wrapping_add(start); 2],
+                ahead: [weight; 2],
             };
-            // SAFETY: a tile of dy pixels of `rows` channels, a whole panel of weights, and products with room for
-            // every panel of every kernel row.
+            // SAFETY: a tile of dy pixels of `channels` floats in each row met, the weights of as many kernel rows, and
+            // products with room for every panel.
             unsafe { tile::product::<S, NV>(simd, &job) };
         }
     }
 
-    /// Adds the products of `count` pixels to dx, leaving out what falls into the padding.
+    /// Adds the products of some pixels to a row of dx, leaving out what falls into the padding.
     #[inline(always)]
-    fn add<S: Simd>(&self, simd: S, [image, row, column]: [usize; 3], count: usize, group: usize) {
-        let Conv2dShape {
-            input: [h, w, channels], kernel: [kh, kw], stride, padding, dilation, groups, ..
-        } = self.convolution.shape;
-        let c = channels / groups;
-        let panels = &self.convolution.gradient_panels;
-        let products_len = products_len(self.convolution);
+    fn add<S: Simd>(&self, simd: S, row: usize, pixels: Range<usize>) {
+        let Conv2dShape { input: [h, w, channels], kernel: [_, kw], stride, padding, groups, .. } =
+            self.convolution.shape;
+        let (c, products_len) = (channels / groups, products_len(self.convolution));
         let is_run = self.dx.ld() == c;
-        for place in 0..count {
-            let left = ((column + place) * stride[1]) as isize - padding[3] as isize;
+        for (index, pixel) in pixels.enumerate() {
+            let [image, column] = self.place(pixel);
+            let left = (column * stride[1]) as isize - padding[3] as isize;
             let first_tap = (-left).max(0) as usize;
             let end_tap = (w as isize - left).clamp(0, kw as isize) as usize;
             if first_tap >= end_tap {
                 continue;
             }
             let first_column = (left + first_tap as isize) as usize;
-            for kernel_row in 0..kh {
-                let at = (row * stride[0] + kernel_row * dilation[0]).wrapping_sub(padding[0]);
-                if at >= h {
-                    continue;
-                }
-                let from = place * products_len + kernel_row * panels.count * panels.width + first_tap * c;
-                let from = self.products.cast_const().wrapping_add(from);
-                let to = self.dx.pixel((image * h + at) * w + first_column).wrapping_add(group * c);
-                // SAFETY: taps first_tap..end_tap of this kernel row lie in dx's row `at`, which belongs to this part;
-                // the products have c floats for each.
-                unsafe {
-                    if is_run {
-                        add_run(simd, from, to, (end_tap - first_tap) * c);
-                    } else {
-                        for tap in 0..end_tap - first_tap {
-                            add_run(simd, from.add(tap * c), to.add(tap * self.dx.ld()), c);
-                        }
+            let from = self.products.cast_const().wrapping_add(index * products_len + first_tap * c);
+            let to = self.dx.pixel((image * h + row) * w + first_column).wrapping_add(self.group * c);
+            // SAFETY: taps first_tap..end_tap of a kernel row lie in this row of dx, which belongs to this part; the
+            // products have c floats for each.
+            unsafe {
+                if is_run {
+                    add_run(simd, from, to, (end_tap - first_tap) * c);
+                } else {
+                    for tap in 0..end_tap - first_tap {
+                        add_run(simd, from.add(tap * c), to.add(tap * self.dx.ld()), c);
                     }
                 }
             }

@@ -19,7 +19,7 @@ fn shape(input: [usize; 3], filters: usize, kernel: usize) -> Conv2dShape {
 
 /// Geometries that reach every path: kernel rows merged or not, copied between zeros, pointers to zeros, scatter and
 /// gather, phases with and without taps, remainders of tiles and of panels, chunks of the inner dimension, bands of an
-/// image.
+/// image, pixels abreast.
 fn cases() -> Vec<(usize, Conv2dShape)> {
     let mut cases = vec![
         (5, shape([28, 28, 1], 6, 5)),
@@ -60,6 +60,9 @@ fn cases() -> Vec<(usize, Conv2dShape)> {
         (2, Conv2dShape { padding: [1; 4], ..shape([5, 6, 100], 72, 3) }),
         (1, Conv2dShape { padding: [1; 4], stride: [2, 2], ..shape([4, 5, 600], 17, 3) }),
         (1, Conv2dShape { padding: [3, 2, 4, 3], stride: [2, 2], ..shape([127, 100, 3], 20, 7) }),
+        (3, Conv2dShape { padding: [1; 4], ..shape([9, 8, 5], 3, 3) }),
+        (33, Conv2dShape { padding: [2, 1, 0, 2], stride: [1, 2], ..shape([10, 15, 3], 2, 5) }),
+        (1, Conv2dShape { padding: [1; 4], ..shape([6, 12, 40], 1, 3) }),
     ];
     cases.push((1, Conv2dShape { stride: [5, 5], ..shape([5, 5, 2], 2, 1) }));
     cases.extend(depthwise_cases());

@@ -66,8 +66,9 @@ pub(super) enum Addresses {
 }
 
 /// Distances between neighbouring pixels of a row for which there are tiles with one pointer in all, in floats: input
-/// channels times stride of first layers (LeNet 1; CIFAR networks 3; ResNet, GoogLeNet and MobileNet 6; AlexNet 12).
-pub(super) const PIXEL_STEPS: [usize; 4] = [1, 3, 6, 12];
+/// channels times stride of first layers (LeNet 1, two pixels abreast 2; CIFAR networks 3; ResNet, GoogLeNet and MobileNet 6;
+/// AlexNet 12).
+pub(super) const PIXEL_STEPS: [usize; 5] = [1, 2, 3, 6, 12];
 
 /// What a product tile reads and writes. Plain pointers: the driver has checked the geometry once.
 #[derive(Clone, Copy)]
@@ -443,6 +444,7 @@ pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: &Produc
         ($($height:literal)* | $full:literal) => {
             match step {
                 1 => smallest!(1: $($height)* | $full),
+                2 => smallest!(2: $($height)* | $full),
                 3 => smallest!(3: $($height)* | $full),
                 6 => smallest!(6: $($height)* | $full),
                 _ => smallest!(12: $($height)* | $full),
@@ -450,7 +452,7 @@ pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: &Produc
         };
     }
     match (S::REGISTERS, NV) {
-        (32, 1) => smallest!(16 | 28),
+        (32, 1) => smallest!(14 16 | 28),
         (32, 2) => smallest!(8 | 14),
         (32, _) => smallest!(5 | 9),
         (24, 1) => smallest!(8 | 16),
@@ -595,6 +597,7 @@ pub(super) unsafe fn reduce_rows<S: Simd, const NV: usize>(
         // Several short kernel rows in one tile: one alone would not hide the latency of its multiply-adds.
         row += match (S::REGISTERS, NV, run, rows) {
             (24.., 1, 5, 5..) => several::<S, 5, 5, NV>(simd, job),
+            (32, 1, 6, 5..) => several::<S, 5, 6, NV>(simd, job),
             (24.., 1, 9, 3..) => several::<S, 3, 9, NV>(simd, job),
             (24.., 1 | 2, 3, 3..) => several::<S, 3, 3, NV>(simd, job),
             (24.., 2, 5, 2..) => several::<S, 2, 5, NV>(simd, job),
