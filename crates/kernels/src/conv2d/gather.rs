@@ -7,7 +7,8 @@
 //! - no tap leaves the input: one pointer a pixel, one offset a tap. Where the taps of a kernel row stand side by side
 //!   (dense pixels, no dilation), they are one tap with a run of `kernel width x channels` floats;
 //! - few channels, padded: the image is first copied between zeros, then as above, in tiles that stay within a row, whose
-//!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time;
+//!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time. Where tiles
+//!   have more pixels than there are registers for pointers, it is copied without padding, too;
 //! - otherwise one pointer for each tap and pixel, those outside the input pointing to zeros.
 
 use super::gather_tiles::{CHUNK, Epilogue, GroupedTiles, Lines, Tiles, Tiling};
@@ -79,6 +80,12 @@ struct Cut {
 /// A vector multiply-add is about half a cycle; a part should be worth more than the half microsecond that a region costs.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 13;
 
+/// Pixels of a tile whose pointers stay in registers; those of more are loaded before each use.
+const MOST_POINTERS: usize = 14;
+
+/// Taps of a kernel that make the copy of an image small beside its products.
+const TAPS_WORTH_A_COPY: usize = 9;
+
 /// Bytes of input that a block may cover: it is read once for each panel, from the second-level cache.
 const BLOCK_BYTES: usize = 128 << 10;
 
@@ -98,13 +105,19 @@ impl Gather<'_> {
 
     /// Whether the input is copied between zeros: kernel rows become runs worth a register tile.
     fn copies(&self) -> bool {
-        self.is_padded() && self.groups == 1 && self.channels < 8 && self.row_taps.is_some()
+        let few = self.groups == 1 && self.channels < 8 && self.row_taps.is_some();
+        let needs_a_step = self.tile_rows() > MOST_POINTERS && self.taps.len() >= TAPS_WORTH_A_COPY;
+        few && (self.is_padded() || needs_a_step && self.has_step())
+    }
+
+    /// Whether there are tiles whose pixels stand as far apart as a row's do.
+    fn has_step(&self) -> bool {
+        tile::PIXEL_STEPS.contains(&(self.channels * self.stride[1]))
     }
 
     /// Floats between neighbouring pixels of a tile that stays within a row of the copy, if there are such tiles.
     fn pixel_step(&self) -> Option<usize> {
-        let step = self.channels * self.stride[1];
-        (self.copies() && tile::PIXEL_STEPS.contains(&step)).then_some(step)
+        (self.copies() && self.has_step()).then_some(self.channels * self.stride[1])
     }
 
     /// How `count` pixels from the beginning of a row on are cut into tiles.

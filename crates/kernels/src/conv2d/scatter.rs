@@ -179,11 +179,15 @@ impl Images<'_> {
         }
     }
 
-    /// The image and column of a pixel: a column of each image, then the next.
+    /// The images and columns of the pixels from `first` on: a column of each image, then the next.
     #[inline(always)]
-    fn place(&self, pixel: usize) -> [usize; 2] {
-        let images = self.range[1] - self.range[0];
-        [self.range[0] + pixel % images, pixel / images]
+    fn places(&self, first: usize) -> impl Iterator<Item = [usize; 2]> {
+        let [begin, end] = self.range;
+        let (image, column) = (begin + first % (end - begin), first / (end - begin));
+        std::iter::successors(Some([image, column]), move |&[image, column]| match image + 1 {
+            next if next < end => Some([next, column]),
+            _ => Some([begin, column + 1]),
+        })
     }
 
     /// Sets a row of each image of dx to zero, for this group of channels.
@@ -221,12 +225,17 @@ impl Images<'_> {
         let Conv2dShape { filters, groups, .. } = self.convolution.shape;
         let ([oh, ow, _], channels) = (self.convolution.output, filters / groups);
         let (tile, products_len) = (tile::rows_for(S::REGISTERS, NV), products_len(self.convolution));
+        let mut places = self.places(pixels.start);
+        let mut pixel = std::ptr::null();
         for index in 0..tile {
-            let [image, column] = self.place((pixels.start + index).min(pixels.end - 1));
-            let pixel = self.dy.pixel((image * oh + meeting.dy_row) * ow + column);
+            // A tile that is not full computes the rest on copies of its last pixel.
+            if let (true, Some([image, column])) = (index < pixels.len(), places.next()) {
+                pixel = self.dy.pixel((image * oh + meeting.dy_row) * ow + column);
+                pixel = pixel.wrapping_add(self.group * channels);
+            }
             // SAFETY: the tables have room for a tile of pointers.
             unsafe {
-                *self.inputs.add(index) = pixel.wrapping_add(self.group * channels);
+                *self.inputs.add(index) = pixel;
                 *self.outputs.add(index) = self.products.wrapping_add(index * products_len);
             }
         }
@@ -269,8 +278,7 @@ impl Images<'_> {
             self.convolution.shape;
         let (c, products_len) = (channels / groups, products_len(self.convolution));
         let is_run = self.dx.ld() == c;
-        for (index, pixel) in pixels.enumerate() {
-            let [image, column] = self.place(pixel);
+        for (index, [image, column]) in self.places(pixels.start).take(pixels.len()).enumerate() {
             let left = (column * stride[1]) as isize - padding[3] as isize;
             let first_tap = (-left).max(0) as usize;
             let end_tap = (w as isize - left).clamp(0, kw as isize) as usize;

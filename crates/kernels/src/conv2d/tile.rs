@@ -268,8 +268,7 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
         }
         return;
     }
-    // Sets with more registers store parts of vectors at no cost.
-    let some = S::REGISTERS == 16 && (S::LANES.div_ceil(2)..S::LANES).contains(&job.channel_count);
+    let some = (S::LANES.div_ceil(2)..S::LANES).contains(&job.channel_count);
     let side_by_side = NV == 1 && some && job.output_step == job.channel_count;
     if STEP > 0 && side_by_side && job.pixel_count == MR && job.residual.is_none() && job.moments.is_none() {
         // SAFETY: the caller vouches for all pixels, which stand side by side.
@@ -452,7 +451,7 @@ pub(super) unsafe fn product_row<S: Simd, const NV: usize>(simd: S, job: &Produc
         };
     }
     match (S::REGISTERS, NV) {
-        (32, 1) => smallest!(14 16 | 28),
+        (32, 1) => smallest!(10 14 16 | 28),
         (32, 2) => smallest!(8 | 14),
         (32, _) => smallest!(5 | 9),
         (24, 1) => smallest!(8 | 16),
