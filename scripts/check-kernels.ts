@@ -20,9 +20,9 @@ const SETS: Readonly<Record<string, readonly string[]>> = { "x86-64": ["avx2", "
 
 /** Register tiles, and the multiply-adds of a step: the product of these type parameters. */
 const TILES: readonly { kernel: RegExp; step: (parameters: readonly number[]) => number }[] = [
-  { kernel: /^conv2d::tile::Product</, step: ([rows = 0, vectors = 0]) => rows * vectors },
+  { kernel: /^conv2d::tile::product::Product</, step: ([rows = 0, vectors = 0]) => rows * vectors },
   {
-    kernel: /^conv2d::tile::Reduction</,
+    kernel: /^conv2d::tile::reduction::Reduction</,
     step: ([groups = 0, elements = 0, vectors = 0]) => groups * elements * vectors,
   },
 ];

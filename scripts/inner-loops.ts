@@ -26,7 +26,7 @@ export interface Loop {
 export interface Kernel {
   /** The module of the set: `avx2`. */
   readonly set: string;
-  /** The Rust type, `conv2d::tile::Product<14, 2, 0>`. */
+  /** The Rust type, `conv2d::tile::product::Product<14, 2, 0>`. */
   readonly name: string;
   /** Its loops that hold no other loop. */
   readonly loops: readonly Loop[];

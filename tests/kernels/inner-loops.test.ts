@@ -38,7 +38,7 @@ function listing(functions: readonly Function[], format = "elf64-x86-64"): strin
 }
 
 function loopsOf(code: string) {
-  return kernelsOf(listing([{ set: "avx2", kernel: "conv2d::tile::Product<1, 2, 0>", code }]))[0]?.loops;
+  return kernelsOf(listing([{ set: "avx2", kernel: "conv2d::tile::product::Product<1, 2, 0>", code }]))[0]?.loops;
 }
 
 const clean = `
@@ -56,8 +56,8 @@ ret`;
 
 describe("the innermost loops of a disassembly", () => {
   test("a kernel has its set from the symbol and its name from the debug information", () => {
-    const [kernel] = kernelsOf(listing([{ set: "avx512", kernel: "conv2d::tile::Product<14, 2, 0>", code: "ret" }]));
-    expect(kernel).toEqual({ set: "avx512", name: "conv2d::tile::Product<14, 2, 0>", loops: [] });
+    const [kernel] = kernelsOf(listing([{ set: "avx512", kernel: "conv2d::tile::product::Product<14, 2, 0>", code: "ret" }]));
+    expect(kernel).toEqual({ set: "avx512", name: "conv2d::tile::product::Product<14, 2, 0>", loops: [] });
   });
 
   test("multiply-adds, loads and instructions of an iteration are counted, %rbp being a plain pointer", () => {
@@ -104,7 +104,7 @@ str	q0, [sp, #16]
 ldr	q1, [sp, #32]
 cbnz	x9, @0
 ret`;
-    const kernel = { set: "neon", kernel: "conv2d::tile::Product<1, 2, 0>", code };
+    const kernel = { set: "neon", kernel: "conv2d::tile::product::Product<1, 2, 0>", code };
     expect(kernelsOf(listing([kernel], "elf64-littleaarch64"))[0]?.loops).toEqual([
       { instructions: 6, multiplyAdds: 1, loads: 2, stackLoads: 1, stackStores: 1 },
     ]);
@@ -114,10 +114,10 @@ ret`;
 describe("the check of the kernels", () => {
   const four = clean.replaceAll("%ymm", "%zmm");
   const tiles = (product: string): Function[] => [
-    { set: "avx2", kernel: "conv2d::tile::Product<2, 2, 0>", code: product },
-    { set: "avx2", kernel: "conv2d::tile::Reduction<1, 2, 2>", code: clean },
-    { set: "avx512", kernel: "conv2d::tile::Product<4, 1, 0>", code: four },
-    { set: "avx512", kernel: "conv2d::tile::Reduction<1, 4, 1>", code: four },
+    { set: "avx2", kernel: "conv2d::tile::product::Product<2, 2, 0>", code: product },
+    { set: "avx2", kernel: "conv2d::tile::reduction::Reduction<1, 2, 2>", code: clean },
+    { set: "avx512", kernel: "conv2d::tile::product::Product<4, 1, 0>", code: four },
+    { set: "avx512", kernel: "conv2d::tile::reduction::Reduction<1, 4, 1>", code: four },
   ];
   async function check(functions: readonly Function[]) {
     const file = join(folder, "listing.txt");
@@ -129,14 +129,14 @@ describe("the check of the kernels", () => {
   test("tiles on registers alone pass, in a table", async () => {
     const { exitCode, stdout, stderr } = await check(tiles(clean));
     expect([exitCode, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(/^avx2 conv2d::tile::Product<2, 2, 0> +4 +8 +3 +0 +0$/m);
+    expect(stdout).toMatch(/^avx2 conv2d::tile::product::Product<2, 2, 0> +4 +8 +3 +0 +0$/m);
   });
 
   test("a tile that spills fails by name", async () => {
     const { exitCode, stderr } = await check(tiles(clean.replace("add    $0x40,%rbp", "vmovups %ymm5,-0x28(%rsp)")));
     expect([exitCode, stderr.trim()]).toEqual([
       1,
-      "Expected an inner loop on registers but avx2 conv2d::tile::Product<2, 2, 0> touches the stack with 1 of 8 instructions.",
+      "Expected an inner loop on registers but avx2 conv2d::tile::product::Product<2, 2, 0> touches the stack with 1 of 8 instructions.",
     ]);
   });
 
@@ -158,7 +158,7 @@ describe("the check of the kernels", () => {
       tiles(clean.replace(/(vfmadd.*\n){3}/, "vfmadd231ps %ymm2,%ymm3,%ymm0\n")),
     );
     expect(exitCode).toBe(1);
-    expect(stderr).toContain("avx2 conv2d::tile::Product<2, 2, 0> has no loop of 4 multiply-adds");
+    expect(stderr).toContain("avx2 conv2d::tile::product::Product<2, 2, 0> has no loop of 4 multiply-adds");
   });
 
   test("a program without tiles of a set fails", async () => {

@@ -9,8 +9,8 @@
 
 use super::depthwise::{Depthwise, is_crowded};
 use super::depthwise_gather::{Filter, Place};
+use super::gather::Lines;
 use super::gather::Source;
-use super::gather_tiles::Lines;
 use super::tile::LINE;
 use super::{Conv2d, Conv2dShape, scratch};
 use crate::threads::Shareable;

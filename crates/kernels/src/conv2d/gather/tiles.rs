@@ -6,9 +6,9 @@
 //! next chunk of weights. With the weights of an image's network in memory, not in a cache, this is what the time of small
 //! maps depends on: 512 > 2048 channels at 7 x 7, one image, took 1.7 times as long.
 
-use super::layout::Panels;
-use super::moments::{Group, Records};
-use super::tile::{self, Addresses, LINE, ProductJob};
+use super::super::layout::Panels;
+use super::super::moments::{Group, Records};
+use super::super::tile::{self, Addresses, LINE, ProductJob};
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub(super) const CHUNK: usize = 512;
 
 /// The weights and epilogue of a pass.
 #[derive(Clone, Copy)]
-pub(super) struct Epilogue<'a> {
+pub(in crate::conv2d) struct Epilogue<'a> {
     pub weight: &'a [f32],
     pub bias: Option<&'a [f32]>,
     /// Floats from an output to its residual.
@@ -226,7 +226,7 @@ impl Tiles<'_> {
 
 /// Cache lines to ask for, some at a time.
 #[derive(Clone, Copy)]
-pub(super) struct Lines {
+pub(in crate::conv2d) struct Lines {
     next: *const f32,
     rest: usize,
 }
