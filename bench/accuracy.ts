@@ -1,9 +1,9 @@
 /**
- * `npm run bench:accuracy -- --data DIR`: trains cifar10-vgg.ts on CIFAR-10 with fast and with strict precision, from the
+ * `npm run bench:accuracy -- --data cifar10`: trains cifar10-vgg.ts on CIFAR-10 with fast and with strict precision, from the
  * same seeds, and prints the accuracies on the test images.
  *
  * Each training is a process of its own, as `fovea train` runs it, and leaves a run directory; one that is there already
- * goes on where it stopped, and is only evaluated if it is done. README.md here says how to make the files of DIR.
+ * goes on where it stopped, and is only evaluated if it is done. README.md here says where the images come from.
  */
 
 import { spawnSync } from "node:child_process";
@@ -41,7 +41,7 @@ interface Run {
 
 const { data, out, epochs, seeds, precision, json } = new Command("bench:accuracy")
   .description("Compare the test accuracy of fast and strict precision on CIFAR-10.")
-  .addOption(new Option("--data <directory>", "holds {train,test}-{images,labels}.npy").makeOptionMandatory())
+  .addOption(new Option("--data <source>", "CIFAR-10, as fovea train takes it").makeOptionMandatory())
   .addOption(new Option("--out <directory>", "where the runs go, or are").default("runs/accuracy"))
   .addOption(new Option("--epochs <n>", "passes over the training images").argParser(positiveInteger).default(2))
   .addOption(

@@ -56,7 +56,9 @@ ret`;
 
 describe("the innermost loops of a disassembly", () => {
   test("a kernel has its set from the symbol and its name from the debug information", () => {
-    const [kernel] = kernelsOf(listing([{ set: "avx512", kernel: "conv2d::tile::product::Product<14, 2, 0>", code: "ret" }]));
+    const [kernel] = kernelsOf(
+      listing([{ set: "avx512", kernel: "conv2d::tile::product::Product<14, 2, 0>", code: "ret" }]),
+    );
     expect(kernel).toEqual({ set: "avx512", name: "conv2d::tile::product::Product<14, 2, 0>", loops: [] });
   });
 
