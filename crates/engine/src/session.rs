@@ -29,8 +29,8 @@ const MAX_PLANS: usize = 64;
 /// How exactly convolutions are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Winograd's algorithm where it pays: 3 x 3 convolutions of stride 1 with multiples of 16 channels. Its rounding error is
-    /// about three times that of direct summation, a few millionths of the largest value.
+    /// Winograd's algorithm where it pays: 3 x 3 and 5 x 5 convolutions of stride 1 with multiples of 16 channels. Its
+    /// rounding error is about three times that of direct summation, a few millionths of the largest value.
     #[default]
     Fast,
     /// Direct summation only.

@@ -19,7 +19,7 @@ const GRAPH: &str = r#"{
     {"name": "conv2", "op": "conv", "inputs": ["relu1"], "filters": 80, "kernel": [3, 3], "stride": [1, 1],
      "padding": [1, 0, 2, 1], "dilation": [1, 1], "groups": 1, "bias": true, "init": "kaiming"},
     {"name": "relu2", "op": "relu", "inputs": ["conv2"]},
-    {"name": "conv3", "op": "conv", "inputs": ["relu2"], "filters": 64, "kernel": [3, 3], "stride": [1, 1],
+    {"name": "conv3", "op": "conv", "inputs": ["relu2"], "filters": 64, "kernel": [5, 5], "stride": [1, 1],
      "padding": "valid", "dilation": [1, 1], "groups": 1, "bias": false, "init": "kaiming"},
     {"name": "flatten1", "op": "flatten", "inputs": ["conv3"]},
     {"name": "dense1", "op": "dense", "inputs": ["flatten1"], "units": 4, "bias": true, "init": "xavier"}

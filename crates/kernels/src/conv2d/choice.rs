@@ -10,6 +10,7 @@
 use super::layout::Panels;
 use super::packed_weight_gradient::GROUP;
 use super::winograd::{WeightGradient, Weights, Winograd};
+use super::winograd_transform::Form;
 use super::{Conv2d, Conv2dShape, InputGradient, Pass, scatter, tile};
 use crate::Isa;
 
@@ -22,7 +23,7 @@ pub enum Algorithm {
     Scatter,
     /// The weight gradient from packed copies of input and gradient.
     Packed,
-    /// Winograd's F(4x4, 3x3).
+    /// Winograd's F(4x4, 3x3) or F(2x2, 5x5).
     Winograd,
 }
 
@@ -277,13 +278,14 @@ impl Model<'_> {
         let weight = FREQUENCIES * c as f64 * self.vectors(k);
         let blocks = tiles / (winograd.most_tiles() as f64).min(tiles.max(1.0));
         let products = weight * tiles / WINOGRAD + weight * blocks * WEIGHTS_A_BLOCK;
-        let transforms = tiles * (TRANSFORM_INPUT * self.floats(c) + TRANSFORM_OUTPUT * self.floats(k));
+        let transform = Transforms::of(winograd.form());
+        let transforms = tiles * (transform.input * self.floats(c) + transform.output * self.floats(k));
         let [read, write] = [READ_FAR, WRITE_FAR].map(|wide| self.far(wide));
         let weights = weight
             * match weights {
                 Weights::Stay => read,
-                Weights::Change if winograd.weight_len() <= SMALL_WEIGHTS => TRANSFORM_WEIGHT + NEAR,
-                Weights::Change => TRANSFORM_WEIGHT + write + read,
+                Weights::Change if winograd.weight_len() <= SMALL_WEIGHTS => transform.weight + NEAR,
+                Weights::Change => transform.weight + write + read,
             };
         products + transforms + weights
     }
@@ -293,8 +295,9 @@ impl Model<'_> {
         let cell = c as f64 * self.vectors(k);
         let blocks = (tiles / gradient.tiles_a_block(self.batch as usize) as f64).ceil();
         let products = FREQUENCIES * cell * tiles / WINOGRAD_REDUCTION;
-        let transforms = tiles * (TRANSFORM_INPUT * self.floats(c) + TRANSFORM_GRADIENT * self.floats(k));
-        products + transforms + cell * blocks * TRANSFORM_SUMS
+        let transform = Transforms::of(gradient.form());
+        let transforms = tiles * (transform.input * self.floats(c) + transform.gradient * self.floats(k));
+        products + transforms + cell * blocks * transform.sums
     }
 }
 
@@ -321,13 +324,26 @@ const WINOGRAD_REDUCTION: f64 = 0.80;
 const PACK_WIDE: f64 = 6.0;
 const PACK_NARROW: f64 = 8.0;
 
-/// Transforming a vector of channels of a tile: input, output, output gradient; and one of the weights or of the sums of a
-/// block.
-const TRANSFORM_INPUT: f64 = 260.0;
-const TRANSFORM_OUTPUT: f64 = 200.0;
-const TRANSFORM_GRADIENT: f64 = 180.0;
-const TRANSFORM_WEIGHT: f64 = 2.0;
-const TRANSFORM_SUMS: f64 = 150.0;
+/// What Winograd's transforms cost.
+struct Transforms {
+    /// A vector of channels of a tile: input, output, output gradient.
+    input: f64,
+    output: f64,
+    gradient: f64,
+    /// A vector of the transformed weights.
+    weight: f64,
+    /// A vector of the sums of a block, at all frequencies.
+    sums: f64,
+}
+
+impl Transforms {
+    const fn of(form: Form) -> Self {
+        match form {
+            Form::Kernel3 => Self { input: 260.0, output: 200.0, gradient: 180.0, weight: 2.0, sums: 150.0 },
+            Form::Kernel5 => Self { input: 260.0, output: 120.0, gradient: 120.0, weight: 3.0, sums: 500.0 },
+        }
+    }
+}
 
 /// Reading the transformed weights once more for a block, from a cache that all cores share.
 const WEIGHTS_A_BLOCK: f64 = 3.0;

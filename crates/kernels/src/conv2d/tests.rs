@@ -410,18 +410,28 @@ fn impossible_geometries_are_one_sentence_each() {
     );
 }
 
-/// Maps whose sides are multiples of four and not, one with fewer channels out than in, one with fewer tiles than the
-/// threads share, padding of all kinds.
+fn padded(kernel: usize, padding: [usize; 4], input: [usize; 3], filters: usize) -> Conv2dShape {
+    Conv2dShape { padding, ..shape(input, filters, kernel) }
+}
+
+/// Both kernels on maps whose sides are multiples of a tile's and not, some smaller than a tile, one with fewer channels out
+/// than in, one with fewer tiles than the threads share, padding of all kinds.
 fn winograd_cases() -> Vec<(usize, Conv2dShape)> {
-    let padded = |padding: [usize; 4], input, filters| Conv2dShape { padding, ..shape(input, filters, 3) };
     vec![
-        (2, padded([1; 4], [16, 16, 64], 64)),
-        (1, padded([1; 4], [14, 13, 64], 112)),
-        (8, padded([1; 4], [7, 7, 80], 64)),
-        (5, padded([0; 4], [11, 14, 64], 112)),
-        (9, padded([2, 1, 0, 2], [5, 9, 96], 80)),
-        (3, padded([1; 4], [9, 10, 16], 48)),
-        (2, padded([1; 4], [6, 17, 32], 16)),
+        (2, padded(3, [1; 4], [16, 16, 64], 64)),
+        (1, padded(3, [1; 4], [14, 13, 64], 112)),
+        (8, padded(3, [1; 4], [7, 7, 80], 64)),
+        (5, padded(3, [0; 4], [11, 14, 64], 112)),
+        (9, padded(3, [2, 1, 0, 2], [5, 9, 96], 80)),
+        (3, padded(3, [1; 4], [9, 10, 16], 48)),
+        (2, padded(3, [1; 4], [6, 17, 32], 16)),
+        (2, padded(5, [2; 4], [12, 14, 64], 64)),
+        (1, padded(5, [2; 4], [13, 9, 32], 112)),
+        (4, padded(5, [2; 4], [7, 7, 48], 128)),
+        (3, padded(5, [0; 4], [9, 12, 16], 80)),
+        (2, padded(5, [4, 3, 1, 2], [5, 3, 96], 48)),
+        (1, padded(5, [0; 4], [5, 5, 16], 32)),
+        (2, padded(5, [4; 4], [1, 2, 32], 16)),
     ]
 }
 
@@ -494,18 +504,25 @@ fn run_winograd(
     })
 }
 
-/// Maps whose sides are multiples of four and not, widths of one, two and three vectors, padding of all kinds; one cut
-/// into chunks of tiles, most into channels, some in several blocks.
+/// Both kernels on maps whose sides are multiples of a tile's and not, widths of one, two and three vectors, padding of all
+/// kinds; two cut into chunks of tiles, most into channels, some in several blocks.
 fn winograd_weight_gradient_cases() -> Vec<(usize, Conv2dShape)> {
-    let padded = |padding: [usize; 4], input, filters| Conv2dShape { padding, ..shape(input, filters, 3) };
     vec![
-        (3, padded([1; 4], [13, 13, 32], 48)),
-        (11, padded([1; 4], [27, 27, 48], 32)),
-        (5, padded([1; 4], [7, 7, 112], 64)),
-        (2, padded([0; 4], [27, 27, 64], 80)),
-        (1, padded([2, 1, 0, 2], [5, 9, 32], 96)),
-        (2, padded([5, 4, 3, 4], [4, 6, 64], 32)),
-        (0, padded([1; 4], [8, 8, 32], 32)),
+        (3, padded(3, [1; 4], [13, 13, 32], 48)),
+        (11, padded(3, [1; 4], [27, 27, 48], 32)),
+        (5, padded(3, [1; 4], [7, 7, 112], 64)),
+        (2, padded(3, [0; 4], [27, 27, 64], 80)),
+        (1, padded(3, [2, 1, 0, 2], [5, 9, 32], 96)),
+        (2, padded(3, [5, 4, 3, 4], [4, 6, 64], 32)),
+        (0, padded(3, [1; 4], [8, 8, 32], 32)),
+        (3, padded(5, [2; 4], [13, 13, 32], 48)),
+        (3, padded(5, [2; 4], [27, 26, 16], 32)),
+        (5, padded(5, [2; 4], [7, 7, 112], 64)),
+        (2, padded(5, [0; 4], [14, 15, 48], 80)),
+        (1, padded(5, [4, 3, 1, 2], [5, 3, 32], 96)),
+        (2, padded(5, [7, 4, 5, 6], [2, 3, 64], 32)),
+        (1, padded(5, [0; 4], [5, 5, 16], 16)),
+        (0, padded(5, [2; 4], [8, 8, 32], 32)),
     ]
 }
 

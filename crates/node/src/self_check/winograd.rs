@@ -1,6 +1,6 @@
 //! Winograd's convolutions.
 
-use super::{BATCH, Errors, Scratch, batch_of, values, view, view_mut};
+use super::{BATCH, Errors, Passes, Scratch, batch_of, values, view, view_mut};
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
 use fovea_kernels::{Activation, Context, View4, ViewError};
@@ -8,11 +8,20 @@ use fovea_reference::check::{relative_error, uniform, widen};
 
 const REFUSED: &str = "Expected Winograd's algorithm for a convolution of 64 channels but received none.";
 
-/// The three passes against direct convolution, whose definition another check compares it with: no smaller convolution
-/// is taken this way, and the definition would need a second for this one.
+/// Both kernels.
 pub(super) fn convolutions(context: Context) -> Errors {
+    let names = ["Winograd convolution", "Winograd input gradient", "Winograd weight gradient"];
+    let mut errors = convolution(context, names, 3)?;
+    let names = ["Winograd 5x5 convolution", "Winograd 5x5 input gradient", "Winograd 5x5 weight gradient"];
+    errors.extend(convolution(context, names, 5)?);
+    Ok(errors)
+}
+
+/// The three passes against direct convolution, whose definition another check compares it with: with this many channels
+/// the definition would need a second.
+fn convolution(context: Context, names: Passes, size: usize) -> Errors {
     let (input, filters) = ([15, 23, 64], 64);
-    let (kernel, padding) = ([3, 3], [1; 4]);
+    let (kernel, padding) = ([size; 2], [size / 2; 4]);
     let geometry =
         Conv2dShape { input, filters, kernel, stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
     let conv = Conv2d::new(geometry, context.isa)?;
@@ -44,11 +53,12 @@ pub(super) fn convolutions(context: Context) -> Errors {
     dweight.extend(dbias);
 
     let direct = Direct { conv: &conv, context, x: x_view, dy: dy_view };
-    Ok(vec![
-        ("Winograd convolution", relative_error(&y, &widen(&direct.forward(&weight, &bias)?))),
-        ("Winograd input gradient", relative_error(&dx, &widen(&direct.input_gradient(&packed)?))),
-        ("Winograd weight gradient", relative_error(&dweight, &widen(&direct.weight_gradient()))),
-    ])
+    let errors = [
+        relative_error(&y, &widen(&direct.forward(&weight, &bias)?)),
+        relative_error(&dx, &widen(&direct.input_gradient(&packed)?)),
+        relative_error(&dweight, &widen(&direct.weight_gradient())),
+    ];
+    Ok(names.into_iter().zip(errors).collect())
 }
 
 /// The same passes by direct convolution.

@@ -103,6 +103,7 @@ fn moments_do_not_depend_on_the_number_of_threads() {
         (4, Conv2dShape { padding: [1; 4], ..shape([56, 56, 32], 40, 3) }),
         (3, Conv2dShape { padding: [3; 4], stride: [2, 2], ..shape([112, 112, 3], 64, 7) }),
         (16, Conv2dShape { padding: [1; 4], ..shape([7, 7, 64], 96, 3) }),
+        (2, Conv2dShape { padding: [2; 4], ..shape([27, 27, 16], 48, 5) }),
     ];
     for (batch, shape) in larger.into_iter().chain(cases()).filter(|(batch, _)| *batch > 0) {
         let inputs = Inputs::new(batch, &shape);

@@ -2,7 +2,7 @@
 
 use super::super::moments::{Group, Running};
 use super::super::tile::{self, Addresses, ProductJob};
-use super::super::winograd_transform::{FREQUENCIES, INPUTS, OUTPUTS, input_line, output_line};
+use super::super::winograd_transform::{FREQUENCIES, Form, INPUTS, input_line, output_line};
 use super::Winograd;
 use crate::simd::{Kernel, Simd};
 use crate::{View4, ViewMut4};
@@ -52,11 +52,11 @@ impl Kernel for Block<'_> {
             2 => self.multiply::<S, 2>(simd),
             _ => self.multiply::<S, 3>(simd),
         }
-        for place in 0..self.count {
-            match self.moments {
-                None => simd.enter(TransformOutput::<false> { block: &self, place }),
-                Some(_) => simd.enter(TransformOutput::<true> { block: &self, place }),
-            }
+        match (self.winograd.form, self.moments.is_some()) {
+            (Form::Kernel3, false) => self.transform_outputs::<S, 4, false>(simd),
+            (Form::Kernel3, true) => self.transform_outputs::<S, 4, true>(simd),
+            (Form::Kernel5, false) => self.transform_outputs::<S, 2, false>(simd),
+            (Form::Kernel5, true) => self.transform_outputs::<S, 2, true>(simd),
         }
     }
 }
@@ -66,8 +66,16 @@ impl Block<'_> {
     #[inline(always)]
     fn tile(&self, place: usize) -> [usize; 3] {
         let [rows, columns] = self.winograd.grid();
-        let tile = self.first + place;
-        [tile / (rows * columns), tile / columns % rows * OUTPUTS, tile % columns * OUTPUTS]
+        let (tile, outputs) = (self.first + place, self.winograd.form.outputs());
+        [tile / (rows * columns), tile / columns % rows * outputs, tile % columns * outputs]
+    }
+
+    /// The outputs of every tile.
+    #[inline(always)]
+    fn transform_outputs<S: Simd, const OUTPUTS: usize, const MOMENTS: bool>(&self, simd: S) {
+        for place in 0..self.count {
+            simd.enter(TransformOutput::<OUTPUTS, MOMENTS> { block: self, place });
+        }
     }
 
     /// M = V U for every frequency.
@@ -209,12 +217,12 @@ impl Kernel for TransformInput<'_> {
 }
 
 /// The outputs of one tile from M, and their `MOMENTS`.
-struct TransformOutput<'a, const MOMENTS: bool> {
+struct TransformOutput<'a, const OUTPUTS: usize, const MOMENTS: bool> {
     block: &'a Block<'a>,
     place: usize,
 }
 
-impl<const MOMENTS: bool> Kernel for TransformOutput<'_, MOMENTS> {
+impl<const OUTPUTS: usize, const MOMENTS: bool> Kernel for TransformOutput<'_, OUTPUTS, MOMENTS> {
     type Output = ();
 
     #[inline(always)]
@@ -239,7 +247,8 @@ impl<const MOMENTS: bool> Kernel for TransformOutput<'_, MOMENTS> {
                     output_line(simd, [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(from.add(at(i))) }));
             }
             let mut running = block.moments.filter(|_| MOMENTS).map(|group| {
-                let first = output_line(simd, [0, 1, 2, 3, 4, 5].map(|j| lines[j][0]))[0];
+                let line: [_; OUTPUTS] = output_line(simd, [0, 1, 2, 3, 4, 5].map(|j| lines[j][0]));
+                let first = line[0];
                 // SAFETY: the group has k channels, and is this thread's at those of its panels.
                 unsafe { Running::new(simd, group, channel, self.place == 0, simd.add(first, bias)) }
             });
@@ -247,7 +256,7 @@ impl<const MOMENTS: bool> Kernel for TransformOutput<'_, MOMENTS> {
                 if i >= rows {
                     break;
                 }
-                let line = output_line(simd, [0, 1, 2, 3, 4, 5].map(|j| lines[j][i]));
+                let line: [_; OUTPUTS] = output_line(simd, [0, 1, 2, 3, 4, 5].map(|j| lines[j][i]));
                 for j in 0..OUTPUTS {
                     if j >= columns {
                         break;

@@ -1,7 +1,7 @@
 //! How the work is cut: tiles of a block, of a product and of a record of moments, ranges of panels, scratch memory.
 
 use super::super::moments::{self, Records};
-use super::super::winograd_transform::{FREQUENCIES, OUTPUTS};
+use super::super::winograd_transform::FREQUENCIES;
 use super::super::{scratch, tile};
 use super::{GAP, Winograd};
 
@@ -59,10 +59,10 @@ impl Winograd {
     pub(super) fn records(&self, batch: usize, moments: &mut [f32]) -> Records {
         let total = self.tiles(batch);
         let each = self.tiles_a_group(total);
-        let ([oh, ow], [_, columns]) = (self.output, self.grid());
+        let ([oh, ow], [_, columns], outputs) = (self.output, self.grid(), self.form.outputs());
         let pixels = |tile: usize| {
-            let [row, column] = [tile / columns % self.grid()[0], tile % columns].map(|at| at * OUTPUTS);
-            (oh - row).min(OUTPUTS) * (ow - column).min(OUTPUTS)
+            let [row, column] = [tile / columns % self.grid()[0], tile % columns].map(|at| at * outputs);
+            (oh - row).min(outputs) * (ow - column).min(outputs)
         };
         let of_group = |group: usize| (group * each..total.min((group + 1) * each)).map(pixels).sum();
         Records::new(moments, self.channels[1], (0..total.div_ceil(each)).map(of_group))

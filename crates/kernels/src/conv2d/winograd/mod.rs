@@ -1,9 +1,10 @@
-//! Winograd's F(4x4, 3x3): sixteen outputs of a 3 x 3 convolution for 36 multiplications instead of 144.
+//! Winograd's F(4x4, 3x3) and F(2x2, 5x5): sixteen outputs of a 3 x 3 convolution for 36 multiplications instead of 144, or
+//! four of a 5 x 5 one instead of 100.
 //!
-//! A tile of 4 x 4 outputs reads 6 x 6 inputs d. With U = G g G' of the weights and V = B' d B of the input, each of the 36
-//! frequencies is a matrix product M = V U over the channels, and A' M A are the outputs (Winograd 1980; Lavin and Gray
-//! 2015, arXiv:1509.09308). The interpolation points 0, +-3/4, +-3/2 and infinity cost as much as the customary 0, +-1,
-//! +-2 and leave a third of their rounding error: 1 to 3 millionths of the largest output.
+//! A tile of 4 x 4 or 2 x 2 outputs reads 6 x 6 inputs d. With U = G g G' of the weights and V = B' d B of the input, each
+//! of the 36 frequencies is a matrix product M = V U over the channels, and A' M A are the outputs (Winograd 1980; Lavin
+//! and Gray 2015, arXiv:1509.09308). The interpolation points 0, +-3/4, +-3/2 and infinity cost as much as the customary
+//! 0, +-1, +-2 and leave a third of their rounding error: 1 to 3 millionths of the largest output.
 //!
 //! The work is cut into blocks of tiles whose V and M stay in the second-level cache: a block is transformed, multiplied,
 //! and transformed back by the same thread. The input gradient is the same with flipped, transposed weights.
@@ -18,7 +19,7 @@ pub use super::winograd_weight_gradient::WeightGradient;
 
 use super::layout::Panels;
 use super::moments::Records;
-use super::winograd_transform::OUTPUTS;
+use super::winograd_transform::Form;
 use super::{Algorithm, Conv2d, Conv2dShape, InputGradient, Pass, scratch};
 use crate::threads::Shareable;
 use crate::{Activation, Context, Isa, View4, ViewMut4};
@@ -44,6 +45,7 @@ const CHANNELS_TO_FETCH: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Winograd {
     isa: Isa,
+    form: Form,
     pass: Pass,
     panels: Panels,
     /// Input and output channels of this pass.
@@ -61,21 +63,20 @@ impl Winograd {
         chosen.then(|| Self::new(convolution, pass)).flatten()
     }
 
-    /// The pass in this form, if it has one: forward or input gradient of a 3 x 3 kernel of stride 1 with a multiple of 16
-    /// channels on both sides.
+    /// The pass in this form, if it has one: forward or input gradient of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple
+    /// of 16 channels on both sides, and less padding than the kernel has rows.
     pub fn new(convolution: &Conv2d, pass: Pass) -> Option<Self> {
-        let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
-            convolution.shape;
-        let [oh, ow, _] = convolution.output;
-        let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1;
-        let whole = |channels: usize| channels.is_multiple_of(16);
-        if !fits || !whole(c) || !whole(filters) || padding.iter().any(|&side| side > 2) {
+        let form = Form::of(&convolution.shape)?;
+        let Conv2dShape { input: [h, w, c], filters, padding, .. } = convolution.shape;
+        let (isa, [oh, ow, _], last_tap) = (convolution.isa, convolution.output, form.kernel() - 1);
+        if padding.iter().any(|&side| side > last_tap) {
             return None;
         }
-        let (isa, [top, _, _, left]) = (convolution.isa, padding);
+        let [top, _, _, left] = padding;
         match pass {
             Pass::Forward => Some(Self {
                 isa,
+                form,
                 pass,
                 panels: convolution.panels,
                 channels: [c, filters],
@@ -85,15 +86,21 @@ impl Winograd {
             }),
             Pass::BackwardInput if convolution.input_gradient == InputGradient::Gather => Some(Self {
                 isa,
+                form,
                 pass,
                 panels: convolution.gradient_panels,
                 channels: [filters, c],
                 input: [oh, ow],
                 output: [h, w],
-                origin: [2 - top, 2 - left],
+                origin: [last_tap - top, last_tap - left],
             }),
             _ => None,
         }
+    }
+
+    /// How many outputs a tile has.
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 
     /// Input and output channels of this pass.
@@ -103,7 +110,7 @@ impl Winograd {
 
     /// Rows and columns of tiles.
     fn grid(&self) -> [usize; 2] {
-        self.output.map(|size| size.div_ceil(OUTPUTS))
+        self.output.map(|size| size.div_ceil(self.form.outputs()))
     }
 
     /// Tiles of a batch.
@@ -114,7 +121,7 @@ impl Winograd {
 
     /// The algorithm and its register tile, for people: `Winograd F(4x4, 3x3) 14x32`.
     pub fn algorithm(&self) -> String {
-        format!("Winograd F(4x4, 3x3) {}x{}", self.tile_rows(), self.panels.width)
+        format!("Winograd {} {}x{}", self.form, self.tile_rows(), self.panels.width)
     }
 
     /// y = activation(convolution of x + bias + residual), or dx from dy. The residual has y's shape and pixel distance, and

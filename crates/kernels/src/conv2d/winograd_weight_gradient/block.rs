@@ -4,7 +4,7 @@ use super::super::ahead::Ahead;
 use super::super::packed_weight_gradient::{GROUP, reduce_group};
 use super::super::tile::ReductionJob;
 use super::super::winograd_transform::{
-    FREQUENCIES, INPUTS, OUTPUTS, input_line, output_gradient_line, weight_gradient_line,
+    FREQUENCIES, Form, INPUTS, input_line, output_gradient_line, weight_gradient_line,
 };
 use super::{Block, GAP, Pass, WeightGradient};
 use crate::View4;
@@ -58,7 +58,11 @@ impl Kernel for Transform<'_> {
                 simd.enter(TransformInput { block, place, channels: inputs.clone() });
             }
             if !outputs.is_empty() {
-                simd.enter(TransformGradient { block, place, channels: outputs.clone() });
+                let channels = outputs.clone();
+                match block.pass.gradient.form {
+                    Form::Kernel3 => simd.enter(TransformGradient::<4> { block, place, channels }),
+                    Form::Kernel5 => simd.enter(TransformGradient::<2> { block, place, channels }),
+                }
             }
         }
     }
@@ -101,13 +105,13 @@ impl Kernel for TransformInput<'_> {
 }
 
 /// Z of one tile, for some channels, and its share of the bias gradient.
-struct TransformGradient<'a> {
+struct TransformGradient<'a, const OUTPUTS: usize> {
     block: &'a Block<'a>,
     place: usize,
     channels: Range<usize>,
 }
 
-impl Kernel for TransformGradient<'_> {
+impl<const OUTPUTS: usize> Kernel for TransformGradient<'_, OUTPUTS> {
     type Output = ();
 
     #[inline(always)]
@@ -120,9 +124,12 @@ impl Kernel for TransformGradient<'_> {
             let mut columns = [[simd.zero(); INPUTS]; OUTPUTS];
             let mut sum = simd.zero();
             for j in 0..OUTPUTS {
-                // SAFETY: each pointer is to a pixel of dy or to zeros, both of `k` floats, a multiple of LANES.
-                let z = [0, 1, 2, 3].map(|i| unsafe { simd.load(pixels[i][j].add(channel)) });
-                sum = simd.add(sum, simd.add(simd.add(z[0], z[1]), simd.add(z[2], z[3])));
+                let mut z = [simd.zero(); OUTPUTS];
+                for i in 0..OUTPUTS {
+                    // SAFETY: each pointer is to a pixel of dy or to zeros, both of `k` floats, a multiple of LANES.
+                    z[i] = unsafe { simd.load(pixels[i][j].add(channel)) };
+                    sum = simd.add(sum, z[i]);
+                }
                 columns[j] = output_gradient_line(simd, z);
             }
             if let Some(dbias) = block.dbias {
@@ -131,7 +138,11 @@ impl Kernel for TransformGradient<'_> {
             }
             let to = channel / width * FREQUENCIES * block.z_step + place * width + channel % width;
             for i in 0..INPUTS {
-                let line = output_gradient_line(simd, [0, 1, 2, 3].map(|j| columns[j][i]));
+                let mut z = [simd.zero(); OUTPUTS];
+                for j in 0..OUTPUTS {
+                    z[j] = columns[j][i];
+                }
+                let line = output_gradient_line(simd, z);
                 for j in 0..INPUTS {
                     // SAFETY: Z has a panel's width of floats for each tile of each frequency of each panel.
                     unsafe { simd.store(block.z.add(to + (i * INPUTS + j) * block.z_step), line[j]) };
@@ -172,7 +183,11 @@ impl Multiply<'_> {
             let mut ahead = self.block.ahead(cell);
             for panel in panels..(panels + cut.panels).min(count) {
                 self.sum::<S, NV>(simd, group, panel, &mut ahead);
-                simd.enter(TransformSums { block: self.block, group, panel, sums: self.sums });
+                let Self { block, sums, .. } = *self;
+                match gradient.form {
+                    Form::Kernel3 => simd.enter(TransformSums::<3> { block, group, panel, sums }),
+                    Form::Kernel5 => simd.enter(TransformSums::<5> { block, group, panel, sums }),
+                }
             }
         }
     }
@@ -205,14 +220,14 @@ impl Multiply<'_> {
 }
 
 /// dw of a cell from its sums.
-struct TransformSums<'a> {
+struct TransformSums<'a, const KERNEL: usize> {
     block: &'a Block<'a>,
     group: usize,
     panel: usize,
     sums: *const f32,
 }
 
-impl Kernel for TransformSums<'_> {
+impl<const KERNEL: usize> Kernel for TransformSums<'_, KERNEL> {
     type Output = ();
 
     #[inline(always)]
@@ -222,18 +237,18 @@ impl Kernel for TransformSums<'_> {
         let step = GROUP * panels.width + GAP;
         let cell = block.dweight.wrapping_add(panels.start(0, panel) + group * GROUP * panels.width);
         for at in (0..GROUP * panels.width).step_by(S::LANES) {
-            let mut columns = [[simd.zero(); 3]; INPUTS];
+            let mut columns = [[simd.zero(); KERNEL]; INPUTS];
             for j in 0..INPUTS {
                 // SAFETY: the sums have a cell's floats for each frequency.
                 let u =
                     [0, 1, 2, 3, 4, 5].map(|i| unsafe { simd.load(sums.add((i * INPUTS + j) * step + at)) });
                 columns[j] = weight_gradient_line(simd, u);
             }
-            for i in 0..3 {
-                let line = weight_gradient_line(simd, [0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
-                for j in 0..3 {
-                    let to = cell.wrapping_add((i * 3 + j) * c * panels.width + at);
-                    // SAFETY: a panel has nine taps of `c` rows of its width, and each cell belongs to one part.
+            for i in 0..KERNEL {
+                let line: [_; KERNEL] = weight_gradient_line(simd, [0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
+                for j in 0..KERNEL {
+                    let to = cell.wrapping_add((i * KERNEL + j) * c * panels.width + at);
+                    // SAFETY: a panel has `c` rows for each tap, of its width, and each cell belongs to one part.
                     unsafe {
                         simd.store(
                             to,

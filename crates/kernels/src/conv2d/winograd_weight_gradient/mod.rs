@@ -1,4 +1,5 @@
-//! The weight gradient by Winograd's F(4x4, 3x3): 36 multiplications instead of 144 for each tile of 4 x 4 outputs.
+//! The weight gradient by Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36 multiplications for each tile of outputs, instead of
+//! 144 or 100.
 //!
 //! The forward pass is y = A' (G g G' . V) A with V = B' d B; its transpose by g is dg = G' (V . Z) G with Z = A dy A',
 //! where the products are summed over all tiles: 36 matrix products, one for each frequency, whose inner dimension
@@ -21,7 +22,7 @@ use super::layout::Panels;
 use super::packed_weight_gradient::GROUP;
 use super::weight_gradient::add_chunks;
 use super::winograd::Weights;
-use super::winograd_transform::{FREQUENCIES, OUTPUTS};
+use super::winograd_transform::{FREQUENCIES, Form};
 use super::{Algorithm, Conv2d, Conv2dShape};
 use crate::threads::Shareable;
 use crate::{Context, Isa, View4};
@@ -37,9 +38,8 @@ const CHUNKS: Range<usize> = 8..17;
 /// Floats of all copies of dw together.
 const COPIES_LEN: usize = 1 << 20;
 
-/// Tiles of a block, at most: the more, the fewer times the sums are transformed, the fewer, the more of V and Z stays
-/// in the second-level cache.
-const TILES: usize = 64;
+/// Tiles of a chunk, at least.
+const TILES_A_CHUNK: usize = 64;
 
 /// Floats of Z that are read again and again, once for each group of input channels: half of a second-level cache.
 const Z_LEN: usize = 1 << 17;
@@ -52,6 +52,7 @@ const UNITS_A_TRANSFORM: usize = 2;
 #[derive(Clone, Debug)]
 pub struct WeightGradient {
     isa: Isa,
+    form: Form,
     panels: Panels,
     /// Input and output channels.
     channels: [usize; 2],
@@ -89,26 +90,26 @@ impl WeightGradient {
         (choice == Algorithm::Winograd).then(|| Self::new(convolution)).flatten()
     }
 
-    /// The weight gradient in this form, if it has one: of a 3 x 3 kernel of stride 1 with a multiple of 16 channels on
-    /// both sides.
+    /// The weight gradient in this form, if it has one: of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple of 16
+    /// channels on both sides.
     pub fn new(convolution: &Conv2d) -> Option<Self> {
-        let Conv2dShape { input: [h, w, c], filters, kernel, stride, padding, dilation, groups } =
-            convolution.shape;
+        let form = Form::of(&convolution.shape)?;
+        let Conv2dShape { input: [h, w, c], filters, padding: [top, _, _, left], .. } = convolution.shape;
         let [oh, ow, _] = convolution.output;
-        let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1] && groups == 1;
-        let whole = |channels: usize| channels.is_multiple_of(GROUP);
-        if !fits || !whole(c) || !whole(filters) {
-            return None;
-        }
-        let [top, _, _, left] = padding;
         Some(Self {
             isa: convolution.isa,
+            form,
             panels: convolution.panels,
             channels: [c, filters],
             input: [h, w],
             output: [oh, ow],
             origin: [top, left],
         })
+    }
+
+    /// How many outputs a tile has.
+    pub(super) fn form(&self) -> Form {
+        self.form
     }
 
     /// Input and output channels.
@@ -123,7 +124,7 @@ impl WeightGradient {
 
     /// Rows and columns of tiles.
     fn grid(&self) -> [usize; 2] {
-        self.output.map(|size| size.div_ceil(OUTPUTS))
+        self.output.map(|size| size.div_ceil(self.form.outputs()))
     }
 
     /// Tiles of a batch.
@@ -132,12 +133,22 @@ impl WeightGradient {
         batch * rows * columns
     }
 
+    /// The most tiles of a block: the more, the fewer times the sums are transformed and added to dw; the fewer, the more
+    /// of V and Z stays in the second-level cache. Tiles of 2 x 2 outputs are four times as many, and have more weights to
+    /// add to.
+    fn most_tiles(&self) -> usize {
+        match self.form {
+            Form::Kernel3 => 64,
+            Form::Kernel5 => 128,
+        }
+    }
+
     fn cut(&self, batch: usize) -> Cut {
-        let (total, [c, k]) = (self.total(batch), self.channels);
-        let chunks = (COPIES_LEN / (9 * c * k)).min(total / TILES).min(CHUNKS.end - 1);
+        let (total, [c, k], kernel) = (self.total(batch), self.channels, self.form.kernel());
+        let chunks = (COPIES_LEN / (kernel * kernel * c * k)).min(total / TILES_A_CHUNK).min(CHUNKS.end - 1);
         let chunks = if CHUNKS.contains(&chunks) { 1 << chunks.ilog2() } else { 1 };
         let tiles = total.div_ceil(chunks).max(1); // of a chunk
-        let tiles = tiles.div_ceil(tiles.div_ceil(TILES));
+        let tiles = tiles.div_ceil(tiles.div_ceil(self.most_tiles()));
         let panels = (Z_LEN / (FREQUENCIES * tiles * self.panels.width)).clamp(1, self.panels.count);
         Cut { chunks, tiles, panels }
     }
@@ -156,7 +167,7 @@ impl WeightGradient {
     /// Floats of scratch memory for a batch and a number of threads; not more for a smaller batch.
     pub fn scratch_len(&self, batch: usize, threads: usize) -> usize {
         // Blocks are as even as can be, so a larger batch may have smaller ones.
-        let largest = Cut { tiles: self.total(batch).min(TILES), ..self.cut(batch) };
+        let largest = Cut { tiles: self.total(batch).min(self.most_tiles()), ..self.cut(batch) };
         let Pieces { zeros, v, z, sums, copy } = self.pieces(largest);
         let blocks = if largest.chunks > 1 { threads } else { 1 };
         zeros + blocks * (v + z) + threads * sums + largest.chunks * copy
@@ -164,7 +175,7 @@ impl WeightGradient {
 
     /// The algorithm and its cell, for people: `Winograd F(4x4, 3x3) 16x32`.
     pub fn algorithm(&self) -> String {
-        format!("Winograd F(4x4, 3x3) {GROUP}x{}", self.panels.width)
+        format!("Winograd {} {GROUP}x{}", self.form, self.panels.width)
     }
 
     /// dweight and dbias, overwritten: the gradients of the loss by the weights, in the kernels' layout, and by the
@@ -371,7 +382,7 @@ impl Block<'_> {
     #[inline(always)]
     fn tile(&self, place: usize) -> [usize; 3] {
         let [rows, columns] = self.pass.gradient.grid();
-        let tile = self.first + place;
-        [tile / (rows * columns), tile / columns % rows * OUTPUTS, tile % columns * OUTPUTS]
+        let (tile, outputs) = (self.first + place, self.pass.gradient.form.outputs());
+        [tile / (rows * columns), tile / columns % rows * outputs, tile % columns * outputs]
     }
 }
