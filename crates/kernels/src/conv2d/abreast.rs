@@ -77,6 +77,18 @@ impl Abreast {
         self.lengths().iter().sum::<usize>() + self.convolution.scratch_len(pass, batch, threads)
     }
 
+    /// The pieces of the scratch memory: wide weights, wide bias, what the wide convolution needs.
+    fn split<'s>(&self, scratch: &'s mut [f32]) -> (&'s mut [f32], &'s mut [f32], &'s mut [f32]) {
+        let [weight_len, bias_len] = self.lengths();
+        let (wide, scratch) = scratch.split_at_mut(weight_len);
+        let (wide_bias, scratch) = scratch.split_at_mut(bias_len);
+        (
+            &mut wide[..self.convolution.weight_len()],
+            &mut wide_bias[..self.convolution.shape.filters],
+            scratch,
+        )
+    }
+
     /// The forward pass with the plain convolution's weights; views and lengths have been checked, and the output
     /// [fits](Self::fits).
     #[allow(clippy::too_many_arguments)] // the tensors of a pass
@@ -92,11 +104,7 @@ impl Abreast {
         y: &ViewMut4,
         scratch: &mut [f32],
     ) {
-        let [weight_len, bias_len] = self.lengths();
-        let (wide, scratch) = scratch.split_at_mut(weight_len);
-        let (wide_bias, scratch) = scratch.split_at_mut(bias_len);
-        let wide = &mut wide[..self.convolution.weight_len()];
-        let wide_bias = &mut wide_bias[..self.convolution.shape.filters];
+        let (wide, wide_bias, scratch) = self.split(scratch);
         wide.fill(0.0);
         self.for_each_row(plain, |from, to| {
             wide[to..to + plain.columns].copy_from_slice(&weight[from..from + plain.columns]);
@@ -126,11 +134,8 @@ impl Abreast {
         dbias: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
-        let [weight_len, bias_len] = self.lengths();
-        let (wide, scratch) = scratch.split_at_mut(weight_len);
-        let (wide_bias, scratch) = scratch.split_at_mut(bias_len);
-        let wide = &mut wide[..self.convolution.weight_len()];
-        let mut wide_bias = dbias.is_some().then_some(&mut wide_bias[..self.convolution.shape.filters]);
+        let (wide, wide_bias, scratch) = self.split(scratch);
+        let mut wide_bias = dbias.is_some().then_some(wide_bias);
         weight_gradient::run(
             &self.convolution,
             context,

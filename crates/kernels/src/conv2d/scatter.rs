@@ -51,6 +51,7 @@ fn scratch_pieces(convolution: &Conv2d) -> [usize; 4] {
         scratch::pointers(kernel_rows),
     ]
 }
+
 pub(super) fn scratch_len(convolution: &Conv2d, threads: usize) -> usize {
     threads * scratch_pieces(convolution).iter().sum::<usize>()
 }
