@@ -11,7 +11,7 @@
 //! decided by the plan, which knows the last reader.
 
 use crate::error::{EngineError, GraphError, Result};
-use crate::instruction::{Access, Algorithm, Instruction, Mask, Pooled};
+use crate::instruction::{Algorithm, Instruction, Mask, Pooled};
 use crate::network::{ChannelFunction, Network};
 use crate::op::{Affine, Arithmetic, Derivative, Function};
 use crate::program::{Extent, Kind, Program, ValueId};
@@ -55,10 +55,9 @@ fn depends_on_parameters(program: &Program, network: &Network) -> Vec<bool> {
     let mut depends = vec![false; program.values.len()];
     for instruction in &program.instructions {
         let mut any = network.trains(instruction.parameters());
-        instruction.operands(|access, value| match access {
-            Access::Read => any |= depends[program.root(value).index()],
-            Access::Write => depends[program.root(value).index()] |= any,
-        });
+        let operands = instruction.operands();
+        any |= operands.reads().any(|operand| depends[program.root(operand.value).index()]);
+        operands.writes().for_each(|operand| depends[program.root(operand.value).index()] |= any);
     }
     depends
 }

@@ -6,6 +6,7 @@
 //! shape or by the caller, which needs pixels side by side.
 
 use crate::instruction::Instruction;
+use crate::operand::Operand;
 use crate::program::{Kind, Program, Slice, ValueId};
 
 /// Removes every copy that is not needed.
@@ -41,10 +42,10 @@ fn may_be_slice(program: &Program, instructions: &[Instruction], x: ValueId) -> 
             Instruction::Convolution { residual: Some(residual), y, .. } => [residual, y].contains(&operand),
             _ => false,
         };
-        instruction.operands(|_, operand| {
-            let reshaped = operand != x && program[operand].slice.is_none();
-            dense |= program.root(operand) == x && (is_loss || reshaped || adds(operand));
-        });
+        for Operand { value, .. } in instruction.operands().iter() {
+            let reshaped = value != x && program[value].slice.is_none();
+            dense |= program.root(value) == x && (is_loss || reshaped || adds(value));
+        }
     }
     owns && !dense
 }

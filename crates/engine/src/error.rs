@@ -92,6 +92,11 @@ pub enum EngineError {
         /// Size of the request.
         megabytes: usize,
     },
+    /// Memory of a plan that two of its values would have at once: a fault of the engine, found before it computes.
+    #[error(
+        "Expected a plan whose values keep apart but found a fault of fovea in {0}; please report the network."
+    )]
+    Plan(String),
     /// The instruction set asked for cannot be used.
     #[error(transparent)]
     Isa(#[from] IsaError),

@@ -2,7 +2,7 @@
 //!
 //! Nothing is looked up, allocated or locked here: an instruction names its values, the plan knows their places, and a
 //! place becomes a view. Nearly all unsafe code of the engine is here, and all of it turns offsets into views.
-//! That the offsets are right is proven by [`Plan::conflict`], which debug builds ask for every plan.
+//! That the offsets are right is proven by [`Plan::conflict`], which is asked for every plan that is compiled.
 
 use crate::graph::OutputLoss;
 use crate::instruction::{Algorithm, Instruction, Mask, Pooled, Stage, separable};

@@ -1,8 +1,9 @@
 //! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
 
 use crate::error::{EngineError, Result};
-use crate::instruction::{Access, Algorithm, Instruction, Mask, separable};
+use crate::instruction::{Algorithm, Instruction, Mask, separable};
 use crate::network::{ConvolutionLayer, LINE};
+use crate::operand::{Access, Operand};
 use crate::plan::Plan;
 use crate::program::Mode;
 use crate::select::weights;
@@ -300,11 +301,11 @@ impl Session {
         let instruction = &plan.program.instructions[index];
         let parameters = vec![self.network.parameters.len];
         let (mut read, mut written, mut touched) = (None, None, plan.scratch(index).len());
-        instruction.operands(|access, value| {
+        for Operand { value, access, .. } in instruction.operands().iter() {
             touched += plan.span(value).len();
             let first = if access == Access::Read { &mut read } else { &mut written };
             first.get_or_insert(value);
-        });
+        }
         let shape = |value| plan.slot(value).shape.to_vec();
         let (mut input, mut output) = (read.map(shape), written.map(shape));
         let (mut algorithm, mut flops, mut candidates, mut held) = (String::new(), 0, Vec::new(), false);
@@ -438,7 +439,9 @@ fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'sta
         instruction,
         Instruction::Convolution { moments: Some(_), .. } | Instruction::BatchNorm { moments: Some(_), .. }
     );
-    let in_place = instruction.in_place().any(|(x, y)| plan.slot(x).place == plan.slot(y).place);
+    let operands = instruction.operands();
+    let place = |operand: Operand| plan.slot(operand.value).place;
+    let in_place = operands.writes().any(|y| operands.reads().any(|x| place(x) == place(y)));
     let remarks = [
         (norm, "with batchNorm"),
         (sum, "with add"),

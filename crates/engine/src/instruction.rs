@@ -1,11 +1,12 @@
 //! The instructions of a [`Program`](crate::program::Program).
 //!
-//! What a new instruction needs stands in this file: the variant, its name, its operands, and which of them may share
-//! memory; then an arm in [`execute`](crate::execute).
+//! What a new instruction needs stands in this file: the variant, its name and its operands; then an arm in
+//! [`execute`](crate::execute).
 
 use crate::graph::OutputLoss;
 use crate::network::{Averages, BatchNormLayer, ChannelLayer, ConvolutionLayer, ConvolutionRole};
 use crate::op::{Arithmetic, Function};
+use crate::operand::{Operands, Reach};
 use crate::program::ValueId;
 use fovea_kernels::Activation;
 use fovea_kernels::conv2d::Separable;
@@ -319,12 +320,12 @@ pub(crate) struct Pooled {
 }
 
 impl Mask {
-    /// The result that says where, and what a pool says.
-    fn operands(self, pool: Option<&Pooled>) -> [Option<ValueId>; 2] {
+    /// The result that says where, and what a pool says; and how far these and the gradient are read.
+    fn operands(self, pool: Option<&Pooled>) -> (Reach, [Option<ValueId>; 2]) {
         match (self, pool) {
-            (_, Some(&Pooled { argmax, y, .. })) => [y, Some(argmax)],
-            (Self::Output(y), None) => [Some(y), None],
-            (Self::None | Self::Recompute, None) => [None; 2],
+            (_, Some(&Pooled { argmax, y, .. })) => (Reach::Neighbourhood, [y, Some(argmax)]),
+            (Self::Output(y), None) => (Reach::Pixel, [Some(y), None]),
+            (Self::None | Self::Recompute, None) => (Reach::Pixel, [None; 2]),
         }
     }
 }
@@ -345,14 +346,6 @@ impl Algorithm {
             Self::Direct => None,
         }
     }
-}
-
-/// How an instruction touches an operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    /// Every element is overwritten.
-    Write,
 }
 
 impl Instruction {
@@ -439,40 +432,57 @@ impl Instruction {
         }
     }
 
-    /// Calls `visit` for every value it touches: those read first, the principal one of each kind before the others.
-    pub fn operands(&self, mut visit: impl FnMut(Access, ValueId)) {
-        use Access::{Read, Write};
-        let mut visit_all = |access, values: &[Option<ValueId>]| {
-            values.iter().flatten().for_each(|&value| visit(access, value));
-        };
-        let (read, written): ([Option<ValueId>; 6], [Option<ValueId>; 4]) = match *self {
-            Self::Convolution { x, residual, y, moments, ref algorithm, .. } => {
-                (operands([x], [residual, algorithm.weight()]), operands([y], [moments]))
-            }
+    /// What it touches, and how.
+    pub fn operands(&self) -> Operands {
+        use Reach::{Neighbourhood, Pixel, Whole};
+        let touched = Operands::default();
+        match *self {
+            // A tile reads its pixels again for other filters, after the results of some have been written.
+            Self::Convolution { x, residual, y, moments, ref algorithm, .. } => touched
+                .read(x, Neighbourhood)
+                .read(residual, Pixel)
+                .read(algorithm.weight(), Whole)
+                .write(y, Pixel)
+                .write(moments, Whole),
             Self::SeparableConvolution { x, residual, y, .. } => {
-                (operands([x], [residual]), operands([y], []))
+                touched.read(x, Neighbourhood).read(residual, Pixel).write(y, Pixel)
+            }
+            Self::ConvolutionBackwardWeight { x, dy, .. } => touched.read(x, Whole).read(dy, Whole),
+            Self::PackGradientWeight { packed, .. } => touched.write(packed, Whole),
+            Self::ConvolutionBackwardInput { dy, packed, residual, dx, ref algorithm, .. } => touched
+                .read(dy, Neighbourhood)
+                .read(algorithm.weight().or(packed), Whole)
+                .read(residual, Pixel)
+                .write(dx, Pixel),
+            Self::TransformWeight { packed, transformed, .. } => {
+                touched.read(packed, Whole).write(transformed, Whole)
             }
             Self::AvgPool { x, y, .. }
             | Self::GlobalMaxPool { x, y }
-            | Self::RadialBasis { x, y, .. }
-            | Self::Channel { x, y, .. }
-            | Self::LocalResponseNorm { x, y, .. }
-            | Self::Dropout { x, y, .. }
-            | Self::Copy { x, y }
-            | Self::Pad { x, y, .. }
-            | Self::Function { x, y, .. }
-            | Self::Softmax { x, y } => (operands([x], []), operands([y], [])),
-            Self::ConvolutionBackwardWeight { x, dy, .. } => (operands([x, dy], []), operands([], [])),
-            Self::PackGradientWeight { packed, .. } => (operands([], []), operands([packed], [])),
-            Self::ConvolutionBackwardInput { dy, packed, residual, dx, ref algorithm, .. } => {
-                (operands([dy], [algorithm.weight().or(packed), residual]), operands([dx], []))
+            | Self::MaxPool { x, y, argmax: None, .. } => touched.read(x, Neighbourhood).write(y, Pixel),
+            Self::MaxPool { x, y, argmax, .. } => {
+                touched.read(x, Neighbourhood).write(y, Pixel).write(argmax, Pixel)
             }
-            Self::TransformWeight { packed, transformed, .. } => {
-                (operands([], [packed]), operands([transformed], []))
+            Self::MaxPoolBackward { dy, argmax, y, dx, .. } => touched
+                .read(dy, Neighbourhood)
+                .read(argmax, Neighbourhood)
+                .read(y, Neighbourhood)
+                .write(dx, Pixel),
+            Self::GlobalMaxPoolBackward { x, y, dy, dx } => {
+                touched.read(dy, Whole).read(x, Neighbourhood).read(y, Whole).write(dx, Pixel)
             }
-            Self::BatchNorm { x, moments, residual, argmax, y, saved, affine, .. } => {
-                (operands([x], [residual, moments]), operands([y, affine], [saved, argmax]))
+            Self::AvgPoolBackward { dy, dx, .. } | Self::PadBackward { dy, dx, .. } => {
+                touched.read(dy, Neighbourhood).write(dx, Pixel)
             }
+            // Statistics are complete before the first pixel is normalized.
+            Self::BatchNorm { x, moments, residual, ref pool, argmax, y, saved, affine, .. } => touched
+                .read(x, if pool.is_some() { Neighbourhood } else { Pixel })
+                .read(residual, Pixel)
+                .read(moments, Whole)
+                .write(y, Pixel)
+                .write(affine, Whole)
+                .write(saved, Whole)
+                .write(argmax, Pixel),
             Self::BatchNormBackwardWeight {
                 ref pool,
                 x,
@@ -482,76 +492,57 @@ impl Instruction {
                 dresidual,
                 ..
             } => {
-                let masks = mask.operands(pool.as_ref());
-                (operands([dy, x, saved, affine], masks), operands([], [dresidual]))
+                let (reach, masks) = mask.operands(pool.as_ref());
+                touched
+                    .read(dy, reach)
+                    .read(x, Pixel)
+                    .read(saved, Whole)
+                    .read(affine, Whole)
+                    .read(masks[0], reach)
+                    .read(masks[1], reach)
+                    .write(dresidual, Pixel)
             }
             Self::BatchNormBackwardInput {
                 ref pool, x, dy, mask, statistics: [saved, affine], dx, ..
-            } => (operands([dy, x, saved, affine], mask.operands(pool.as_ref())), operands([dx], [])),
-            Self::MaxPool { x, y, argmax, .. } => (operands([x], []), operands([y], [argmax])),
-            Self::MaxPoolBackward { dy, argmax, y, dx, .. } => {
-                (operands([dy, argmax], [y]), operands([dx], []))
+            } => {
+                let (reach, masks) = mask.operands(pool.as_ref());
+                touched
+                    .read(dy, reach)
+                    .read(x, Pixel)
+                    .read(saved, Whole)
+                    .read(affine, Whole)
+                    .read(masks[0], reach)
+                    .read(masks[1], reach)
+                    .write(dx, Pixel)
             }
-            Self::LocalResponseNormBackward { x, dy, dx, .. }
-            | Self::RadialBasisBackward { x, dy, dx, .. } => (operands([dy, x], []), operands([dx], [])),
-            Self::AvgPoolBackward { dy, dx, .. }
-            | Self::DropoutBackward { dy, dx, .. }
-            | Self::PadBackward { dy, dx, .. } => (operands([dy], []), operands([dx], [])),
-            Self::FunctionBackward { dy, of, dx, .. } => (operands([dy], [of]), operands([dx], [])),
-            Self::GlobalMaxPoolBackward { x, y, dy, dx } => (operands([dy, x, y], []), operands([dx], [])),
-            Self::ChannelBackwardWeight { x, dy, .. } => (operands([dy], [x]), operands([], [])),
-            Self::ChannelBackwardInput { x, dy, dx, .. } => (operands([dy], [x]), operands([dx], [])),
-            Self::Add { a, b, y, .. }
-            | Self::Arithmetic { a, b, y, .. }
-            | Self::MultiplyChannels { a, b, y, .. } => (operands([a, b], []), operands([y], [])),
-            Self::Loss { logits, dlogits, .. } => (operands([logits], []), operands([], [dlogits])),
-            Self::CheckGradients | Self::Update => (operands([], []), operands([], [])),
-        };
-        visit_all(Read, &read);
-        visit_all(Write, &written);
-    }
-
-    /// Pairs of an operand read and the one written that may share memory, when the one read is not needed afterwards;
-    /// the better one first.
-    pub fn in_place(&self) -> impl Iterator<Item = (ValueId, ValueId)> {
-        let pairs = match *self {
-            Self::Function { x, y, .. }
-            | Self::Channel { x, y, .. }
+            Self::Channel { x, y, .. }
             | Self::Dropout { x, y, .. }
-            | Self::Softmax { x, y } => [Some((x, y)), None],
-            Self::MultiplyChannels { a, y, .. } => [Some((a, y)), None],
-            // The residual of a separable convolution is not its x, which it reads until the end.
-            Self::Convolution { residual, y, .. }
-            | Self::ConvolutionBackwardInput { residual, dx: y, .. }
-            | Self::SeparableConvolution { residual, y, .. } => {
-                [residual.map(|residual| (residual, y)), None]
+            | Self::Function { x, y, .. }
+            | Self::LocalResponseNorm { x, y, .. }
+            | Self::Softmax { x, y } => touched.read(x, Pixel).write(y, Pixel),
+            Self::RadialBasis { x, y, .. } => touched.read(x, Whole).write(y, Whole),
+            Self::Copy { x, y } | Self::Pad { x, y, .. } => touched.read(x, Neighbourhood).write(y, Pixel),
+            Self::ChannelBackwardWeight { x, dy, .. } => touched.read(dy, Whole).read(x, Whole),
+            Self::ChannelBackwardInput { x, dy, dx, .. } => {
+                touched.read(dy, Pixel).read(x, Pixel).write(dx, Pixel)
             }
-            Self::BatchNorm { pool: Some(_), .. } => [None, None],
-            Self::BatchNorm { x, residual, y, .. } => [Some((x, y)), residual.map(|residual| (residual, y))],
-            Self::BatchNormBackwardInput { pool: Some(_), x, dx, .. } => [Some((x, dx)), None],
-            Self::BatchNormBackwardInput { x, dy, dx, .. } => [Some((dy, dx)), Some((x, dx))],
-            Self::BatchNormBackwardWeight { dy, dresidual, .. } => {
-                [dresidual.map(|dresidual| (dy, dresidual)), None]
+            // The other term of a channel is computed from x after the first has been written.
+            Self::LocalResponseNormBackward { x, dy, dx, .. } => {
+                touched.read(dy, Pixel).read(x, Neighbourhood).write(dx, Pixel)
             }
-            Self::Add { a, b, y, .. } | Self::Arithmetic { a, b, y, .. } => [Some((a, y)), Some((b, y))],
-            Self::Loss { logits, dlogits, .. } => [dlogits.map(|dlogits| (logits, dlogits)), None],
-            Self::FunctionBackward { dy, dx, .. }
-            | Self::ChannelBackwardInput { dy, dx, .. }
-            | Self::LocalResponseNormBackward { dy, dx, .. }
-            | Self::DropoutBackward { dy, dx, .. } => [Some((dy, dx)), None],
-            _ => [None, None],
-        };
-        pairs.into_iter().flatten()
+            Self::DropoutBackward { dy, dx, .. } => touched.read(dy, Pixel).write(dx, Pixel),
+            Self::FunctionBackward { dy, of, dx, .. } => {
+                touched.read(dy, Pixel).read(of, Pixel).write(dx, Pixel)
+            }
+            Self::RadialBasisBackward { x, dy, dx, .. } => {
+                touched.read(dy, Whole).read(x, Whole).write(dx, Whole)
+            }
+            Self::Add { a, b, y, .. } | Self::Arithmetic { a, b, y, .. } => {
+                touched.read(a, Pixel).read(b, Pixel).write(y, Pixel)
+            }
+            Self::MultiplyChannels { a, b, y, .. } => touched.read(a, Pixel).read(b, Whole).write(y, Pixel),
+            Self::Loss { logits, dlogits, .. } => touched.read(logits, Pixel).write(dlogits, Pixel),
+            Self::CheckGradients | Self::Update => touched,
+        }
     }
-}
-
-/// Operands that are always there, then those that may be.
-fn operands<const ALWAYS: usize, const MAYBE: usize, const ALL: usize>(
-    always: [ValueId; ALWAYS],
-    maybe: [Option<ValueId>; MAYBE],
-) -> [Option<ValueId>; ALL] {
-    let mut all = [None; ALL];
-    let operands = always.into_iter().map(Some).chain(maybe);
-    all.iter_mut().zip(operands).for_each(|(slot, operand)| *slot = operand);
-    all
 }

@@ -7,7 +7,7 @@
 //! | `op`, `graph` | reads and validates the definition |
 //! | `shapes` | infers shapes, parameter counts and cost |
 //! | `network` | builds each layer's kernel and gives its parameters their place |
-//! | `program`, `instruction` | say what programs are made of |
+//! | `program`, `instruction`, `operand` | say what programs are made of |
 //! | `lower` | turns the graph into a forward program |
 //! | `fuse`, `concatenate` | shorten it |
 //! | `autodiff` | appends the backward instructions |
@@ -44,6 +44,7 @@ mod moments;
 mod network;
 pub mod onnx;
 mod op;
+mod operand;
 mod parameters;
 mod plan;
 mod program;

@@ -7,12 +7,13 @@
 
 use crate::autodiff::differentiate;
 use crate::concatenate::concatenate;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::fuse::{fuse, fuse_gradients, join_separable};
 use crate::instruction::{Algorithm, Instruction, separable};
 use crate::lower::lower;
 use crate::moments::take_moments;
 use crate::network::{ChannelFunction, LINE, Network};
+use crate::operand::{Operand, Reach};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use crate::replay::Replay;
 use crate::select::select;
@@ -122,8 +123,10 @@ impl Plan {
         let scratch = blocks[values..].iter().zip(&offsets[values..]);
         let scratch = scratch.map(|(block, &offset)| offset..offset + block.floats).collect();
         let plan = Self { mode, batch, program, slots, scratch, arena_len };
-        debug_assert_eq!(plan.conflict(), None);
-        Ok(plan)
+        match plan.conflict() {
+            None => Ok(plan),
+            Some(problem) => Err(EngineError::Plan(problem)),
+        }
     }
 
     /// Place and shape of a value that an instruction touches.
@@ -154,7 +157,7 @@ impl Plan {
         self.batch * self.program.shape(Program::INPUT).iter().product::<usize>()
     }
 
-    /// What is wrong with the plan's memory, if anything; see [`crate::replay`].
+    /// What is wrong with the plan's memory, if anything; see [`crate::replay`]. Every plan that is compiled is asked.
     pub fn conflict(&self) -> Option<String> {
         Replay::new(self).conflict()
     }
@@ -215,17 +218,14 @@ fn storage(program: &Program, batch: usize) -> (Vec<usize>, Vec<Block>) {
         life.1 = at;
     };
     for (at, instruction) in program.instructions.iter().enumerate() {
-        instruction.operands(|_, value| touch(value, at));
+        instruction.operands().iter().for_each(|operand| touch(operand.value, at));
     }
     for &result in &program.results {
         touch(result, program.instructions.len());
     }
     let mut owners: Vec<usize> = (0..program.values.len()).collect();
     for (at, instruction) in program.instructions.iter().enumerate() {
-        for (source, target) in instruction.in_place() {
-            if [source, target].iter().any(|&value| program[value].slice.is_some()) {
-                continue; // other channels live on
-            }
+        for (source, target) in in_place(program, instruction) {
             let (source, target) = (owners[program.root(source).index()], program.root(target).index());
             let in_arena = program.values[source].kind != Kind::Input;
             if let (true, Some((first, last)), Some((from, to))) = (in_arena, lives[source], lives[target])
@@ -245,6 +245,29 @@ fn storage(program: &Program, batch: usize) -> (Vec<usize>, Vec<Block>) {
     };
     let blocks = (0..program.values.len()).map(block).collect();
     (owners, blocks)
+}
+
+/// Pairs of a value that is read and one that may be written in its place, once nothing reads it afterwards; the better one
+/// first. It is read at the pixel that is written and nowhere else, and so is everything in its memory.
+fn in_place(program: &Program, instruction: &Instruction) -> Vec<(ValueId, ValueId)> {
+    let operands = instruction.operands();
+    // The pixels of a slice stand apart, and other channels between them live on.
+    let whole = |operand: &Operand| operand.reach == Reach::Pixel && program[operand.value].slice.is_none();
+    let same_memory = |one: ValueId, other: ValueId| program.root(one) == program.root(other);
+    let alike = |source: ValueId, target: ValueId| {
+        let bytes = [source, target].map(|value| program[value].kind == Kind::Argmax);
+        bytes == [false; 2] && program[source].extent == program[target].extent
+    };
+    let mut pairs = Vec::new();
+    for target in operands.writes().filter(whole) {
+        for source in operands.reads().filter(whole) {
+            let mut beside = operands.reads().filter(|other| same_memory(other.value, source.value));
+            if alike(source.value, target.value) && beside.all(|other| whole(&other)) {
+                pairs.push((source.value, target.value));
+            }
+        }
+    }
+    pairs
 }
 
 /// Offsets, on cache lines, such that no two blocks overlap in both memory and time; and the memory needed.
@@ -306,6 +329,33 @@ mod tests {
                 assert_eq!(plan.conflict(), None, "seed {seed}, {}", mode.name());
             }
         }
+    }
+
+    #[test]
+    fn a_result_on_what_its_instruction_reads_around_its_pixels_is_noticed() {
+        let same = |filters: usize| {
+            let mut convolution = conv(filters, [3, 3]);
+            convolution["padding"] = serde_json::json!("same");
+            convolution
+        };
+        let nodes = vec![
+            node("a", "input", same(16)),
+            node("conv", "a", same(16)),
+            crate::testing::join("out", &["conv", "a"], "add"),
+        ];
+        let definition = graph([8, 8, 3], nodes, &[("out", 1.0)]);
+        let options =
+            PlanOptions { mode: Mode::Infer, batch: 2, threads: 1, fuse: true, precision: Precision::Fast };
+        let mut plan = compile(&definition, Isa::available()[0], options);
+        let added = plan.program.instructions.iter().find_map(|instruction| match *instruction {
+            Instruction::Convolution { x, residual: Some(residual), y, .. } => Some((x, residual, y)),
+            _ => None,
+        });
+        let (x, residual, y) = added.unwrap();
+        assert_eq!((x, plan.conflict()), (residual, None));
+        plan.slots[y.index()].place = plan.slots[x.index()].place;
+        let conflict = plan.conflict().unwrap();
+        assert_eq!(conflict, "instruction 1 (conv): \"a\" is read where \"out\" is written");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The proof that a plan's memory is right: its program, replayed on a map of the arena.
 //!
-//! The map says whose content each cache line has. An operand that is read must still stand where it was written, and
-//! every channel of it must have been; no two operands of an instruction may overlap, save in place and as
-//! different channels of one value. Debug builds ask for every plan, tests for those of random graphs.
+//! The map says whose content each stretch of the arena has. An operand that is read must still stand where it was written,
+//! and every channel of it must have been. What an instruction writes must not lie where it reads, save as other
+//! channels of one value, or as the very same pixels, read at the pixel that is written and nowhere else. All of it
+//! follows from what instructions say of their operands, and nothing from how [`plan`](crate::plan) came to
+//! its places.
 
-use crate::instruction::{Access, Instruction};
-use crate::network::LINE;
+use crate::instruction::Instruction;
+use crate::operand::{Access, Operand, Reach};
 use crate::plan::{Place, Plan};
 use crate::program::{Extent, ValueId};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Owner of scratch memory among the indices of values.
@@ -15,21 +18,60 @@ const SCRATCH: usize = usize::MAX;
 
 pub(crate) struct Replay<'a> {
     plan: &'a Plan,
-    /// The owner of each cache line's content.
-    content: Vec<Option<usize>>,
+    content: Content,
     /// The channels written so far of each value that owns memory.
     written: Vec<Vec<bool>>,
 }
 
-/// What an instruction touches.
-struct Operand {
-    access: Access,
+/// An operand and the memory that it means.
+struct Stretch {
+    operand: Operand,
     /// Index of the value that owns the memory.
     root: usize,
     /// Its channels of that value.
     channels: Range<usize>,
-    /// Cache lines.
-    lines: Range<usize>,
+    /// Floats of the arena from its first to its last; none for the images.
+    span: Range<usize>,
+}
+
+/// Whose content the arena has: stretches by their first float, with their end and owner.
+#[derive(Default)]
+struct Content(BTreeMap<usize, (usize, usize)>);
+
+impl Content {
+    /// Gives a stretch to an owner; what others had of it is gone.
+    fn claim(&mut self, span: &Range<usize>, owner: usize) {
+        if span.is_empty() {
+            return;
+        }
+        let before =
+            self.0.range(..span.start).next_back().map(|(&start, &(end, owner))| (start, end, owner));
+        if let Some((start, end, other)) = before.filter(|&(_, end, _)| end > span.start) {
+            self.0.insert(start, (span.start, other));
+            if end > span.end {
+                self.0.insert(span.end, (end, other));
+            }
+        }
+        let inside: Vec<usize> = self.0.range(span.clone()).map(|(&start, _)| start).collect();
+        for start in inside {
+            if let Some((end, other)) = self.0.remove(&start).filter(|&(end, _)| end > span.end) {
+                self.0.insert(span.end, (end, other));
+            }
+        }
+        self.0.insert(span.start, (span.end, owner));
+    }
+
+    /// Whether all of a stretch is an owner's.
+    fn is(&self, span: &Range<usize>, owner: usize) -> bool {
+        let mut at = span.start;
+        while at < span.end {
+            match self.0.range(..=at).next_back() {
+                Some((_, &(end, other))) if end > at && other == owner => at = end,
+                _ => return false,
+            }
+        }
+        true
+    }
 }
 
 impl<'a> Replay<'a> {
@@ -40,7 +82,7 @@ impl<'a> Replay<'a> {
         };
         let values = (0..plan.program.values.len()).map(ValueId::new);
         let written = values.map(|value| vec![false; channels(value)]).collect();
-        Self { plan, content: vec![None; plan.arena_len / LINE], written }
+        Self { plan, content: Content::default(), written }
     }
 
     /// A sentence about the first operand whose memory is not what it should be.
@@ -51,52 +93,55 @@ impl<'a> Replay<'a> {
                 return Some(format!("instruction {at} ({}): {problem}", instruction.name()));
             }
         }
-        let results = program.results.iter();
-        results.map(|&result| self.check_content(&self.operand(Access::Read, result))).find_map(Result::err)
+        let result = |&value: &ValueId| Operand { value, access: Access::Read, reach: Reach::Whole };
+        let results = program.results.iter().map(result);
+        results.map(|result| self.check_content(&self.stretch(result))).find_map(Result::err)
     }
 
     fn step(&mut self, at: usize, instruction: &Instruction) -> Result<(), String> {
-        let mut values = Vec::new();
-        instruction.operands(|access, value| values.push((access, value)));
-        for &(access, value) in &values {
-            self.check_place(value)?;
-            if access == Access::Read {
-                self.check_content(&self.operand(access, value))?;
+        let operands = instruction.operands();
+        operands.iter().try_for_each(|operand| self.check_place(operand.value))?;
+        let reads: Vec<_> = operands.reads().map(|operand| self.stretch(operand)).collect();
+        let writes: Vec<_> = operands.writes().map(|operand| self.stretch(operand)).collect();
+        reads.iter().try_for_each(|read| self.check_content(read))?;
+        let scratch = self.plan.scratch(at);
+        for (index, write) in writes.iter().enumerate() {
+            let name = self.name(write);
+            if let Some(read) = reads.iter().find(|read| write.overlaps(read) && !self.in_place(read, write))
+            {
+                return Err(format!("\"{}\" is read where \"{name}\" is written", self.name(read)));
+            }
+            if writes[..index].iter().any(|other| write.overlaps(other)) {
+                return Err(format!("\"{name}\" is written where another result is"));
             }
         }
-        let operands = values.iter().map(|&(access, value)| self.operand(access, value));
-        let mut operands: Vec<_> = operands.collect();
-        let (scratch, channels) = (lines(self.plan.scratch(at)), 0..1);
-        operands.push(Operand { access: Access::Write, root: SCRATCH, channels, lines: scratch });
-        let program = &self.plan.program;
-        let in_place = instruction.in_place().map(|(x, y)| [x, y].map(|value| program.root(value).index()));
-        let in_place: Vec<_> = in_place.collect();
-        for (index, one) in operands.iter().enumerate() {
-            for other in &operands[..index] {
-                let written = [one, other].iter().any(|operand| operand.access == Access::Write);
-                let allowed = in_place.contains(&[other.root, one.root]) && one.lines == other.lines;
-                if written && one.overlaps(other) && !allowed {
-                    return Err("two operands overlap".to_owned());
-                }
-            }
+        if reads.iter().chain(&writes).any(|operand| overlap(&operand.span, &scratch)) {
+            return Err("an operand lies in scratch memory".to_owned());
         }
-        operands.iter().filter(|operand| operand.access == Access::Write).try_for_each(|o| self.write(o))
+        if scratch.end > self.plan.arena_len {
+            return Err("scratch memory reaches beyond the arena".to_owned());
+        }
+        self.content.claim(&scratch, SCRATCH);
+        writes.iter().try_for_each(|write| self.write(write))
     }
 
-    fn operand(&self, access: Access, value: ValueId) -> Operand {
-        let program = &self.plan.program;
+    fn stretch(&self, operand: Operand) -> Stretch {
+        let (program, value) = (&self.plan.program, operand.value);
         let channels = match program[value].extent {
             Extent::PerImage(_) => program.channels(value),
             Extent::Fixed(_) => 0..1,
         };
-        let (root, lines) = (program.root(value).index(), lines(self.plan.span(value)));
-        Operand { access, root, channels, lines }
+        Stretch { operand, root: program.root(value).index(), channels, span: self.plan.span(value) }
+    }
+
+    fn name(&self, stretch: &Stretch) -> &str {
+        &self.plan.program.values[stretch.root].name
     }
 
     /// Whether a value lies in the arena, and in the memory of its owner.
     fn check_place(&self, value: ValueId) -> Result<(), String> {
         let (plan, program) = (self.plan, &self.plan.program);
-        if lines(plan.span(value)).end > self.content.len() {
+        if plan.span(value).end > plan.arena_len {
             return Err("an operand reaches beyond the arena".to_owned());
         }
         let first = program[value].slice.map_or(0, |slice| slice.first);
@@ -107,48 +152,68 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn check_content(&self, operand: &Operand) -> Result<(), String> {
-        let name = || &self.plan.program.values[operand.root].name;
-        if self.content[operand.lines.clone()].iter().any(|&owner| owner != Some(operand.root)) {
-            return Err(format!("\"{}\" was overwritten", name()));
+    fn check_content(&self, read: &Stretch) -> Result<(), String> {
+        if !self.content.is(&read.span, read.root) {
+            return Err(format!("\"{}\" was overwritten", self.name(read)));
         }
-        let is_input = operand.lines.is_empty();
-        match self.written[operand.root][operand.channels.clone()].iter().all(|&written| written) || is_input
-        {
+        let is_input = read.span.is_empty();
+        match self.written[read.root][read.channels.clone()].iter().all(|&written| written) || is_input {
             true => Ok(()),
-            false => Err(format!("\"{}\" has not been written", name())),
+            false => Err(format!("\"{}\" has not been written", self.name(read))),
         }
     }
 
-    fn write(&mut self, operand: &Operand) -> Result<(), String> {
-        if operand.root == SCRATCH {
-            self.content[operand.lines.clone()].fill(Some(SCRATCH));
-            return Ok(());
-        }
+    /// Whether an operand is read where a result is written, pixel for pixel, and no wider.
+    fn in_place(&self, read: &Stretch, write: &Stretch) -> bool {
+        let [from, to] = [read, write].map(|stretch| self.plan.slot(stretch.operand.value));
+        let pixels = [read, write].iter().all(|stretch| stretch.operand.reach == Reach::Pixel);
+        pixels && (from.place, from.shape, from.ld) == (to.place, to.shape, to.ld)
+    }
+
+    fn write(&mut self, write: &Stretch) -> Result<(), String> {
         // The first channels claim the memory for all.
-        let whole = lines(self.plan.span(ValueId::new(operand.root)));
-        let written = &mut self.written[operand.root];
-        let claimed = written.contains(&true) && operand.channels.len() < written.len();
-        if claimed && self.content[whole.clone()].iter().any(|&owner| owner != Some(operand.root)) {
-            let name = &self.plan.program.values[operand.root].name;
-            return Err(format!("\"{name}\" was overwritten"));
+        let whole = self.plan.span(ValueId::new(write.root));
+        let written = &mut self.written[write.root];
+        let claimed = written.contains(&true) && write.channels.len() < written.len();
+        if claimed && !self.content.is(&whole, write.root) {
+            return Err(format!("\"{}\" was overwritten", self.name(write)));
         }
-        written[operand.channels.clone()].fill(true);
-        self.content[whole].fill(Some(operand.root));
+        written[write.channels.clone()].fill(true);
+        self.content.claim(&whole, write.root);
         Ok(())
     }
 }
 
-impl Operand {
+impl Stretch {
     /// Whether two operands have memory in common.
     fn overlaps(&self, other: &Self) -> bool {
-        let overlap =
-            |one: &Range<usize>, other: &Range<usize>| one.start < other.end && other.start < one.end;
         let apart = self.root == other.root && !overlap(&self.channels, &other.channels);
-        overlap(&self.lines, &other.lines) && !apart
+        overlap(&self.span, &other.span) && !apart
     }
 }
 
-fn lines(span: Range<usize>) -> Range<usize> {
-    span.start / LINE..span.end.div_ceil(LINE)
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_is_an_owners_until_another_claims_any_of_it() {
+        let mut content = Content::default();
+        assert!(!content.is(&(0..1), 0) && content.is(&(5..5), 0));
+        content.claim(&(0..100), 1);
+        content.claim(&(40..60), 2);
+        assert!(content.is(&(0..40), 1) && content.is(&(60..100), 1) && content.is(&(40..60), 2));
+        assert!(!content.is(&(30..50), 1) && !content.is(&(0..100), 1) && !content.is(&(90..101), 1));
+        content.claim(&(50..70), 1);
+        assert!(content.is(&(50..100), 1) && content.is(&(40..50), 2));
+        content.claim(&(0..100), 3);
+        assert!(content.is(&(0..100), 3));
+        content.claim(&(0..200), 4);
+        content.claim(&(200..300), 4);
+        assert!(content.is(&(0..300), 4) && !content.is(&(0..301), 4));
+    }
 }

@@ -6,7 +6,8 @@ mod common;
 
 use common::graphs::{
     batch_norm, chain, connected, conv, conv_transpose, dense, dropout, graph, join, judged, leaky_relu,
-    local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block, varied,
+    local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block,
+    residuals_of_own_input, varied,
 };
 use common::oracle::{Oracle, Purposes};
 use common::{batch, oracle, randomize_vectors, session};
@@ -362,6 +363,13 @@ fn a_feature_map_learns_values_of_its_own_shape() {
 }
 
 #[test]
+fn what_is_added_to_a_convolution_may_be_what_it_reads() {
+    for definition in residuals_of_own_input() {
+        check(&definition, 0.0);
+    }
+}
+
+#[test]
 fn random_graphs() {
     for seed in 0..40 {
         check(&random_graph(seed), 0.05);
@@ -370,7 +378,8 @@ fn random_graphs() {
 
 #[test]
 fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
-    let definitions = [mixed(), varied(), connected()].into_iter().chain((0..40).map(random_graph));
+    let definitions = [mixed(), varied(), connected()].into_iter().chain(residuals_of_own_input());
+    let definitions = definitions.chain((0..40).map(random_graph));
     for (definition, isa) in definitions
         .flat_map(|definition| Isa::available().into_iter().map(move |isa| (definition.clone(), isa)))
     {

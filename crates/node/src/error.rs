@@ -94,6 +94,7 @@ pub fn from_engine(error: EngineError) -> Error {
         | EngineError::Memory { .. }
         | EngineError::Isa(_) => Code::InvalidArgument,
         EngineError::Label { .. } => Code::InvalidData,
+        EngineError::Plan(_) => Code::Internal,
         EngineError::NotFinite { .. } => Code::NotFinite,
         EngineError::Weights(_) | EngineError::Checkpoint { .. } => Code::InvalidWeights,
     };

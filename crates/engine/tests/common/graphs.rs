@@ -158,6 +158,86 @@ pub fn residual_block(name: &str, input: &str, channels: usize) -> Vec<Value> {
     ]
 }
 
+/// Networks that add to a convolution's result what the convolution reads: all of it or more, through a normalization, a
+/// rectifier or sums, and gradients that meet such a sum; images of 9 x 7 x 3, four classes.
+pub fn residuals_of_own_input() -> Vec<String> {
+    let same = |filters: usize, kernel: usize| {
+        let mut convolution = conv(filters, [kernel, kernel]);
+        convolution["padding"] = json!("same");
+        convolution
+    };
+    let beside = |kernel: usize| vec![node("a", "input", same(16, 3)), node("conv", "a", same(16, kernel))];
+    let stem = || beside(3);
+    let with = |mut nodes: Vec<Value>, more: Vec<Value>| {
+        nodes.extend(more);
+        nodes
+    };
+    let mut depthwise = same(16, 3);
+    depthwise["groups"] = json!(16);
+    let blocks = [
+        // x + conv(x), at sizes for every algorithm.
+        with(stem(), vec![join("out", &["conv", "a"], "add")]),
+        with(beside(1), vec![join("out", &["a", "conv"], "add")]),
+        with(beside(5), vec![join("out", &["conv", "a"], "add")]),
+        // x + bn(conv(x)) and relu(x + conv(x)).
+        with(stem(), vec![node("bn", "conv", batch_norm()), join("out", &["bn", "a"], "add")]),
+        with(stem(), vec![join("sum", &["conv", "a"], "add"), node("out", "sum", op("relu"))]),
+        // x + pointwise(depthwise(x)).
+        vec![
+            node("a", "input", same(16, 3)),
+            node("depthwise", "a", depthwise),
+            node("pointwise", "depthwise", conv(16, [1, 1])),
+            join("out", &["pointwise", "a"], "add"),
+        ],
+        // What is added has the convolution's input among its channels, and the other way round.
+        vec![
+            node("a", "input", same(16, 3)),
+            node("b", "input", same(8, 1)),
+            join("ab", &["b", "a"], "concat"),
+            node("conv", "a", same(24, 3)),
+            join("out", &["ab", "conv"], "add"),
+        ],
+        with(
+            stem(),
+            vec![
+                node("b", "input", same(16, 1)),
+                join("both", &["conv", "b"], "concat"),
+                node("wide", "a", same(32, 1)),
+                join("out", &["wide", "both"], "add"),
+            ],
+        ),
+        vec![
+            node("a", "input", same(24, 3)),
+            node("b", "input", same(8, 1)),
+            node("conv", "a", same(16, 3)),
+            join("both", &["conv", "b"], "concat"),
+            join("out", &["a", "both"], "add"),
+        ],
+        // a + padChannels(conv(a)).
+        vec![
+            node("a", "input", same(24, 3)),
+            node("conv", "a", same(16, 3)),
+            node("wide", "conv", pad([0; 4], [3, 5])),
+            join("out", &["a", "wide"], "add"),
+        ],
+        // s = x + a, a + conv(s): the gradient reaches a by way of the sum.
+        vec![
+            node("x", "input", same(16, 3)),
+            node("a", "input", same(16, 1)),
+            join("s", &["x", "a"], "add"),
+            node("conv", "s", same(16, 3)),
+            join("out", &["a", "conv"], "add"),
+        ],
+        // A value added to itself and to what was made of it.
+        with(stem(), vec![join("twice", &["a", "a"], "add"), join("out", &["twice", "conv"], "add")]),
+    ];
+    let classified = |mut nodes: Vec<Value>| {
+        nodes.extend([node("flat", "out", op("flatten")), node("fc", "flat", dense(4))]);
+        graph([9, 7, 3], nodes, &[("fc", 1.0)])
+    };
+    blocks.into_iter().map(classified).collect()
+}
+
 /// Every operation in one network: a stem, residual blocks of all kinds, an inception module, an auxiliary head and a
 /// classifier with dropout; images of 13 x 11 x 3, four classes.
 pub fn mixed() -> String {
