@@ -1,7 +1,7 @@
 //! The algorithms that a session is held to, layer by layer.
 
 use crate::error::{EngineError, Result};
-use crate::network::ConvolutionRole;
+use crate::ops::convolution::ConvolutionRole;
 use crate::session::Precision;
 use crate::shapes::Shapes;
 use fovea_kernels::conv2d::winograd::Weights;
@@ -70,8 +70,7 @@ fn understand_one(name: &str, algorithm: &str, shapes: &Shapes, precision: Preci
         return Err(refused("direct summation, which strict precision demands,"));
     }
     let node = |name: &str| {
-        let ops = ["conv", "convTranspose", "dense"];
-        shapes.nodes.iter().position(|node| node.name == name && ops.contains(&node.op))
+        shapes.nodes.iter().position(|node| node.name == name && ConvolutionRole::of(node.op).is_some())
     };
     let with_pass = || {
         let (layer, pass) = name.rsplit_once('.')?;

@@ -36,7 +36,7 @@ impl Session {
 
     /// Writes tensors and the counts of batches.
     fn write(&self, path: &Path, tensors: &[Tensor], metadata: &[(&str, &str)]) -> Result<u64> {
-        let names: Vec<_> = self.network.norms().map(batches_name).collect();
+        let names: Vec<_> = self.network.norms.iter().map(|norm| batches_name(norm)).collect();
         let counts = names.iter().zip(&self.batches).map(|(name, &value)| Count { name, value });
         Ok(write(path, tensors, &counts.collect::<Vec<_>>(), metadata)?)
     }
@@ -93,7 +93,7 @@ impl Session {
     /// The counts of batches that a file has, 0 where it has none; those that go by a name of `except` are the session's.
     fn read_batches(&self, file: &SafeTensors, except: &[String]) -> Result<Vec<i64>> {
         let found: HashSet<&str> = file.names().iter().map(String::as_str).collect();
-        let names = self.network.norms().map(batches_name).zip(&self.batches);
+        let names = self.network.norms.iter().map(|norm| batches_name(norm)).zip(&self.batches);
         let counts = names.map(|(name, &own)| match found.contains(name.as_str()) {
             _ if except.iter().any(|other| goes_by(&name, other)) => Ok(own),
             true => Ok(file.count(&name)?),

@@ -7,13 +7,15 @@
 
 use crate::instruction::Instruction;
 use crate::operand::Operand;
+use crate::ops::concat::Copy;
+use crate::ops::convolution::Forward;
 use crate::program::{Kind, Program, Slice, ValueId};
 
 /// Removes every copy that is not needed.
 pub(crate) fn concatenate(program: &mut Program) {
     let mut instructions = std::mem::take(&mut program.instructions);
     let in_order = instructions.iter().filter_map(|instruction| match *instruction {
-        Instruction::Copy { x, y } => Some((x, y)),
+        Instruction::Copy(Copy { x, y }) => Some((x, y)),
         _ => None,
     });
     let copies: Vec<_> = in_order.collect();
@@ -23,7 +25,7 @@ pub(crate) fn concatenate(program: &mut Program) {
         }
     }
     instructions.retain(|instruction| match *instruction {
-        Instruction::Copy { x, y } => !is_same(program, x, y),
+        Instruction::Copy(Copy { x, y }) => !is_same(program, x, y),
         _ => true,
     });
     program.instructions = instructions;
@@ -36,10 +38,12 @@ fn may_be_slice(program: &Program, instructions: &[Instruction], x: ValueId) -> 
     let owns = program[x].view_of.is_none() && program[x].kind == Kind::Activation;
     let mut dense = program.results.iter().any(|&result| program.root(result) == x);
     for instruction in instructions {
-        let is_loss = matches!(instruction, Instruction::Loss { .. });
+        let is_loss = matches!(instruction, Instruction::Loss(_));
         let adds = |operand: ValueId| match *instruction {
             // A residual lies as the result does.
-            Instruction::Convolution { residual: Some(residual), y, .. } => [residual, y].contains(&operand),
+            Instruction::Convolution(Forward { residual: Some(residual), y, .. }) => {
+                [residual, y].contains(&operand)
+            }
             _ => false,
         };
         for Operand { value, .. } in instruction.operands().iter() {

@@ -138,7 +138,7 @@ pub enum GraphError {
         problem: String,
     },
     /// The operation is none that the engine knows.
-    #[error("Expected an op among {} for \"{node}\" but received \"{op}\".", crate::op::OPS.join(", "))]
+    #[error("Expected an op among {} for \"{node}\" but received \"{op}\".", crate::ops::OPS.join(", "))]
     UnknownOp {
         /// Name of the node.
         node: String,
@@ -216,7 +216,7 @@ pub enum GraphError {
     /// A tensor has too many elements.
     #[error(
         "Expected at most {} elements in the {what} of \"{node}\" but received {shape:?}.",
-        crate::graph::MAX_ELEMENTS
+        crate::ops::bounds::MAX_ELEMENTS
     )]
     TooLarge {
         /// Name of the node, or `input`.

@@ -1,18 +1,14 @@
 //! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
 
 use crate::error::{EngineError, Result};
-use crate::instruction::{Algorithm, Instruction, Mask, separable};
-use crate::network::{ConvolutionLayer, LINE};
+use crate::network::LINE;
 use crate::operand::{Access, Operand};
 use crate::plan::Plan;
-use crate::program::Mode;
-use crate::select::weights;
+use crate::program::{Mode, ValueId};
 use crate::session::{Precision, Session};
-use crate::shapes::weight_shape;
 use crate::train::StepOptions;
-use fovea_kernels::conv2d::{self, Conv2d, Pass};
 use fovea_kernels::random::Philox;
-use fovea_kernels::{Activation, Context, peak};
+use fovea_kernels::{Context, peak};
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
@@ -276,181 +272,55 @@ impl Session {
         (images, (0..labels).map(|image| image % classes).collect())
     }
 
-    /// The ways among which a plan chose for a pass.
-    fn candidates(
-        &self,
-        plan: &Plan,
-        instruction: &Instruction,
-        kernel: &Conv2d,
-        pass: Pass,
-    ) -> Vec<PlanCandidate> {
-        let way = way(instruction, kernel, pass);
-        let strict = self.precision() == Precision::Strict;
-        let allowed = |algorithm| !(strict && algorithm == conv2d::Algorithm::Winograd);
-        let candidates = kernel.candidates(pass, plan.batch, weights(plan.mode)).into_iter();
-        let candidates = candidates.filter(|candidate| allowed(candidate.algorithm));
-        let candidate = |conv2d::Candidate { algorithm, cost }| PlanCandidate {
-            algorithm: algorithm.name(),
-            cost,
-            chosen: algorithm == way,
-        };
-        candidates.map(candidate).collect()
-    }
-
     fn row(&self, plan: &Plan, index: usize) -> PlanRow {
         let instruction = &plan.program.instructions[index];
         let parameters = vec![self.network.parameters.len];
         let (mut read, mut written, mut touched) = (None, None, plan.scratch(index).len());
-        for Operand { value, access, .. } in instruction.operands().iter() {
+        let operands = instruction.operands();
+        for Operand { value, access, .. } in operands.iter() {
             touched += plan.span(value).len();
             let first = if access == Access::Read { &mut read } else { &mut written };
             first.get_or_insert(value);
         }
-        let shape = |value| plan.slot(value).shape.to_vec();
-        let (mut input, mut output) = (read.map(shape), written.map(shape));
-        let (mut algorithm, mut flops, mut candidates, mut held) = (String::new(), 0, Vec::new(), false);
-        let name = match (instruction, convolution(instruction)) {
-            (Instruction::SeparableConvolution { stages, .. }, _) => {
-                algorithm = separable(stages).map_or_else(String::new, |separable| separable.algorithm());
-                let mult_adds = stages.iter().map(|stage| stage.layer.mult_adds).sum::<u64>();
-                flops = 2 * mult_adds * plan.batch as u64;
-                stages.each_ref().map(|stage| stage.layer.name.as_str()).join(" + ")
-            }
-            (_, Some((layer, pass))) => {
-                algorithm = match (instruction, instruction.algorithm().and_then(Algorithm::winograd)) {
-                    (Instruction::ConvolutionBackwardWeight { winograd: Some(winograd), .. }, _) => {
-                        winograd.algorithm()
-                    }
-                    (_, Some(winograd)) => winograd.algorithm(),
-                    (_, None) => pass.map_or_else(String::new, |pass| layer.kernel.algorithm(pass)),
-                };
-                flops = pass.map_or(0, |_| 2 * layer.mult_adds * plan.batch as u64);
-                if let Some(pass) = pass {
-                    held = layer.kernel.held(pass).is_some();
-                    candidates = self.candidates(plan, instruction, &layer.kernel, pass);
-                }
-                let weight = weight_shape(layer.kernel.shape()).to_vec();
-                match pass {
-                    Some(Pass::BackwardWeight) => output = Some(weight),
-                    None => input = Some(weight),
-                    Some(Pass::Forward | Pass::BackwardInput) => {}
-                }
-                layer.name.clone()
-            }
-            (_, None) => match (layer_name(instruction), written.or(read)) {
-                (Some(name), _) => name.to_owned(),
-                (None, Some(value)) => plan.program[value].name.clone(),
-                (None, None) => "parameters".to_owned(),
-            },
+        let shape = |value: Option<ValueId>| {
+            value.map_or_else(|| parameters.clone(), |value| plan.slot(value).shape.to_vec())
         };
-        for remark in remarks(plan, instruction).chain(held.then_some("as asked")) {
-            algorithm += if algorithm.is_empty() { "" } else { ", " };
-            algorithm += remark;
-        }
-        PlanRow {
+        let name = written.or(read).map_or_else(String::new, |value| plan.program[value].name.clone());
+        let mut row = PlanRow {
             index,
             instruction: instruction.name(),
             name,
-            algorithm,
-            input: input.unwrap_or_else(|| parameters.clone()),
-            output: output.unwrap_or(parameters),
-            flops,
+            algorithm: String::new(),
+            input: shape(read),
+            output: shape(written),
+            flops: 0,
             bytes: bytes(touched.next_multiple_of(LINE)),
-            candidates,
-            held,
+            candidates: Vec::new(),
+            held: false,
             milliseconds: None,
             predicted_milliseconds: None,
             percent_of_peak: None,
+        };
+        let strict = self.precision() == Precision::Strict;
+        instruction.explain(&About { plan, strict }, &mut row);
+        let place = |operand: Operand| plan.slot(operand.value).place;
+        let in_place = operands.writes().any(|y| operands.reads().any(|x| place(x) == place(y)));
+        let mut remarks = instruction.remarks();
+        remarks.extend(in_place.then(|| "in place".to_owned()));
+        remarks.extend(row.held.then(|| "as asked".to_owned()));
+        for remark in remarks {
+            row.algorithm += if row.algorithm.is_empty() { "" } else { ", " };
+            row.algorithm += &remark;
         }
+        row
     }
 }
 
-/// The way in which an instruction computes a pass of a kernel.
-fn way(instruction: &Instruction, kernel: &Conv2d, pass: Pass) -> conv2d::Algorithm {
-    let winograd = match instruction {
-        Instruction::ConvolutionBackwardWeight { winograd, .. } => winograd.is_some(),
-        _ => instruction.algorithm().and_then(Algorithm::winograd).is_some(),
-    };
-    if winograd { conv2d::Algorithm::Winograd } else { kernel.own_way(pass) }
-}
-
-/// The layer of an instruction that belongs to one; and its pass, none for packing.
-fn convolution(instruction: &Instruction) -> Option<(&ConvolutionLayer, Option<Pass>)> {
-    match instruction {
-        Instruction::Convolution { layer, .. } => Some((layer, Some(Pass::Forward))),
-        Instruction::ConvolutionBackwardInput { layer, .. } => Some((layer, Some(Pass::BackwardInput))),
-        Instruction::ConvolutionBackwardWeight { layer, .. } => Some((layer, Some(Pass::BackwardWeight))),
-        Instruction::PackGradientWeight { layer, .. } | Instruction::TransformWeight { layer, .. } => {
-            Some((layer, None))
-        }
-        _ => None,
-    }
-}
-
-/// The name of the layer that an instruction belongs to, if it is a batch normalization or has numbers for each channel.
-fn layer_name(instruction: &Instruction) -> Option<&str> {
-    match instruction {
-        Instruction::BatchNorm { layer, .. }
-        | Instruction::BatchNormBackwardWeight { layer, .. }
-        | Instruction::BatchNormBackwardInput { layer, .. } => Some(&layer.name),
-        Instruction::Channel { layer, .. }
-        | Instruction::ChannelBackwardWeight { layer, .. }
-        | Instruction::ChannelBackwardInput { layer, .. } => Some(&layer.name),
-        _ => None,
-    }
-}
-
-/// What fusion and planning did to an instruction.
-fn remarks(plan: &Plan, instruction: &Instruction) -> impl Iterator<Item = &'static str> {
-    let fused = match instruction {
-        Instruction::Convolution { activation, .. }
-        | Instruction::BatchNorm { activation, .. }
-        | Instruction::Add { activation, .. }
-        | Instruction::MaxPool { activation, .. } => *activation == Activation::Relu,
-        Instruction::SeparableConvolution { stages, .. } => {
-            stages.iter().any(|stage| stage.activation == Activation::Relu)
-        }
-        Instruction::BatchNormBackwardWeight { pool, mask, .. }
-        | Instruction::BatchNormBackwardInput { pool, mask, .. } => {
-            *mask != Mask::None || pool.as_ref().is_some_and(|pool| pool.y.is_some())
-        }
-        Instruction::MaxPoolBackward { y, .. } => y.is_some(),
-        _ => false,
-    };
-    let norm = match instruction {
-        Instruction::Convolution { folded, .. } => folded.is_some(),
-        Instruction::SeparableConvolution { stages, .. } => stages.iter().any(|stage| stage.folded.is_some()),
-        _ => false,
-    };
-    let sum = matches!(
-        instruction,
-        Instruction::Convolution { residual: Some(_), .. }
-            | Instruction::SeparableConvolution { residual: Some(_), .. }
-            | Instruction::ConvolutionBackwardInput { residual: Some(_), .. }
-            | Instruction::BatchNorm { residual: Some(_), .. }
-    );
-    let pool = matches!(
-        instruction,
-        Instruction::BatchNorm { pool: Some(_), .. }
-            | Instruction::BatchNormBackwardWeight { pool: Some(_), .. }
-            | Instruction::BatchNormBackwardInput { pool: Some(_), .. }
-    );
-    let moments = matches!(
-        instruction,
-        Instruction::Convolution { moments: Some(_), .. } | Instruction::BatchNorm { moments: Some(_), .. }
-    );
-    let operands = instruction.operands();
-    let place = |operand: Operand| plan.slot(operand.value).place;
-    let in_place = operands.writes().any(|y| operands.reads().any(|x| place(x) == place(y)));
-    let remarks = [
-        (norm, "with batchNorm"),
-        (sum, "with add"),
-        (fused, "with relu"),
-        (pool, "with maxPool"),
-        (moments, "with moments"),
-        (in_place, "in place"),
-    ];
-    remarks.into_iter().filter_map(|(holds, remark)| holds.then_some(remark))
+/// What an instruction's row in the table depends on.
+pub(crate) struct About<'a> {
+    pub plan: &'a Plan,
+    /// Whether Winograd's algorithm is forbidden.
+    pub strict: bool,
 }
 
 fn bytes(floats: usize) -> u64 {

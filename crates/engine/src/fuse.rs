@@ -7,7 +7,8 @@
 //!   only.
 //! - Outside training, a batch normalization that alone reads a convolution becomes part of its weight and bias, which
 //!   changes the rounding: the only fusion that does.
-//! - A ReLU that alone reads a sum, a batch normalization or a convolution becomes its activation.
+//! - A ReLU, or another function that kernels compute on the way, that alone reads a sum, a batch normalization or a
+//!   convolution becomes part of it.
 //! - A sum that alone reads a batch normalization, or outside training a convolution, becomes part of it: the other
 //!   operand is its residual.
 //! - Outside training, a depthwise convolution that only a 1 x 1 convolution reads is computed with it, band by band, where
@@ -18,8 +19,10 @@
 //! pass, and a sum takes its ReLU along into the normalization. All but the last work on forward programs;
 //! [`autodiff`](crate::autodiff) differentiates what they leave.
 
-use crate::instruction::{Algorithm, Instruction, Stage, separable};
-use crate::op::Function;
+use crate::instruction::Instruction;
+use crate::ops::function::{Derivative, Function, Fused};
+use crate::ops::separable::{self, Stage, separable};
+use crate::ops::{convolution, max_pool};
 use crate::program::{Mode, Program, ValueId};
 use fovea_kernels::Activation;
 use fovea_kernels::conv2d::Pass;
@@ -32,13 +35,13 @@ pub(crate) fn fuse(program: &mut Program, mode: Mode) {
         Mode::Train => absorb(program, max_pool_into_batch_norm),
         Mode::Infer | Mode::Evaluate => absorb(program, batch_norm_into_convolution),
     }
-    absorb(program, relu_into_sum);
+    absorb(program, |program, index| function_into_sum(program, index, mode));
     absorb(program, sum_into_batch_norm);
     if mode != Mode::Train {
         absorb(program, sum_into_convolution);
     }
-    absorb(program, relu_into_batch_norm);
-    absorb(program, relu_into_convolution);
+    absorb(program, |program, index| function_into_batch_norm(program, index, mode));
+    absorb(program, |program, index| function_into_convolution(program, index, mode));
     program.backward = program.instructions.len();
     program.update = program.backward;
 }
@@ -70,15 +73,16 @@ fn absorb(program: &mut Program, fusion: impl Fn(&mut Program, usize) -> Option<
 }
 
 fn relu_into_max_pool(program: &mut Program, index: usize) -> Option<()> {
-    let (relu_x, relu_y) = relu(program, index)?;
+    let (relu, relu_x, relu_y) = function(program, index)?;
+    relu.activation().filter(|&activation| activation == Activation::Relu)?;
     let behind = sole_reader(program, relu_y);
-    if let Some(Instruction::MaxPool { x, activation, .. }) = behind.map(|at| &mut program.instructions[at]) {
-        (*x, *activation) = (relu_x, Activation::Relu);
+    if let Some(Instruction::MaxPool(pool)) = behind.map(|at| &mut program.instructions[at]) {
+        (pool.x, pool.function) = (relu_x, Fused::new(&relu));
         return Some(());
     }
     match sole_source(program, relu_x)? {
-        Instruction::MaxPool { y, activation, .. } => {
-            (*y, *activation) = (relu_y, Activation::Relu);
+        Instruction::MaxPool(pool) => {
+            (pool.y, pool.function) = (relu_y, Fused::new(&relu));
             Some(())
         }
         _ => None,
@@ -86,20 +90,15 @@ fn relu_into_max_pool(program: &mut Program, index: usize) -> Option<()> {
 }
 
 fn max_pool_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
-    let Instruction::MaxPool { ref layer, x, y: pooled, activation: relu, .. } = program.instructions[index]
+    let Instruction::MaxPool(max_pool::Forward { layer, x, y: pooled, function, .. }) =
+        &program.instructions[index]
     else {
         return None;
     };
-    let layer = Arc::clone(layer);
+    let (layer, x, pooled, function) = (Arc::clone(layer), *x, *pooled, function.clone());
     match sole_source(program, x)? {
-        Instruction::BatchNorm {
-            residual: None,
-            pool: pool @ None,
-            y,
-            activation: activation @ Activation::None,
-            ..
-        } => {
-            (*pool, *y, *activation) = (Some(layer), pooled, relu);
+        Instruction::BatchNorm(norm) if norm.is_plain() => {
+            (norm.pool, norm.y, norm.function) = (Some(layer), pooled, function);
             Some(())
         }
         _ => None,
@@ -107,42 +106,41 @@ fn max_pool_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
 }
 
 fn batch_norm_into_convolution(program: &mut Program, index: usize) -> Option<()> {
-    let Instruction::BatchNorm { ref layer, x, y, .. } = program.instructions[index] else { return None };
-    let (norm, norm_y) = (Arc::clone(layer), y);
+    let Instruction::BatchNorm(norm) = &program.instructions[index] else { return None };
+    let (layer, x, y) = (Arc::clone(&norm.layer), norm.x, norm.y);
     match sole_source(program, x)? {
-        Instruction::Convolution { folded: folded @ None, y, activation: Activation::None, .. } => {
-            (*folded, *y) = (Some(norm), norm_y);
+        Instruction::Convolution(call) if call.folded.is_none() && call.function.is_none() => {
+            (call.folded, call.y) = (Some(layer), y);
             Some(())
         }
         _ => None,
     }
 }
 
-fn relu_into_sum(program: &mut Program, index: usize) -> Option<()> {
-    let (relu_x, relu_y) = relu(program, index)?;
-    match sole_source(program, relu_x)? {
-        Instruction::Add { y, activation: activation @ Activation::None, .. } => {
-            (*y, *activation) = (relu_y, Activation::Relu);
+fn function_into_sum(program: &mut Program, index: usize, mode: Mode) -> Option<()> {
+    let (function, x, y) = fusible(program, index, mode)?;
+    match sole_source(program, x)? {
+        Instruction::Add(sum) if sum.function.is_none() => {
+            (sum.y, sum.function) = (y, Fused::new(&function));
             Some(())
         }
         _ => None,
     }
 }
 
-/// The normalization takes the place of the sum, which comes behind its residual.
+/// The normalization takes the place of the sum, which comes behind its residual. In training, only a ReLU may come with
+/// the sum: the gradient passes it by a mask.
 fn sum_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
-    let Instruction::Add { a, b, y: sum_y, activation: sum_activation } = program.instructions[index] else {
-        return None;
+    let Instruction::Add(sum) = &program.instructions[index] else { return None };
+    let (operands, sum_y, function) = ([sum.a, sum.b], sum.y, sum.function.clone());
+    let masks = matches!(function.activation(), Activation::None | Activation::Relu);
+    let plain = |instruction: &Instruction| match instruction {
+        Instruction::BatchNorm(norm) => norm.is_plain() && (norm.saved.is_none() || masks),
+        _ => false,
     };
-    let plain = |instruction: &Instruction| {
-        matches!(
-            instruction,
-            Instruction::BatchNorm { residual: None, pool: None, activation: Activation::None, .. }
-        )
-    };
-    let (at, other) = sole_writer(program, [a, b], plain)?;
-    if let Instruction::BatchNorm { residual, y, activation, .. } = &mut program.instructions[at] {
-        (*residual, *y, *activation) = (Some(other), sum_y, sum_activation);
+    let (at, other) = sole_writer(program, operands, plain)?;
+    if let Instruction::BatchNorm(norm) = &mut program.instructions[at] {
+        (norm.residual, norm.y, norm.function) = (Some(other), sum_y, function);
     }
     // It moves to right before the sum, which goes.
     program.instructions[at..index].rotate_left(1);
@@ -151,18 +149,17 @@ fn sum_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
 
 /// As [`sum_into_batch_norm`], for a convolution. There is no derivative of it.
 fn sum_into_convolution(program: &mut Program, index: usize) -> Option<()> {
-    let Instruction::Add { a, b, y: sum_y, activation: sum_activation } = program.instructions[index] else {
-        return None;
-    };
+    let Instruction::Add(sum) = &program.instructions[index] else { return None };
+    let (operands, sum_y, function) = ([sum.a, sum.b], sum.y, sum.function.clone());
     let plain = |instruction: &Instruction| match instruction {
-        Instruction::Convolution { layer, residual: None, activation: Activation::None, .. } => {
-            layer.kernel.adds_residual()
+        Instruction::Convolution(call) if call.residual.is_none() && call.function.is_none() => {
+            call.layer.kernel.adds_residual()
         }
         _ => false,
     };
-    let (at, other) = sole_writer(program, [a, b], plain)?;
-    if let Instruction::Convolution { residual, y, activation, .. } = &mut program.instructions[at] {
-        (*residual, *y, *activation) = (Some(other), sum_y, sum_activation);
+    let (at, other) = sole_writer(program, operands, plain)?;
+    if let Instruction::Convolution(call) = &mut program.instructions[at] {
+        (call.residual, call.y, call.function) = (Some(other), sum_y, function);
     }
     program.instructions[at..index].rotate_left(1);
     Some(())
@@ -170,18 +167,23 @@ fn sum_into_convolution(program: &mut Program, index: usize) -> Option<()> {
 
 /// The input gradient stays where it is, so the other share must have been there before: it is the first.
 fn sum_into_input_gradient(program: &mut Program, index: usize) -> Option<()> {
-    let Instruction::Add { a, b, y, activation: Activation::None } = program.instructions[index] else {
-        return None;
+    let (a, b, y) = match &program.instructions[index] {
+        Instruction::Add(sum) if sum.function.is_none() => (sum.a, sum.b, sum.y),
+        _ => return None,
     };
     sole_reader(program, b)?;
     let (from, at) = (writer(program, a)?, writer(program, b)?);
     // A residual lies as the result does.
     let alike = program[a].slice.is_none() && program.shape(a) == program.shape(y);
+    let earlier = at >= program.backward && from < at;
     match &mut program.instructions[at] {
-        Instruction::ConvolutionBackwardInput { layer, residual: residual @ None, dx, .. }
-            if at >= program.backward && from < at && alike && layer.kernel.adds_residual_to_gradient() =>
+        Instruction::ConvolutionBackwardInput(call)
+            if earlier
+                && alike
+                && call.residual.is_none()
+                && call.layer.kernel.adds_residual_to_gradient() =>
         {
-            (*residual, *dx) = (Some(a), y);
+            (call.residual, call.dx) = (Some(a), y);
             Some(())
         }
         _ => None,
@@ -201,28 +203,24 @@ fn sole_writer(
     takes(a).map(|at| (at, b)).or_else(|| takes(b).map(|at| (at, a)))
 }
 
-fn relu_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
-    let (relu_x, relu_y) = relu(program, index)?;
-    match sole_source(program, relu_x)? {
-        Instruction::BatchNorm {
-            residual: None,
-            pool: None,
-            y,
-            activation: activation @ Activation::None,
-            ..
-        } => {
-            (*y, *activation) = (relu_y, Activation::Relu);
+/// In training, only a ReLU: the gradient passes it by a mask.
+fn function_into_batch_norm(program: &mut Program, index: usize, mode: Mode) -> Option<()> {
+    let (function, x, y) = fusible(program, index, mode)?;
+    let masks = mode != Mode::Train || function.activation() == Some(Activation::Relu);
+    match sole_source(program, x)? {
+        Instruction::BatchNorm(norm) if norm.is_plain() && masks => {
+            (norm.y, norm.function) = (y, Fused::new(&function));
             Some(())
         }
         _ => None,
     }
 }
 
-fn relu_into_convolution(program: &mut Program, index: usize) -> Option<()> {
-    let (relu_x, relu_y) = relu(program, index)?;
-    match sole_source(program, relu_x)? {
-        Instruction::Convolution { y, activation: activation @ Activation::None, .. } => {
-            (*y, *activation) = (relu_y, Activation::Relu);
+fn function_into_convolution(program: &mut Program, index: usize, mode: Mode) -> Option<()> {
+    let (function, x, y) = fusible(program, index, mode)?;
+    match sole_source(program, x)? {
+        Instruction::Convolution(call) if call.function.is_none() => {
+            (call.y, call.function) = (y, Fused::new(&function));
             Some(())
         }
         _ => None,
@@ -241,36 +239,37 @@ fn depthwise_into_convolution(
     let stages = [depthwise, pointwise];
     let pays = separable(&stages)?.pays(batch, threads);
     (pays && pointwise_x == between).then(|| {
-        program.instructions[reader] = Instruction::SeparableConvolution { stages, x, residual, y };
+        let call = separable::Forward { stages, x, residual, y };
+        program.instructions[reader] = Instruction::SeparableConvolution(call);
     })
 }
 
 /// A convolution by direct summation as a stage, with its x, residual and y, unless it is held to an algorithm.
 fn stage(instruction: &Instruction) -> Option<(Stage, ValueId, Option<ValueId>, ValueId)> {
-    match *instruction {
-        Instruction::Convolution {
-            ref layer,
-            ref folded,
-            x,
-            residual,
-            y,
-            activation,
-            algorithm: Algorithm::Direct,
-            ..
-        } if layer.kernel.held(Pass::Forward).is_none() => {
-            let stage = Stage { layer: Arc::clone(layer), folded: folded.clone(), activation };
-            Some((stage, x, residual, y))
-        }
+    let Instruction::Convolution(call) = instruction else { return None };
+    let convolution::Forward { layer, folded, x, residual, y, function, algorithm, .. } = call;
+    let direct = algorithm.winograd().is_none() && layer.kernel.held(Pass::Forward).is_none();
+    direct.then(|| {
+        let (layer, folded, function) = (Arc::clone(layer), folded.clone(), function.clone());
+        (Stage { layer, folded, function }, *x, *residual, *y)
+    })
+}
+
+/// The instruction at `index`, if it is a function: that, its operand and its result.
+fn function(program: &Program, index: usize) -> Option<(Arc<dyn Function>, ValueId, ValueId)> {
+    match &program.instructions[index] {
+        Instruction::Function(call) => Some((Arc::clone(&call.function), call.x, call.y)),
         _ => None,
     }
 }
 
-/// Operand and result of the instruction at `index`, if it is a ReLU.
-fn relu(program: &Program, index: usize) -> Option<(ValueId, ValueId)> {
-    match program.instructions[index] {
-        Instruction::Function { function: Function::Relu, x, y } => Some((x, y)),
-        _ => None,
-    }
+/// As [`function`], if a kernel can compute it while it writes the operand, which then is nowhere: in training, the
+/// derivative must follow from the result.
+fn fusible(program: &Program, index: usize, mode: Mode) -> Option<(Arc<dyn Function>, ValueId, ValueId)> {
+    let found = function(program, index)?;
+    let (function, ..) = &found;
+    function.activation()?;
+    (mode != Mode::Train || function.derivative() == Derivative::Result).then_some(found)
 }
 
 /// The instruction that reads `value`, if there is one only and the caller does not read it.
@@ -314,7 +313,7 @@ mod tests {
     use crate::session::{Session, SessionOptions};
     use crate::testing::{
         batch_norm, chain, connected, conv, dense, graph, join, lenet5, max_pool, mixed, node, op,
-        random_graph, residual_block, varied,
+        random_graph, residual_block, residuals_of_own_input, varied,
     };
     use crate::train::StepOptions;
     use fovea_kernels::Isa;
@@ -352,7 +351,7 @@ mod tests {
         let network = Network::new(Graph::from_json(&twice).unwrap(), Isa::available()[0]).unwrap();
         let mut program = crate::lower::lower(&network, Mode::Infer).unwrap();
         let relu = program.instructions.iter().position(|instruction| instruction.name() == "relu").unwrap();
-        program.results.push(super::relu(&program, relu).unwrap().0);
+        program.results.push(super::function(&program, relu).unwrap().1);
         super::fuse(&mut program, Mode::Infer);
         assert!(program.instructions.iter().any(|instruction| instruction.name() == "relu"));
     }
@@ -428,7 +427,8 @@ mod tests {
             dense(4),
         ];
         let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed(), varied(), connected()];
-        let graphs = graphs.into_iter().chain((0..40).map(random_graph));
+        let graphs = graphs.into_iter().chain(residuals_of_own_input());
+        let graphs = graphs.chain((0..40).map(random_graph));
         for (definition, isa) in
             graphs.flat_map(|graph| Isa::available().into_iter().map(move |isa| (graph.clone(), isa)))
         {

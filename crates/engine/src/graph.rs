@@ -6,13 +6,11 @@
 //! every node to an output.
 
 use crate::error::{GraphError, Result};
-use crate::op::{MAX_SIZE, OPS, Op, check_size};
+use crate::ops::bounds::{MAX_SIZE, check_size};
+use crate::ops::{OPS, Op};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-
-/// Largest number of elements of a tensor (of one image, for feature maps).
-pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
 
 /// Name by which nodes read the network's input.
 pub(crate) const INPUT: &str = "input";
@@ -135,11 +133,12 @@ impl Graph {
         }
         let sources = self.sources()?;
         for (node, sources) in self.nodes.iter().zip(&sources) {
-            let (expected, received) = (node.op.input_count(), sources.len());
+            let operation = node.op.operation();
+            let (expected, received) = (operation.input_count(), sources.len());
             if !expected.contains(&received) {
                 return Err(GraphError::InputCount { node: node.name.clone(), expected, received }.into());
             }
-            node.op.check(&node.name)?;
+            operation.check(&node.name)?;
         }
         let outputs = self.output_nodes()?;
         for output in &self.outputs {

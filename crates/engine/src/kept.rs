@@ -5,8 +5,10 @@
 
 use crate::buffer::Buffer;
 use crate::error::Result;
-use crate::instruction::{Algorithm, Instruction};
-use crate::network::{BatchNormLayer, ConvolutionLayer, Network};
+use crate::instruction::Instruction;
+use crate::network::Network;
+use crate::ops::batch_norm::BatchNormLayer;
+use crate::ops::convolution::{Algorithm, ConvolutionLayer, Forward};
 use crate::plan::Plan;
 use fovea_kernels::conv2d::winograd::Winograd;
 use fovea_kernels::{Context, batch_norm};
@@ -132,14 +134,15 @@ impl Kept {
 /// What the convolutions of a plan read of the kept weights.
 fn needs(plan: &Plan) -> impl Iterator<Item = Need<'_>> {
     let needs = plan.program.instructions.iter().map(|instruction| match instruction {
-        Instruction::Convolution { layer, folded, algorithm, .. } => {
+        Instruction::Convolution(Forward { layer, folded, algorithm, .. }) => {
             let winograd = match algorithm {
                 Algorithm::WinogradKept(winograd) => Some(winograd.as_ref()),
                 Algorithm::Direct | Algorithm::Winograd(..) => None,
             };
             [Some(Need { layer, folded: folded.as_deref(), winograd }), None]
         }
-        Instruction::SeparableConvolution { stages, .. } => stages
+        Instruction::SeparableConvolution(call) => call
+            .stages
             .each_ref()
             .map(|stage| Some(Need { layer: &stage.layer, folded: stage.folded.as_deref(), winograd: None })),
         _ => [None, None],

@@ -4,14 +4,15 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `op`, `graph` | reads and validates the definition |
-//! | `shapes` | infers shapes, parameter counts and cost |
+//! | `graph` | reads and validates the definition |
+//! | `ops` | has all of each operation in a file; the others ask it |
+//! | `shapes`, `order` | infers shapes, parameter counts and cost; the order of flattened vectors |
 //! | `network` | builds each layer's kernel and gives its parameters their place |
 //! | `program`, `instruction`, `operand` | say what programs are made of |
 //! | `lower` | turns the graph into a forward program |
 //! | `fuse`, `concatenate` | shorten it |
-//! | `autodiff` | appends the backward instructions |
-//! | `select` | chooses the algorithms of convolutions |
+//! | `autodiff`, `objective` | appends the backward instructions; losses and the update |
+//! | `select`, `moments` | chooses the algorithms of convolutions; takes statistics where they are at hand |
 //! | `plan`, `replay` | give every value its place in the arena; prove that no two collide |
 //! | `execute` | runs the instructions; the only unsafe code |
 //! | `session` | holds a network with its parameters, and a plan for each mode and batch size |
@@ -21,10 +22,7 @@
 //! | `explain` | shows a plan and times it |
 //! | `onnx` | graphs and weights from ONNX files and to them |
 //!
-//! To add a layer: its hyperparameters as a variant of [`Op`] (`op`), its shape (`shapes`), its kernel (`network`), its
-//! instructions with their operands (`instruction`), forward (`lower`), backward (`autodiff`), and the calls of the kernels
-//! (`execute`). The compiler names every place that a new variant misses; memory, files and `explain` follow by
-//! themselves.
+//! To add a layer: a file in `ops` and a line in its list.
 
 mod algorithms;
 mod autodiff;
@@ -42,9 +40,11 @@ mod kept;
 mod lower;
 mod moments;
 mod network;
+mod objective;
 pub mod onnx;
-mod op;
 mod operand;
+mod ops;
+mod order;
 mod parameters;
 mod plan;
 mod program;
@@ -65,9 +65,11 @@ pub use fovea_formats::safetensors::Tensor;
 pub use fovea_kernels::loss::Targets;
 pub use fovea_kernels::optimizer::{Moments, Optimizer};
 pub use graph::{Graph, Node, Output, OutputLoss};
-pub use op::{
-    AdaptiveAvgPool, Affine, AvgPool, BatchNorm, Clip, Conv, ConvTranspose, Dense, Dropout, HardSigmoid,
-    Init, LeakyRelu, LocalResponseNorm, MaxPool, Op, Pad, Padding, Prelu, RadialBasis, Scale, Upsample,
+pub use ops::{
+    AdaptiveAvgPool, Add, Affine, AvgPool, BatchNorm, Clip, Concat, Conv, ConvTranspose, Dense, Divide,
+    Dropout, Flatten, GlobalAvgPool, GlobalMaxPool, HardSigmoid, HardSwish, Init, LeakyRelu,
+    LocalResponseNorm, LogSoftmax, MaxPool, Multiply, Op, Pad, Padding, Prelu, RadialBasis, Relu, Relu6,
+    Scale, Sigmoid, Softmax, Subtract, Tanh, Upsample,
 };
 pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;

@@ -3,45 +3,43 @@
 //!
 //! It comes after [`select`](crate::select), for how pixels are summed depends on the algorithm and on the batch.
 
-use crate::instruction::{Algorithm, Instruction};
+use crate::instruction::Instruction;
+use crate::ops::convolution::Algorithm;
 use crate::program::{Extent, Kind, Program, ValueId};
-use fovea_kernels::Activation;
 
 /// Lets every convolution that can take the moments that a batch normalization of a training program reads.
 pub(crate) fn take_moments(program: &mut Program, batch: usize) {
     for index in 0..program.backward {
-        let Instruction::BatchNorm { x, saved: Some(_), frozen: false, .. } = program.instructions[index]
-        else {
-            continue;
+        let x = match &program.instructions[index] {
+            Instruction::BatchNorm(norm) if norm.saved.is_some() && !norm.frozen => norm.x,
+            _ => continue,
         };
-        let Some(taken) = moments_of(program, x, batch) else { continue };
-        if let Instruction::BatchNorm { moments, .. } = &mut program.instructions[index] {
-            *moments = Some(taken);
+        let taken = moments_of(program, x, batch);
+        if let Instruction::BatchNorm(norm) = &mut program.instructions[index] {
+            norm.moments = taken;
         }
     }
 }
 
 /// The moments of what a convolution writes and leaves as it is, if it can take them.
 fn moments_of(program: &mut Program, of: ValueId, batch: usize) -> Option<ValueId> {
-    let writes = |instruction: &Instruction| match *instruction {
-        Instruction::Convolution { y, residual: None, activation: Activation::None, .. } => y == of,
+    let writes = |instruction: &Instruction| match instruction {
+        Instruction::Convolution(call) => call.y == of && call.residual.is_none() && call.function.is_none(),
         _ => false,
     };
     let at = program.instructions.iter().position(writes)?;
-    let Instruction::Convolution { layer, moments, algorithm, .. } = &program.instructions[at] else {
-        return None;
-    };
-    if moments.is_some() {
-        return *moments;
+    let Instruction::Convolution(call) = &program.instructions[at] else { return None };
+    if call.moments.is_some() {
+        return call.moments;
     }
-    let len = match algorithm {
-        Algorithm::Direct => layer.kernel.moments_len(batch)?,
+    let len = match &call.algorithm {
+        Algorithm::Direct => call.layer.kernel.moments_len(batch)?,
         Algorithm::Winograd(winograd, _) | Algorithm::WinogradKept(winograd) => winograd.moments_len(batch),
     };
     let name = program[of].name.clone();
     let taken = program.value(name, Kind::Statistics, Extent::Fixed(len));
-    if let Instruction::Convolution { moments, .. } = &mut program.instructions[at] {
-        *moments = Some(taken);
+    if let Instruction::Convolution(call) = &mut program.instructions[at] {
+        call.moments = Some(taken);
     }
     Some(taken)
 }
@@ -77,9 +75,7 @@ mod tests {
             let options = PlanOptions { mode, batch: 3, threads: 2, fuse: true, precision };
             let plan = Plan::compile(&network, options).unwrap();
             let with_moments = plan.program.instructions.iter().filter_map(|instruction| match instruction {
-                Instruction::BatchNorm { layer, moments, .. } => {
-                    Some((layer.name.as_str(), moments.is_some()))
-                }
+                Instruction::BatchNorm(norm) => Some((norm.layer.name.as_str(), norm.moments.is_some())),
                 _ => None,
             });
             let mut found: Vec<_> = with_moments.collect();

@@ -7,8 +7,10 @@
 
 use crate::buffer::Buffer;
 use crate::error::{Misshapen, Result, WeightsError};
-use crate::network::{BatchNormLayer, Connections, Network, Order, Parameter, Role, Tensors};
-use crate::op::Init;
+use crate::network::{Network, Parameter, Role, Tensors};
+use crate::ops::batch_norm::BatchNormLayer;
+use crate::ops::convolution::{Connections, Init};
+use crate::order::for_each_ordered;
 use fovea_formats::safetensors::Tensor;
 use fovea_kernels::random::{Philox, Purpose};
 use serde::Serialize;
@@ -155,7 +157,7 @@ pub(crate) fn check<'a>(
 
 /// Whether a tensor is PyTorch's count of the batches that a batch normalization has seen.
 fn is_count(network: &Network, name: &str) -> bool {
-    name.strip_suffix(BATCHES).is_some_and(|node| network.norms().any(|norm| norm.name == node))
+    name.strip_suffix(BATCHES).is_some_and(|node| network.norms.iter().any(|norm| norm.name == node))
 }
 
 /// A fresh buffer with the values that `read` gives for each tensor's name, which [`check`] has approved.
@@ -212,23 +214,6 @@ impl Parameter {
             for_each_ordered(order, values.len(), |outside, inside| values[outside] = inner[inside]);
         }
         values
-    }
-}
-
-/// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order: outside, each
-/// map's count channel by channel, inside pixel by pixel.
-pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
-    let mut start = 0;
-    while start < elements {
-        for &[height, width, channels] in order {
-            let pixels = height * width;
-            for channel in 0..channels {
-                for pixel in 0..pixels {
-                    each(start + channel * pixels + pixel, start + pixel * channels + channel);
-                }
-            }
-            start += pixels * channels;
-        }
     }
 }
 

@@ -9,17 +9,15 @@ use crate::autodiff::differentiate;
 use crate::concatenate::concatenate;
 use crate::error::{EngineError, Result};
 use crate::fuse::{fuse, fuse_gradients, join_separable};
-use crate::instruction::{Algorithm, Instruction, separable};
+use crate::instruction::Instruction;
 use crate::lower::lower;
 use crate::moments::take_moments;
-use crate::network::{ChannelFunction, LINE, Network};
+use crate::network::{LINE, Network};
 use crate::operand::{Operand, Reach};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use crate::replay::Replay;
 use crate::select::select;
 use crate::session::Precision;
-use fovea_kernels::conv2d::Pass;
-use fovea_kernels::{batch_norm, prelu, scale};
 use std::ops::Range;
 
 /// What [`execute`](crate::execute) runs.
@@ -101,7 +99,7 @@ impl Plan {
         }
         let (owners, mut blocks) = storage(&program, batch);
         let values = blocks.len();
-        let scratch_len = |instruction| scratch_len(&program, instruction, batch, threads);
+        let scratch_len = |instruction: &Instruction| instruction.scratch_len(&program, batch, threads);
         let lens = program.instructions.iter().map(scratch_len);
         blocks.extend(lens.enumerate().map(|(at, floats)| Block { floats, first: at, last: at }));
         let (offsets, arena_len) = assign(&blocks);
@@ -161,41 +159,6 @@ impl Plan {
     pub fn conflict(&self) -> Option<String> {
         Replay::new(self).conflict()
     }
-}
-
-/// Floats of a scratch buffer.
-fn scratch_len(program: &Program, instruction: &Instruction, batch: usize, threads: usize) -> usize {
-    if let Some(winograd) = instruction.algorithm().and_then(Algorithm::winograd) {
-        return winograd.scratch_len(threads);
-    }
-    let (layer, pass) = match *instruction {
-        Instruction::BatchNormBackwardWeight { pool: Some(ref pool), .. } => {
-            return pool.layer.normalized_scratch_len(batch);
-        }
-        Instruction::BatchNorm { x, moments: None, saved: Some(_), .. }
-        | Instruction::BatchNormBackwardWeight { x, .. } => {
-            let [h, w, c] = program.shape(x);
-            return batch_norm::scratch_len([batch, h, w, c]);
-        }
-        Instruction::ChannelBackwardWeight { ref layer, dy, .. } => {
-            let [h, w, c] = program.shape(dy);
-            return match layer.function {
-                ChannelFunction::Scale => scale::scratch_len([batch, h, w, c]),
-                ChannelFunction::Prelu => prelu::scratch_len([batch, h, w, c]),
-            };
-        }
-        Instruction::ConvolutionBackwardWeight { winograd: Some(ref winograd), .. } => {
-            return winograd.scratch_len(batch, threads);
-        }
-        Instruction::SeparableConvolution { ref stages, .. } => {
-            return separable(stages).map_or(0, |separable| separable.scratch_len(threads));
-        }
-        Instruction::Convolution { ref layer, .. } => (layer, Pass::Forward),
-        Instruction::ConvolutionBackwardInput { ref layer, .. } => (layer, Pass::BackwardInput),
-        Instruction::ConvolutionBackwardWeight { ref layer, .. } => (layer, Pass::BackwardWeight),
-        _ => return 0,
-    };
-    layer.kernel.scratch_len(pass, batch, threads)
 }
 
 /// Floats from the first to the last of a value; an argmax has four elements in each.
@@ -303,6 +266,7 @@ fn assign(blocks: &[Block]) -> (Vec<usize>, usize) {
 mod tests {
     use super::*;
     use crate::graph::Graph;
+    use crate::ops::convolution::Forward;
     use crate::testing::{conv, dense, graph, node, op};
     use crate::testing::{lenet5, mixed, random_graph, residual_block};
     use fovea_kernels::Isa;
@@ -348,7 +312,9 @@ mod tests {
             PlanOptions { mode: Mode::Infer, batch: 2, threads: 1, fuse: true, precision: Precision::Fast };
         let mut plan = compile(&definition, Isa::available()[0], options);
         let added = plan.program.instructions.iter().find_map(|instruction| match *instruction {
-            Instruction::Convolution { x, residual: Some(residual), y, .. } => Some((x, residual, y)),
+            Instruction::Convolution(Forward { x, residual: Some(residual), y, .. }) => {
+                Some((x, residual, y))
+            }
             _ => None,
         });
         let (x, residual, y) = added.unwrap();

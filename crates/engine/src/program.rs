@@ -9,9 +9,7 @@
 //! Every value is written once, or every channel of it once; what may share memory is decided by the plan.
 
 use crate::instruction::Instruction;
-use crate::network::ConvolutionLayer;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What a session runs a network for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +60,8 @@ pub(crate) enum Kind {
     Argmax,
     /// Two numbers for each channel of a batch normalization.
     Statistics,
-    /// A layer's weight as its input gradient wants it.
-    GradientWeight,
-    /// A layer's weight, or its gradient weight, as Winograd's algorithm wants it.
-    TransformedWeight,
+    /// A layer's weight as its input gradient, or Winograd's algorithm, wants it.
+    Weight,
 }
 
 /// Size of a value.
@@ -99,7 +95,7 @@ pub(crate) struct Slice {
 }
 
 /// Values, and instructions in the order they run.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Program {
     pub values: Vec<Value>,
     pub instructions: Vec<Instruction>,
@@ -157,14 +153,9 @@ impl Program {
         })
     }
 
-    /// Appends what packs a layer's weight for its input gradient, if that reads it so; returns the packed weight.
-    pub fn pack_gradient_weight(&mut self, layer: &Arc<ConvolutionLayer>) -> Option<ValueId> {
-        layer.kernel.packs_gradient_weight().then(|| {
-            let extent = Extent::Fixed(layer.kernel.gradient_weight_len());
-            let packed = self.value(&layer.name, Kind::GradientWeight, extent);
-            self.instructions.push(Instruction::PackGradientWeight { layer: Arc::clone(layer), packed });
-            packed
-        })
+    /// A layer's weight in another layout.
+    pub fn weight(&mut self, name: &str, len: usize) -> ValueId {
+        self.value(name, Kind::Weight, Extent::Fixed(len))
     }
 
     fn push(&mut self, value: Value) -> ValueId {

@@ -5,9 +5,9 @@
 //! once a step, right before it is used, so that one place in the arena serves all layers; otherwise once, and the
 //! session keeps it until the parameters change.
 
-use crate::instruction::{Algorithm, Instruction};
-use crate::network::ConvolutionLayer;
-use crate::program::{Extent, Kind, Mode, Program, ValueId};
+use crate::instruction::Instruction;
+use crate::ops::convolution::{Algorithm, ConvolutionLayer, TransformWeight};
+use crate::program::{Mode, Program, ValueId};
 use fovea_kernels::conv2d::Pass;
 use fovea_kernels::conv2d::winograd::{WeightGradient, Weights, Winograd};
 use std::sync::Arc;
@@ -15,37 +15,34 @@ use std::sync::Arc;
 /// Chooses for a program of `mode` and a batch of images.
 pub(crate) fn select(program: &mut Program, mode: Mode, batch: usize) {
     let weights = weights(mode);
-    let backward = program.backward;
+    let (backward, update) = (program.backward, program.update);
     let instructions = std::mem::take(&mut program.instructions);
     for (index, mut instruction) in instructions.into_iter().enumerate() {
         if index == backward {
             program.backward = program.instructions.len();
         }
+        if index == update {
+            program.update = program.instructions.len();
+        }
+        let choose = |kernel, pass| Winograd::choose(kernel, pass, batch, weights).map(Arc::new);
         match &mut instruction {
-            Instruction::Convolution { layer, algorithm, .. } => {
-                if let Some(winograd) =
-                    Winograd::choose(&layer.kernel, Pass::Forward, batch, weights).map(Arc::new)
-                {
-                    *algorithm = match mode {
-                        Mode::Train => transformed(program, Arc::clone(layer), winograd, None),
+            Instruction::Convolution(call) => {
+                if let Some(winograd) = choose(&call.layer.kernel, Pass::Forward) {
+                    call.algorithm = match mode {
+                        Mode::Train => transformed(program, &call.layer, winograd, None),
                         Mode::Infer | Mode::Evaluate => Algorithm::WinogradKept(winograd),
                     };
                 }
             }
-            Instruction::ConvolutionBackwardInput { layer, packed, algorithm, .. } => {
-                let chosen =
-                    Winograd::choose(&layer.kernel, Pass::BackwardInput, batch, weights).map(Arc::new);
-                if let Some(winograd) = chosen {
-                    *algorithm = transformed(program, Arc::clone(layer), winograd, *packed);
+            Instruction::ConvolutionBackwardInput(call) => {
+                if let Some(winograd) = choose(&call.layer.kernel, Pass::BackwardInput) {
+                    call.algorithm = transformed(program, &call.layer, winograd, call.packed);
                 }
             }
-            Instruction::ConvolutionBackwardWeight { layer, winograd, .. } => {
-                *winograd = WeightGradient::choose(&layer.kernel, batch).map(Arc::new);
+            Instruction::ConvolutionBackwardWeight(call) => {
+                call.winograd = WeightGradient::choose(&call.layer.kernel, batch).map(Arc::new);
             }
             _ => {}
-        }
-        if matches!(instruction, Instruction::Update) {
-            program.update = program.instructions.len();
         }
         program.instructions.push(instruction);
     }
@@ -62,13 +59,13 @@ pub(crate) fn weights(mode: Mode) -> Weights {
 /// Appends the instruction that transforms a weight; returns the algorithm that reads it.
 fn transformed(
     program: &mut Program,
-    layer: Arc<ConvolutionLayer>,
+    layer: &Arc<ConvolutionLayer>,
     winograd: Arc<Winograd>,
     packed: Option<ValueId>,
 ) -> Algorithm {
-    let extent = Extent::Fixed(winograd.weight_len());
-    let transformed = program.value(&layer.name, Kind::TransformedWeight, extent);
-    let write = Instruction::TransformWeight { layer, winograd: Arc::clone(&winograd), packed, transformed };
-    program.instructions.push(write);
+    let transformed = program.weight(&layer.name, winograd.weight_len());
+    let (layer, kernel) = (Arc::clone(layer), Arc::clone(&winograd));
+    let call = TransformWeight { layer, winograd: kernel, packed, transformed };
+    program.instructions.push(Instruction::other(call));
     Algorithm::Winograd(winograd, transformed)
 }

@@ -108,7 +108,7 @@ impl Session {
         let next_state = Buffer::new(network.state.len, "the running statistics")?;
         let losses = vec![Loss::default(); network.outputs.len()];
         let kept = KeptWeights::new(&network);
-        let batches = vec![0; network.norms().count()];
+        let batches = vec![0; network.norms.len()];
         let spans = update::spans(&network, &[], &[])?;
         Ok(Self {
             network,

@@ -103,7 +103,7 @@ impl Session {
         let batch = Batch { images, targets, options: *options, number: 0, share: 1.0 };
         self.run(plan, update, &batch, None);
         std::mem::swap(&mut self.state, &mut self.next_state);
-        for (norm, batches) in self.network.norms().zip(&mut self.batches) {
+        for (norm, batches) in self.network.norms.iter().zip(&mut self.batches) {
             // As in PyTorch, every part is a batch, and a frozen layer sees none.
             let seen = if self.network.trains(norm.parameters()) { parts as i64 } else { 0 };
             *batches = batches.saturating_add(seen);

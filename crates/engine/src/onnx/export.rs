@@ -4,17 +4,12 @@
 //! it and an initializer after its tensor in PyTorch's names, so that reading the file again gives the same layers
 //! with the same names. What only training has is left out, but for dropout, which does nothing in inference.
 
-use super::attributes::{float, int, ints, pads, sliding, text};
-use super::means::weights_of_means;
-use crate::error::{OnnxError, Result};
+use super::attributes::{int, ints, pads};
+use crate::error::Result;
 use crate::graph::{INPUT, Source, needed};
 use crate::network::Network;
-use crate::op::{
-    AdaptiveAvgPool, Affine, Clip, ConvTranspose, Dropout, HardSigmoid, LeakyRelu, LocalResponseNorm, Op,
-    Pad, Prelu, RadialBasis, Scale, Upsample,
-};
 use crate::parameters::NamedTensor;
-use crate::shapes::Geometry;
+use crate::shapes::NodeShape;
 use fovea_formats::onnx::{
     Attribute, Dimension, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
     data_type,
@@ -27,9 +22,6 @@ const OPSET: i64 = 17;
 
 /// Version of the file format that came with them.
 const IR_VERSION: i64 = 8;
-
-/// Most elements of a matrix of means (64 MB).
-const MOST_MEANS: usize = 1 << 24;
 
 /// The network's first output, what leads to it, and its weights, as an ONNX model.
 pub fn export(network: &Network, weights: &[NamedTensor]) -> Result<Model> {
@@ -74,13 +66,28 @@ fn value_info(name: &str, dims: &[usize]) -> ValueInfo {
 
 /// A layer's result in the ONNX graph.
 #[derive(Clone)]
-struct Value {
-    name: String,
+pub(crate) struct Value {
+    pub name: String,
     /// Whether it has two dimensions, batch and channels, instead of four.
-    row: bool,
+    pub row: bool,
 }
 
-struct Export<'n> {
+/// A layer that is written: its name, shapes, and the values that it reads.
+pub(crate) struct Exported<'a> {
+    pub name: &'a str,
+    pub shape: &'a NodeShape,
+    pub inputs: Vec<Value>,
+}
+
+impl Exported<'_> {
+    /// The first value that it reads.
+    pub fn first(&self) -> Value {
+        self.inputs[0].clone()
+    }
+}
+
+/// An ONNX graph under way: what operations add their operators with.
+pub(crate) struct Export<'n> {
     network: &'n Network,
     weights: HashMap<&'n str, &'n NamedTensor>,
     values: HashMap<Source, Value>,
@@ -103,153 +110,14 @@ impl<'n> Export<'n> {
     fn layer(&mut self, index: usize) -> Result<()> {
         let network = self.network;
         let (node, shape) = (&network.graph.nodes[index], &network.shapes.nodes[index]);
-        let name = node.name.as_str();
-        let inputs: Vec<Value> =
-            network.sources[index].iter().map(|source| self.values[source].clone()).collect();
-        let first = inputs[0].clone();
-        let value = match &node.op {
-            Op::Conv(_) => self.convolution(name, &shape.geometry, first),
-            Op::Dense(dense) => {
-                let row = self.row(first, name);
-                let inputs = self.with_tensors(row, name, weights(dense.bias));
-                Value { row: true, ..self.push(name, "Gemm", inputs, vec![int("transB", 1)], true) }
-            }
-            Op::BatchNorm(norm) => {
-                let row = first.row;
-                let inputs =
-                    self.with_tensors(first, name, &["weight", "bias", "running_mean", "running_var"]);
-                let attributes = vec![float("epsilon", norm.epsilon), float("momentum", 1.0 - norm.momentum)];
-                self.push(name, "BatchNormalization", inputs, attributes, row)
-            }
-            Op::MaxPool(_) | Op::AvgPool(_) => self.pool(name, &shape.geometry, first),
-            Op::ConvTranspose(conv) => self.transposed_convolution(name, conv, &shape.geometry, first),
-            Op::Scale(scale) => self.scale(name, scale, first),
-            Op::AdaptiveAvgPool(_) if matches!(shape.geometry, Geometry::AvgPool { .. }) => {
-                self.pool(name, &shape.geometry, first)
-            }
-            Op::AdaptiveAvgPool(AdaptiveAvgPool { size }) => {
-                self.pool_to_size(name, shape.inputs[0], *size, first)?
-            }
-            Op::GlobalAvgPool {} | Op::GlobalMaxPool {} => {
-                let map = self.map(first, name);
-                let average = matches!(node.op, Op::GlobalAvgPool {});
-                let operator = if average { "GlobalAveragePool" } else { "GlobalMaxPool" };
-                self.push(name, operator, vec![map.name], vec![], false)
-            }
-            Op::Upsample(Upsample { factor: [down, right] }) => {
-                let map = self.map(first, name);
-                let scales = self.constant(name, "scales", &[4], &[1.0, 1.0, *down as f32, *right as f32]);
-                let attributes = vec![
-                    text("mode", "nearest"),
-                    text("coordinate_transformation_mode", "asymmetric"),
-                    text("nearest_mode", "floor"),
-                ];
-                self.push(name, "Resize", vec![map.name, String::new(), scales], attributes, false)
-            }
-            Op::LocalResponseNorm(norm) if norm.size.is_multiple_of(2) => {
-                // PyTorch and ONNX put the longer side of an even window at different ends.
-                return Err(OnnxError {
-                    operator: "LRN".to_owned(),
-                    node: name.to_owned(),
-                    expected: "an odd size".to_owned(),
-                    received: norm.size.to_string(),
-                }
-                .into());
-            }
-            Op::LocalResponseNorm(norm) => self.local_response_norm(name, norm, first),
-            Op::Dropout(Dropout { rate }) => {
-                let ratio = self.constant(name, "ratio", &[], &[*rate]);
-                self.push(name, "Dropout", vec![first.name, ratio], vec![], first.row)
-            }
-            Op::Add {} => self.elementwise(name, "Add", inputs),
-            Op::Subtract {} => self.elementwise(name, "Sub", inputs),
-            Op::Divide {} => self.elementwise(name, "Div", inputs),
-            Op::Multiply {} if shape.inputs[0] == shape.inputs[1] => self.elementwise(name, "Mul", inputs),
-            Op::Multiply {} => {
-                let maps = inputs.into_iter().map(|value| self.map(value, name).name).collect();
-                self.push(name, "Mul", maps, vec![], false)
-            }
-            Op::Concat {} => {
-                let inputs = self.alike(inputs, name);
-                let row = inputs[0].row;
-                let names = inputs.into_iter().map(|value| value.name).collect();
-                self.push(name, "Concat", names, vec![int("axis", 1)], row)
-            }
-            Op::Pad(pad) => self.pad(name, pad, first),
-            Op::Relu {} => self.function(name, "Relu", first, vec![]),
-            Op::Relu6 {} => self.clip(name, first, 0.0, 6.0),
-            Op::LeakyRelu(LeakyRelu { slope }) => {
-                self.function(name, "LeakyRelu", first, vec![float("alpha", *slope)])
-            }
-            Op::Clip(Clip { min, max }) => self.clip(name, first, *min, *max),
-            Op::Prelu(Prelu { shared }) => {
-                let slope = self.channels(name, "weight", first.row || *shared);
-                self.push(name, "PRelu", vec![first.name, slope], vec![], first.row)
-            }
-            Op::HardSigmoid(HardSigmoid { alpha, beta }) => {
-                self.function(name, "HardSigmoid", first, vec![float("alpha", *alpha), float("beta", *beta)])
-            }
-            Op::HardSwish {} => self.function(name, "HardSwish", first, vec![]),
-            Op::Affine(affine) => self.affine(name, affine, first),
-            Op::LogSoftmax {} => self.function(name, "LogSoftmax", first, vec![int("axis", 1)]),
-            Op::RadialBasis(basis) => self.radial_basis(name, basis, first),
-            Op::Sigmoid {} => self.function(name, "Sigmoid", first, vec![]),
-            Op::Tanh {} => self.function(name, "Tanh", first, vec![]),
-            Op::Softmax {} => self.function(name, "Softmax", first, vec![int("axis", 1)]),
-            Op::Flatten {} if first.row => self.function(name, "Identity", first, vec![]),
-            Op::Flatten {} => self.push(name, "Flatten", vec![first.name], vec![int("axis", 1)], true),
-        };
+        let inputs = network.sources[index].iter().map(|source| self.values[source].clone()).collect();
+        let value = node.op.operation().export(self, &Exported { name: &node.name, shape, inputs })?;
         self.values.insert(Source::Node(index), value);
         Ok(())
     }
 
-    fn convolution(&mut self, name: &str, geometry: &Geometry, input: Value) -> Value {
-        let Geometry::Convolution { shape, bias, .. } = geometry else { return input };
-        let map = self.map(input, name);
-        let inputs = self.with_tensors(map, name, weights(*bias));
-        self.push(name, "Conv", inputs, sliding(shape), false)
-    }
-
-    fn transposed_convolution(
-        &mut self,
-        name: &str,
-        conv: &ConvTranspose,
-        geometry: &Geometry,
-        input: Value,
-    ) -> Value {
-        let Geometry::ConvTranspose { shape, bias, .. } = geometry else { return input };
-        let map = self.map(input, name);
-        let inputs = self.with_tensors(map, name, weights(*bias));
-        let mut attributes = sliding(shape);
-        attributes.push(ints("output_padding", &conv.output_padding));
-        self.push(name, "ConvTranspose", inputs, attributes, false)
-    }
-
-    fn scale(&mut self, name: &str, scale: &Scale, input: Value) -> Value {
-        let row = input.row;
-        let weight = self.channels(name, "weight", row);
-        let product = self.push(name, "Mul", vec![input.name, weight], vec![], row);
-        if !scale.bias {
-            return product;
-        }
-        let bias = self.channels(name, "bias", row);
-        self.push(&format!("{name}.shift"), "Add", vec![product.name, bias], vec![], row)
-    }
-
-    fn affine(&mut self, name: &str, affine: &Affine, input: Value) -> Value {
-        let row = input.row;
-        let Affine { scale, shift } = *affine;
-        let scale = self.constant(name, "scale", &[], &[scale]);
-        let product = self.push(name, "Mul", vec![input.name, scale], vec![], row);
-        if shift == 0.0 {
-            return product;
-        }
-        let shift = self.constant(name, "offset", &[], &[shift]);
-        self.push(&format!("{name}.shift"), "Add", vec![product.name, shift], vec![], row)
-    }
-
     /// A tensor with a value a channel, shaped to be repeated over the pixels of a map or for a row.
-    fn channels(&mut self, layer: &str, suffix: &str, row: bool) -> String {
+    pub fn channels(&mut self, layer: &str, suffix: &str, row: bool) -> String {
         let name = format!("{layer}.{suffix}");
         if let Some(tensor) = self.weights.get(name.as_str()) {
             let channels = tensor.values.len();
@@ -259,13 +127,9 @@ impl<'n> Export<'n> {
         name
     }
 
-    fn pool(&mut self, name: &str, geometry: &Geometry, input: Value) -> Value {
-        let (shape, average) = match geometry {
-            Geometry::MaxPool(shape) => (shape, None),
-            Geometry::AvgPool { shape, count_include_pad } => (shape, Some(*count_include_pad)),
-            _ => return input,
-        };
-        let map = self.map(input, name);
+    /// A pooling: of averages, if it is said whether padding counts, or of the largest values.
+    pub fn pool(&mut self, node: &Exported, shape: &Pool2dShape, average: Option<bool>) -> Value {
+        let map = self.map(node.first(), node.name);
         let mut attributes = vec![ints("kernel_shape", &shape.size), ints("strides", &shape.stride)];
         // Programs disagree about the last window of a rounded size. Padding says it exactly, unless it is counted.
         match (average, overhang(shape)) {
@@ -278,83 +142,12 @@ impl<'n> Export<'n> {
                 attributes.push(pads([top, right + beside, bottom + below, left]));
             }
         }
-        self.push(
-            name,
-            if average.is_some() { "AveragePool" } else { "MaxPool" },
-            vec![map.name],
-            attributes,
-            false,
-        )
+        let operator = if average.is_some() { "AveragePool" } else { "MaxPool" };
+        self.push(node.name, operator, vec![map.name], attributes, false)
     }
 
-    /// Windows of several sizes as two products with constant matrices: from the right over the columns, from the left over
-    /// the rows.
-    fn pool_to_size(
-        &mut self,
-        name: &str,
-        [height, width, _]: [usize; 3],
-        [rows, columns]: [usize; 2],
-        input: Value,
-    ) -> Result<Value> {
-        if height.saturating_mul(rows).max(width.saturating_mul(columns)) > MOST_MEANS {
-            return Err(OnnxError {
-                operator: "MatMul".to_owned(),
-                node: name.to_owned(),
-                expected: format!("at most {MOST_MEANS} weights of means along an axis"),
-                received: format!("{:?} pixels of {:?}", [rows, columns], [height, width]),
-            }
-            .into());
-        }
-        let mut map = self.map(input, name);
-        let mut product = name.to_owned();
-        if columns != width {
-            let means = weights_of_means(width, columns, true);
-            let means = self.constant(name, "column_means", &[width, columns], &means);
-            map = self.push(&product, "MatMul", vec![map.name, means], vec![], false);
-            product.push_str(".rows");
-        }
-        if rows != height {
-            let means = weights_of_means(height, rows, false);
-            let means = self.constant(name, "row_means", &[rows, height], &means);
-            map = self.push(&product, "MatMul", vec![means, map.name], vec![], false);
-        }
-        Ok(map)
-    }
-
-    /// Distances as they are defined: as a matrix product, which would have to be corrected by the lengths of both vectors,
-    /// small ones would be differences of large numbers.
-    fn radial_basis(&mut self, name: &str, RadialBasis { codes }: &RadialBasis, input: Value) -> Value {
-        let row = self.row(input, name);
-        let values = codes.concat();
-        let codes = self.constant(name, "codes", &[codes.len(), values.len() / codes.len()], &values);
-        let axes = self.integers(name, "axes", &[1]);
-        let repeated =
-            self.push(&format!("{name}.unsqueeze"), "Unsqueeze", vec![row.name, axes], vec![], false);
-        let differences =
-            self.push(&format!("{name}.difference"), "Sub", vec![repeated.name, codes], vec![], false);
-        let last = vec![ints("axes", &[2]), int("keepdims", 0)];
-        let distances =
-            self.push(&format!("{name}.distance"), "ReduceSumSquare", vec![differences.name], last, true);
-        self.push(name, "Neg", vec![distances.name], vec![], true)
-    }
-
-    fn local_response_norm(&mut self, name: &str, norm: &LocalResponseNorm, input: Value) -> Value {
-        let LocalResponseNorm { size, alpha, beta, k } = *norm;
-        let map = self.map(input, name);
-        let attributes =
-            vec![int("size", size as i64), float("alpha", alpha), float("beta", beta), float("bias", k)];
-        self.push(name, "LRN", vec![map.name], attributes, false)
-    }
-
-    fn pad(&mut self, name: &str, pad: &Pad, input: Value) -> Value {
-        let map = self.map(input, name);
-        let Pad { padding: [top, right, bottom, left], channels: [before, after] } = *pad;
-        let pads = [0, before, top, left, 0, after, bottom, right].map(|zeros| zeros as i64);
-        let pads = self.integers(name, "pads", &pads);
-        self.push(name, "Pad", vec![map.name, pads], vec![], false)
-    }
-
-    fn clip(&mut self, name: &str, input: Value, min: f32, max: f32) -> Value {
+    /// Values within bounds.
+    pub fn clip(&mut self, name: &str, input: Value, min: f32, max: f32) -> Value {
         let bounds =
             [("min", min), ("max", max)].map(|(suffix, bound)| self.constant(name, suffix, &[], &[bound]));
         let [min, max] = bounds;
@@ -362,19 +155,25 @@ impl<'n> Export<'n> {
     }
 
     /// An operator that keeps the shape of what it reads.
-    fn function(&mut self, name: &str, operator: &str, input: Value, attributes: Vec<Attribute>) -> Value {
+    pub fn function(
+        &mut self,
+        name: &str,
+        operator: &str,
+        input: Value,
+        attributes: Vec<Attribute>,
+    ) -> Value {
         self.push(name, operator, vec![input.name], attributes, input.row)
     }
 
     /// An operator on values of one shape.
-    fn elementwise(&mut self, name: &str, operator: &str, inputs: Vec<Value>) -> Value {
-        let inputs = self.alike(inputs, name);
+    pub fn elementwise(&mut self, node: &Exported, operator: &str) -> Value {
+        let inputs = self.alike(node.inputs.clone(), node.name);
         let row = inputs[0].row;
-        self.push(name, operator, inputs.into_iter().map(|value| value.name).collect(), vec![], row)
+        self.push(node.name, operator, inputs.into_iter().map(|value| value.name).collect(), vec![], row)
     }
 
     /// Values that all have two dimensions, if one of them has.
-    fn alike(&mut self, inputs: Vec<Value>, name: &str) -> Vec<Value> {
+    pub fn alike(&mut self, inputs: Vec<Value>, name: &str) -> Vec<Value> {
         if !inputs.iter().any(|value| value.row) {
             return inputs;
         }
@@ -382,7 +181,7 @@ impl<'n> Export<'n> {
     }
 
     /// A value with two dimensions, for the layer `name`.
-    fn row(&mut self, value: Value, name: &str) -> Value {
+    pub fn row(&mut self, value: Value, name: &str) -> Value {
         if value.row {
             return value;
         }
@@ -390,7 +189,7 @@ impl<'n> Export<'n> {
     }
 
     /// A value with four dimensions, for the layer `name`; a row has one pixel.
-    fn map(&mut self, value: Value, name: &str) -> Value {
+    pub fn map(&mut self, value: Value, name: &str) -> Value {
         if !value.row {
             return value;
         }
@@ -399,7 +198,7 @@ impl<'n> Export<'n> {
     }
 
     /// An input's name and those of a layer's tensors, which become initializers.
-    fn with_tensors(&mut self, input: Value, layer: &str, suffixes: &[&str]) -> Vec<String> {
+    pub fn with_tensors(&mut self, input: Value, layer: &str, suffixes: &[&str]) -> Vec<String> {
         let mut names = vec![input.name];
         for suffix in suffixes {
             let name = format!("{layer}.{suffix}");
@@ -411,20 +210,22 @@ impl<'n> Export<'n> {
         names
     }
 
-    fn constant(&mut self, layer: &str, suffix: &str, dims: &[usize], values: &[f32]) -> String {
+    /// Floats that are no tensor of the layer; their name in the graph.
+    pub fn constant(&mut self, layer: &str, suffix: &str, dims: &[usize], values: &[f32]) -> String {
         let name = self.unique(&format!("{layer}.{suffix}"));
         self.initializers.push(Tensor::floats(&name, dims, values));
         name
     }
 
-    fn integers(&mut self, layer: &str, suffix: &str, values: &[i64]) -> String {
+    /// As [`Self::constant`], whole numbers.
+    pub fn integers(&mut self, layer: &str, suffix: &str, values: &[i64]) -> String {
         let name = self.unique(&format!("{layer}.{suffix}"));
         self.initializers.push(Tensor::integers(&name, values));
         name
     }
 
     /// Adds an operator; its result is named after the layer.
-    fn push(
+    pub fn push(
         &mut self,
         name: &str,
         operator: &str,
@@ -468,6 +269,6 @@ fn overhang(shape: &Pool2dShape) -> [usize; 2] {
 }
 
 /// The tensors of a layer that may add a bias.
-fn weights(bias: bool) -> &'static [&'static str] {
+pub(crate) fn weights(bias: bool) -> &'static [&'static str] {
     if bias { &["weight", "bias"] } else { &["weight"] }
 }

@@ -1,6 +1,6 @@
 //! The border between ONNX's arrays and the engine's.
 
-use crate::network::Order;
+use crate::order::Order;
 use serde::Serialize;
 
 /// What a dimension of an ONNX array stands for.

@@ -15,11 +15,11 @@ use fovea_formats::onnx::{self, File};
 use fovea_formats::safetensors::Tensor;
 use std::path::Path;
 
-mod attributes;
-mod export;
+pub(crate) mod attributes;
+pub(crate) mod export;
 mod import;
 mod layout;
-mod means;
+pub(crate) mod means;
 
 pub use layout::Layout;
 

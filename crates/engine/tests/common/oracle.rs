@@ -47,19 +47,19 @@ impl Oracle<'_> {
             let y = match &node.op {
                 Op::BatchNorm(norm) => self.batch_norm(&node.name, norm, x),
                 Op::Dropout(dropout) => self.dropout(index, dropout.rate, x),
-                Op::Add {} => {
+                Op::Add(_) => {
                     let sums = x.values.iter().zip(&inputs[1].values).map(|(a, b)| a + b);
                     Map { values: sums.collect(), shape: x.shape }
                 }
-                Op::Subtract {} => with_values(x, arithmetic::subtract(&x.values, &inputs[1].values)),
-                Op::Divide {} => with_values(x, arithmetic::divide(&x.values, &inputs[1].values)),
-                Op::Multiply {} => {
+                Op::Subtract(_) => with_values(x, arithmetic::subtract(&x.values, &inputs[1].values)),
+                Op::Divide(_) => with_values(x, arithmetic::divide(&x.values, &inputs[1].values)),
+                Op::Multiply(_) => {
                     let [height, width, channels] = x.shape;
                     let pixels = if inputs[1].shape == x.shape { 1 } else { height * width };
                     let factors = arithmetic::spread(&inputs[1].values, pixels, channels);
                     with_values(x, arithmetic::multiply(&x.values, &factors))
                 }
-                Op::Concat {} => concat(&inputs, batch),
+                Op::Concat(_) => concat(&inputs, batch),
                 op => {
                     let (weight, bias) = (self.weight(&node.name, "weight"), self.weight(&node.name, "bias"));
                     apply(op, x, weight.unwrap_or_default(), bias, batch)
@@ -187,7 +187,7 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             let pool = Pool2d { batch, input, size, stride, padding, ceil_mode };
             Map { values: AvgPool2d { pool, count_include_pad }.forward(&x.values), shape: pool.output() }
         }
-        Op::GlobalAvgPool {} => {
+        Op::GlobalAvgPool(_) => {
             let size = [input[0], input[1]];
             let pool = Pool2d { batch, input, size, stride: size, padding: [0; 4], ceil_mode: false };
             let pool = AvgPool2d { pool, count_include_pad: true };
@@ -213,13 +213,13 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
         }
         Op::BatchNorm(_)
         | Op::Dropout(_)
-        | Op::Add {}
-        | Op::Subtract {}
-        | Op::Multiply {}
-        | Op::Divide {} => {
+        | Op::Add(_)
+        | Op::Subtract(_)
+        | Op::Multiply(_)
+        | Op::Divide(_) => {
             unreachable!("above")
         }
-        Op::Concat {} => unreachable!("above"),
+        Op::Concat(_) => unreachable!("above"),
         Op::ConvTranspose(conv) => transposed_convolution(conv, x, weight, bias, batch),
         Op::Scale(_) => {
             let value = |(at, x): (usize, &f64)| {
@@ -235,17 +235,17 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             let [alpha, beta] = [line.alpha, line.beta].map(f64::from);
             with_values(x, activation::hard_sigmoid(&x.values, alpha, beta))
         }
-        Op::HardSwish {} => with_values(x, activation::hard_swish(&x.values)),
+        Op::HardSwish(_) => with_values(x, activation::hard_swish(&x.values)),
         Op::Affine(affine) => {
             with_values(x, activation::affine(&x.values, f64::from(affine.scale), f64::from(affine.shift)))
         }
-        Op::LogSoftmax {} => with_values(x, activation::log_softmax(&x.values, input[2])),
+        Op::LogSoftmax(_) => with_values(x, activation::log_softmax(&x.values, input[2])),
         Op::RadialBasis(basis) => {
             let codes: Vec<f64> = basis.codes.iter().flatten().map(|&code| f64::from(code)).collect();
             let values = radial_basis::radial_basis(&x.values, &codes, input[2]);
             Map { values, shape: [1, 1, basis.codes.len()] }
         }
-        Op::GlobalMaxPool {} => {
+        Op::GlobalMaxPool(_) => {
             let size = [input[0], input[1]];
             let pool = Pool2d { batch, input, size, stride: size, padding: [0; 4], ceil_mode: false };
             Map { values: MaxPool2d(pool).forward(&x.values).0, shape: [1, 1, input[2]] }
@@ -259,15 +259,15 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
             let values = Upsample { batch, input, factor: upsample.factor }.forward(&x.values);
             Map { values, shape: [input[0] * down, input[1] * right, input[2]] }
         }
-        Op::Relu6 {} => Map { values: activation::relu6(&x.values), shape: input },
+        Op::Relu6(_) => Map { values: activation::relu6(&x.values), shape: input },
         Op::LeakyRelu(leaky) => {
             Map { values: activation::leaky_relu(&x.values, f64::from(leaky.slope)), shape: input }
         }
-        Op::Sigmoid {} => Map { values: activation::sigmoid(&x.values), shape: input },
-        Op::Relu {} => Map { values: activation::relu(&x.values), shape: input },
-        Op::Tanh {} => Map { values: activation::tanh(&x.values), shape: input },
-        Op::Softmax {} => Map { values: activation::softmax(&x.values, input[2]), shape: input },
-        Op::Flatten {} => {
+        Op::Sigmoid(_) => Map { values: activation::sigmoid(&x.values), shape: input },
+        Op::Relu(_) => Map { values: activation::relu(&x.values), shape: input },
+        Op::Tanh(_) => Map { values: activation::tanh(&x.values), shape: input },
+        Op::Softmax(_) => Map { values: activation::softmax(&x.values, input[2]), shape: input },
+        Op::Flatten(_) => {
             let [height, width, channels] = input;
             let pixels = height * width;
             let mut values = Vec::with_capacity(x.values.len());

@@ -4,7 +4,7 @@ use super::Importer;
 use super::call::Call;
 use super::value::{Constant, Data, Map, Value, elements};
 use crate::error::Result;
-use crate::op::{Affine, Op, Scale};
+use crate::ops::{Add, Affine, Divide, Multiply, Op, Scale, Subtract};
 use std::rc::Rc;
 
 /// What a constant does to a map.
@@ -76,10 +76,10 @@ impl<'f> Importer<'f> {
             (a.lengths(), b.lengths()),
         )?;
         let op = match operator {
-            "Add" => Op::Add {},
-            "Sub" => Op::Subtract {},
-            "Mul" => Op::Multiply {},
-            _ => Op::Divide {},
+            "Add" => Op::Add(Add {}),
+            "Sub" => Op::Subtract(Subtract {}),
+            "Mul" => Op::Multiply(Multiply {}),
+            _ => Op::Divide(Divide {}),
         };
         Ok(Value::Map(self.add(self.name(&call.name), op, &[&a, &b])?))
     }

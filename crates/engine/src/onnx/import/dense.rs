@@ -5,7 +5,7 @@ use super::Importer;
 use super::call::Call;
 use super::value::{Map, Value};
 use crate::error::Result;
-use crate::op::{Conv, Dense, Init, Op, Padding};
+use crate::ops::{Conv, Dense, Init, Op, Padding};
 
 impl<'f> Importer<'f> {
     /// `alpha * x * B + beta * C`, B transposed or not.

@@ -5,7 +5,9 @@ use super::arithmetic::Pattern;
 use super::call::Call;
 use super::value::{Constant, Data, Value};
 use crate::error::Result;
-use crate::op::{Clip, HardSigmoid, LeakyRelu, Op, Prelu};
+use crate::ops::{
+    Clip, HardSigmoid, HardSwish, LeakyRelu, LogSoftmax, Op, Prelu, Relu, Relu6, Sigmoid, Softmax, Tanh,
+};
 use fovea_formats::onnx::data_type;
 use std::rc::Rc;
 
@@ -13,11 +15,11 @@ impl<'f> Importer<'f> {
     pub(super) fn function(&mut self, call: &Call<'f>) -> Result<Value> {
         let map = self.map(call, 0)?;
         let op = match call.node.op_type.as_str() {
-            "Relu" => Op::Relu {},
+            "Relu" => Op::Relu(Relu {}),
             "LeakyRelu" => Op::LeakyRelu(LeakyRelu { slope: call.float("alpha")?.unwrap_or(0.01) }),
-            "Sigmoid" => Op::Sigmoid {},
-            "Tanh" => Op::Tanh {},
-            "HardSwish" => Op::HardSwish {},
+            "Sigmoid" => Op::Sigmoid(Sigmoid {}),
+            "Tanh" => Op::Tanh(Tanh {}),
+            "HardSwish" => Op::HardSwish(HardSwish {}),
             "HardSigmoid" => Op::HardSigmoid(HardSigmoid {
                 alpha: call.float("alpha")?.unwrap_or(0.2),
                 beta: call.float("beta")?.unwrap_or(0.5),
@@ -31,8 +33,8 @@ impl<'f> Importer<'f> {
         let min = self.number(call, "min", 1)?.unwrap_or(f32::MIN);
         let max = self.number(call, "max", 2)?.unwrap_or(f32::MAX);
         Ok(match (min, max) {
-            (0.0, 6.0) => Op::Relu6 {},
-            (0.0, f32::MAX | f32::INFINITY) => Op::Relu {},
+            (0.0, 6.0) => Op::Relu6(Relu6 {}),
+            (0.0, f32::MAX | f32::INFINITY) => Op::Relu(Relu {}),
             _ => Op::Clip(Clip { min: min.max(f32::MIN), max: max.min(f32::MAX) }),
         })
     }
@@ -61,7 +63,11 @@ impl<'f> Importer<'f> {
         let alone = others.into_iter().all(|dim| map.axes(dim).is_empty());
         call.require(alone, "channels from its axis on and nothing else", map.lengths())?;
         let map = self.with_channels(call, map, axis)?;
-        let op = if call.node.op_type == "Softmax" { Op::Softmax {} } else { Op::LogSoftmax {} };
+        let op = if call.node.op_type == "Softmax" {
+            Op::Softmax(Softmax {})
+        } else {
+            Op::LogSoftmax(LogSoftmax {})
+        };
         Ok(Value::Map(self.add(self.name(&call.name), op, &[&map])?))
     }
 

@@ -6,7 +6,8 @@ use super::layers::positive;
 use super::value::{Map, Value};
 use super::window::{numbers, pair, sides};
 use crate::error::Result;
-use crate::op::{ConvTranspose, Init, MAX_WINDOW, Op, Padding, Upsample};
+use crate::ops::bounds::MAX_WINDOW;
+use crate::ops::{ConvTranspose, Init, Op, Padding, Upsample};
 
 /// Longest side of a result whose pixels are looked for one by one.
 const LONGEST_SIDE: usize = 1 << 16;

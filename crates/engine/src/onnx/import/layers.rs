@@ -6,7 +6,10 @@ use super::call::Call;
 use super::value::{Map, Value};
 use super::window::Window;
 use crate::error::Result;
-use crate::op::{AvgPool, BatchNorm, Conv, Dropout, Init, LocalResponseNorm, MaxPool, Op, Pad, Padding};
+use crate::ops::{
+    AvgPool, BatchNorm, Concat, Conv, Dropout, GlobalAvgPool, GlobalMaxPool, Init, LocalResponseNorm,
+    MaxPool, Op, Pad, Padding,
+};
 
 impl<'f> Importer<'f> {
     pub(super) fn convolution(&mut self, call: &Call<'f>) -> Result<Value> {
@@ -69,9 +72,13 @@ impl<'f> Importer<'f> {
     pub(super) fn global_pool(&mut self, call: &Call<'f>) -> Result<Value> {
         let (map, _) = self.image(call)?;
         if call.node.op_type == "GlobalAveragePool" {
-            return Ok(Value::Map(self.add(self.name(&call.name), Op::GlobalAvgPool {}, &[&map])?));
+            return Ok(Value::Map(self.add(
+                self.name(&call.name),
+                Op::GlobalAvgPool(GlobalAvgPool {}),
+                &[&map],
+            )?));
         }
-        Ok(Value::Map(self.add(self.name(&call.name), Op::GlobalMaxPool {}, &[&map])?))
+        Ok(Value::Map(self.add(self.name(&call.name), Op::GlobalMaxPool(GlobalMaxPool {}), &[&map])?))
     }
 
     /// A mean over pixels; over channels or images there is no layer.
@@ -92,7 +99,7 @@ impl<'f> Importer<'f> {
         let size = [(Axis::Height, 0), (Axis::Width, 1)]
             .map(|(axis, index)| if reduced.contains(&axis) { map.shape[index] } else { 1 });
         let op = if size == [map.shape[0], map.shape[1]] {
-            Op::GlobalAvgPool {}
+            Op::GlobalAvgPool(GlobalAvgPool {})
         } else {
             let padding = Padding::Valid;
             Op::AvgPool(AvgPool { size, stride: size, padding, ceil_mode: false, count_include_pad: false })
@@ -224,7 +231,8 @@ impl<'f> Importer<'f> {
         if maps.len() == 1 {
             return Ok(Value::Map(first));
         }
-        let result = self.add(self.name(&call.name), Op::Concat {}, &maps.iter().collect::<Vec<_>>())?;
+        let result =
+            self.add(self.name(&call.name), Op::Concat(Concat {}), &maps.iter().collect::<Vec<_>>())?;
         Ok(Value::Map(result))
     }
 

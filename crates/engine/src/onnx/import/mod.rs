@@ -20,7 +20,7 @@ mod window;
 use super::{ImportOptions, OnnxModel, Port};
 use crate::error::{OnnxError, Result};
 use crate::graph::{Graph, INPUT, Node, OPTIMIZER, Output, OutputLoss, needed};
-use crate::op::{Op, Pad};
+use crate::ops::{Flatten, Op, Pad};
 use crate::parameters::NamedTensor;
 use crate::shapes::infer;
 use call::{Call, usable};
@@ -313,7 +313,7 @@ impl<'f> Importer<'f> {
 
     /// Adds a layer that reads maps; the result has the dimensions of the first one.
     fn add(&mut self, name: String, op: Op, inputs: &[&Map]) -> Result<Map> {
-        op.check(&name)?;
+        op.operation().check(&name)?;
         let node = Node { name, inputs: inputs.iter().map(|map| map.node.clone()).collect(), op };
         let shape = infer(&node, inputs.iter().map(|map| map.shape).collect())?.output;
         let map = Map { node: node.name.clone(), shape, label: None, ..inputs[0].clone() };
@@ -337,7 +337,7 @@ impl<'f> Importer<'f> {
             return Ok(flat.clone());
         }
         let name = self.name(map.label.as_deref().unwrap_or(wanted));
-        let flat = Map { vector: true, ..self.add(name, Op::Flatten {}, &[map])? };
+        let flat = Map { vector: true, ..self.add(name, Op::Flatten(Flatten {}), &[map])? };
         let flat = Map { dims: Map::canonical_dims(2), ..flat };
         self.flattened.insert(map.node.clone(), flat.clone());
         Ok(flat)

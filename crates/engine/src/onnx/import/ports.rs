@@ -4,8 +4,9 @@ use super::super::ImportOptions;
 use super::super::layout::{Axis, Layout};
 use super::value::Map;
 use crate::error::Result;
-use crate::graph::{Graph, INPUT, MAX_ELEMENTS};
-use crate::network::orders;
+use crate::graph::{Graph, INPUT};
+use crate::ops::bounds::MAX_ELEMENTS;
+use crate::order::orders;
 use crate::shapes::Shapes;
 use fovea_formats::{
     FormatError, excerpt,
@@ -208,7 +209,7 @@ pub fn layout(map: &Map) -> Layout {
 /// The same for the output, which may be a vector of flattened maps.
 pub fn output_layout(graph: &Graph, shapes: &Shapes, map: &Map) -> Result<Layout> {
     let position = graph.nodes.iter().position(|node| node.name == map.node).unwrap_or(0);
-    let order = orders(shapes, &graph.sources()?)?.written.swap_remove(position);
+    let order = orders(graph, shapes, &graph.sources()?)?.written.swap_remove(position);
     Ok(match order {
         Some(order) if map.vector => Layout::vector(map.lengths(), &order),
         _ => layout(map),

@@ -11,7 +11,7 @@ use super::layers::positive;
 use super::value::{Constant, Data, Map, Partial, Value};
 use crate::error::Result;
 use crate::graph::Node;
-use crate::op::{AdaptiveAvgPool, Affine, LocalResponseNorm, Op, Pad, RadialBasis};
+use crate::ops::{AdaptiveAvgPool, Affine, LocalResponseNorm, Multiply, Op, Pad, RadialBasis};
 use std::rc::Rc;
 
 impl<'f> Importer<'f> {
@@ -57,7 +57,7 @@ impl<'f> Importer<'f> {
             product = layer(&product.inputs[0]).filter(|_| product.op == padding)?;
         }
         match &product.inputs[..] {
-            [a, b] if a == b && product.op == Op::Multiply {} => Some(a),
+            [a, b] if a == b && product.op == Op::Multiply(Multiply {}) => Some(a),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 
 use super::call::Call;
 use crate::error::Result;
-use crate::op::{MAX_WINDOW, Padding};
+use crate::ops::Padding;
+use crate::ops::bounds::MAX_WINDOW;
 
 /// How a kernel or pooling window moves over a map; height and width, even where ONNX has one dimension only.
 pub struct Window {

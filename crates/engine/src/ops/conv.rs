@@ -1,0 +1,121 @@
+//! Convolution.
+
+use super::bounds::{MAX_SIZE, MAX_WINDOW, check_elements, check_sizes, misfit, refused};
+use super::convolution::{ConvolutionRole, Forward, Init, Placing, weight_shape};
+use super::window::{Padding, check_fit};
+use super::{Inferred, Operation};
+use crate::error::{GraphError, Result};
+use crate::lower::{Lower, one};
+use crate::network::Building;
+use crate::onnx::attributes::sliding;
+use crate::onnx::export::{Export, Exported, Value, weights};
+use crate::order::Order;
+use fovea_kernels::conv2d::Conv2dShape;
+use serde::{Deserialize, Serialize};
+
+/// Hyperparameters of a convolution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Conv {
+    /// Output channels.
+    pub filters: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal step.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Vertical and horizontal distance between taps; 1 is a dense kernel.
+    pub dilation: [usize; 2],
+    /// Channel groups that do not see each other.
+    pub groups: usize,
+    /// Whether a constant is added to each filter's result.
+    pub bias: bool,
+    /// How the weight begins.
+    pub init: Init,
+    /// The input channels of each filter, in ascending order; all of them where there is no list. Other weights are 0 and
+    /// stay 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Vec<Vec<usize>>>,
+}
+
+impl Conv {
+    fn over(&self, node: &str, input: [usize; 3]) -> Result<Conv2dShape> {
+        let Self { filters, kernel, stride, dilation, groups, .. } = *self;
+        check_groups(node, groups, filters, input)?;
+        let extent = [0, 1].map(|axis| dilation[axis] * (kernel[axis] - 1) + 1);
+        let padding = self.padding.resolve(input, extent, stride);
+        check_fit(node, "kernel", input, padding, extent)?;
+        let shape = Conv2dShape { input, filters, kernel, stride, padding, dilation, groups };
+        check_elements(node, "weight", &weight_shape(&shape))?;
+        Ok(shape)
+    }
+
+    /// Weights, an output pixel apart, where filters see some channels each.
+    fn connected(&self, node: &str, channels: usize) -> Result<Option<usize>> {
+        let Some(connections) = &self.connections else { return Ok(None) };
+        let ascends = |list: &Vec<usize>| list.windows(2).all(|pair| pair[0] < pair[1]);
+        let fits = |list: &Vec<usize>| ascends(list) && list.last().is_some_and(|&last| last < channels);
+        if self.groups == 1 && connections.len() == self.filters && connections.iter().all(fits) {
+            let all: usize = connections.iter().map(Vec::len).sum();
+            return Ok(Some(all * self.kernel[0] * self.kernel[1]));
+        }
+        let problem = format!(
+            "its connections are not an ascending list of some of {channels} channels for each of {} filters \
+             in one group",
+            self.filters
+        );
+        Err(GraphError::Node { node: node.to_owned(), problem }.into())
+    }
+}
+
+/// Checks that groups divide the channels that are read and written.
+pub(crate) fn check_groups(node: &str, groups: usize, filters: usize, input: [usize; 3]) -> Result<()> {
+    let channels = input[2];
+    if channels.is_multiple_of(groups) && filters.is_multiple_of(groups) {
+        return Ok(());
+    }
+    let expected = format!("groups that divide {channels} channels and {filters} filters");
+    Err(misfit(node, expected, groups, input))
+}
+
+impl Operation for Conv {
+    fn check(&self, node: &str) -> Result<()> {
+        check_sizes(node, "filters", &[self.filters], MAX_SIZE)?;
+        check_sizes(node, "groups", &[self.groups], MAX_SIZE)?;
+        check_sizes(node, "a kernel", &self.kernel, MAX_WINDOW)?;
+        check_sizes(node, "a stride", &self.stride, MAX_WINDOW)?;
+        check_sizes(node, "a dilation", &self.dilation, MAX_WINDOW)?;
+        self.padding.check(node)
+    }
+
+    fn infer(&self, node: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
+        let shape = self.over(node, inputs[0])?;
+        let output = shape.output().map_err(|error| refused(node, error, inputs[0]))?;
+        let biases = if self.bias { self.filters } else { 0 };
+        let (weights, mult_adds) = match self.connected(node, inputs[0][2])? {
+            Some(weights) => (weights, (output[0] * output[1] * weights) as u64),
+            None => (shape.parameters(), shape.mult_adds()),
+        };
+        Ok(Inferred { output, parameters: (weights + biases) as u64, mult_adds })
+    }
+
+    fn order(&self, _: &str, _: &[[usize; 3]], _: Vec<Option<Order>>) -> Result<Option<Order>> {
+        Ok(None)
+    }
+
+    fn layer(&self, building: &mut Building) -> Result<Lower> {
+        let shape = self.over(building.name(), building.shape().inputs[0])?;
+        let (bias, init, connections) = (self.bias, self.init, self.connections.as_deref());
+        let placing = Placing { role: ConvolutionRole::Convolution, bias, init, connections, order: None };
+        let layer = building.convolution(shape, placing)?;
+        one(move |x, y| Forward::instruction(&layer, x, y))
+    }
+
+    fn export(&self, export: &mut Export, node: &Exported) -> Result<Value> {
+        let shape = self.over(node.name, node.shape.inputs[0])?;
+        let map = export.map(node.first(), node.name);
+        let inputs = export.with_tensors(map, node.name, weights(self.bias));
+        Ok(export.push(node.name, "Conv", inputs, sliding(&shape), false))
+    }
+}

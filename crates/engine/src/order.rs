@@ -1,0 +1,70 @@
+//! The order of vectors that flattened feature maps make up.
+//!
+//! A flatten moves nothing: inside, a row of a flattened map counts pixel by pixel, channels innermost. Files, and callers
+//! as PyTorch's users know them, count channel by channel. So the order of every vector is followed through the layers that
+//! treat all channels alike, to the layers that read one element differently from another.
+
+use crate::error::{GraphError, Result};
+use crate::graph::{Graph, Source};
+use crate::shapes::Shapes;
+
+/// One map `[height, width, channels]` after the other.
+pub(crate) type Order = Vec<[usize; 3]>;
+
+/// For each node, the order of the vectors that it reads and writes, where they are made of flattened maps and the order
+/// of their elements matters.
+pub(crate) struct Orders {
+    pub read: Vec<Option<Order>>,
+    pub written: Vec<Option<Order>>,
+}
+
+/// Follows what a flatten leaves through the layers that treat every channel alike.
+///
+/// Errors: the sum, or the like, of vectors of different orders, which files could not describe.
+pub(crate) fn orders(graph: &Graph, shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Orders> {
+    let mut written: Vec<Option<Order>> = Vec::with_capacity(sources.len());
+    let mut read = Vec::with_capacity(sources.len());
+    for ((node, shape), sources) in graph.nodes.iter().zip(&shapes.nodes).zip(sources) {
+        let orders = sources.iter().map(|source| match *source {
+            Source::Input => None,
+            Source::Node(index) => written[index].clone(),
+        });
+        let orders: Vec<_> = orders.collect();
+        read.push(orders[0].clone());
+        written.push(node.op.operation().order(&node.name, &shape.inputs, orders)?);
+    }
+    Ok(Orders { read, written })
+}
+
+/// The order that the vectors which a node joins value by value have in common.
+pub(crate) fn common_order(node: &str, orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+    if orders.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err(GraphError::Order(node.to_owned()).into());
+    }
+    Ok(orders.into_iter().next().flatten())
+}
+
+/// The order of vectors one after the other.
+pub(crate) fn joined(shapes: &[[usize; 3]], orders: Vec<Option<Order>>) -> Option<Order> {
+    orders.iter().any(Option::is_some).then(|| {
+        let part = |(order, &shape): (Option<Order>, _)| order.unwrap_or_else(|| vec![shape]);
+        orders.into_iter().zip(shapes).flat_map(part).collect()
+    })
+}
+
+/// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order: outside, each
+/// map's count channel by channel, inside pixel by pixel.
+pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
+    let mut start = 0;
+    while start < elements {
+        for &[height, width, channels] in order {
+            let pixels = height * width;
+            for channel in 0..channels {
+                for pixel in 0..pixels {
+                    each(start + channel * pixels + pixel, start + pixel * channels + channel);
+                }
+            }
+            start += pixels * channels;
+        }
+    }
+}
