@@ -6,6 +6,7 @@ use crate::instruction::Instruction;
 use crate::network::Network;
 use crate::objective::Loss;
 use crate::ops::Op;
+use crate::order::Reorder;
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 
 /// What a node appends to a program that it is part of: it is told the values that it reads, and returns its own.
@@ -50,8 +51,19 @@ pub(crate) fn lower(network: &Network, mode: Mode) -> Result<Program> {
         lowering.node = index;
         values[index] = Some((network.layers[index])(&mut lowering, &inputs)?);
     }
+    let mut results = Vec::with_capacity(outputs.len());
+    for (&output, order) in outputs.iter().zip(&network.output_orders) {
+        let Some(mut value) = values[output] else { continue };
+        if let Some(order) = order {
+            // Labels, losses and callers count as files do.
+            lowering.node = output;
+            let (x, len) = (value, network.shapes.nodes[output].output[2]);
+            value = lowering.output();
+            lowering.emit(Reorder::outside(order, len, x, value));
+        }
+        results.push((output, value));
+    }
     let mut program = lowering.program;
-    let results: Vec<_> = outputs.iter().filter_map(|&output| Some((output, values[output]?))).collect();
     if mode != Mode::Train {
         program.results.extend(results.iter().map(|&(_, value)| value));
     }

@@ -11,7 +11,7 @@ use crate::lower::Lower;
 use crate::ops::batch_norm::BatchNormLayer;
 use crate::ops::bounds::refused;
 use crate::ops::convolution::{ConvolutionLayer, ConvolutionRole, Init};
-use crate::order::{Order, orders};
+use crate::order::{Order, Orders, orders};
 use crate::shapes::{NodeShape, Shapes};
 use fovea_kernels::Isa;
 use fovea_kernels::conv2d::{Conv2d, Conv2dShape};
@@ -30,6 +30,8 @@ pub(crate) struct Network {
     pub sources: Vec<Vec<Source>>,
     /// Positions of the output nodes.
     pub outputs: Vec<usize>,
+    /// The order of each output, where it is a vector made of flattened maps.
+    pub output_orders: Vec<Option<Order>>,
     /// One a node: what it appends to programs.
     pub layers: Vec<Lower>,
     /// The batch normalizations in the graph's order.
@@ -109,7 +111,7 @@ impl Network {
         let shapes = graph.shapes()?;
         let sources = graph.sources()?;
         let outputs = graph.output_nodes()?;
-        let orders = orders(&graph, &shapes, &sources)?.read;
+        let Orders { read, written } = orders(&graph, &shapes, &sources)?;
         let mut network = Self {
             layers: Vec::with_capacity(graph.nodes.len()),
             norms: Vec::new(),
@@ -119,9 +121,10 @@ impl Network {
             graph,
             shapes,
             sources,
+            output_orders: outputs.iter().map(|&output| written[output].clone()).collect(),
             outputs,
         };
-        for (index, order) in orders.into_iter().enumerate() {
+        for (index, order) in read.into_iter().enumerate() {
             let op = network.graph.nodes[index].op.clone();
             let mut building = Building { network: &mut network, index, isa, held, order };
             let layer = op.operation().layer(&mut building)?;

@@ -2,11 +2,19 @@
 //!
 //! A flatten moves nothing: inside, a row of a flattened map counts pixel by pixel, channels innermost. Files, and callers
 //! as PyTorch's users know them, count channel by channel. So the order of every vector is followed through the layers that
-//! treat all channels alike, to the layers that read one element differently from another.
+//! treat all channels alike, to the layers that read one element differently from another and to the outputs, which are
+//! reordered for callers.
 
+use crate::autodiff::Backward;
 use crate::error::{GraphError, Result};
+use crate::execute::{Memory, Step};
 use crate::graph::{Graph, Source};
+use crate::instruction::{Call, Instruction};
+use crate::operand::{Operands, Reach};
+use crate::program::ValueId;
 use crate::shapes::Shapes;
+use fovea_kernels::reorder::reorder;
+use std::sync::Arc;
 
 /// One map `[height, width, channels]` after the other.
 pub(crate) type Order = Vec<[usize; 3]>;
@@ -66,5 +74,45 @@ pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl Fn
             }
             start += pixels * channels;
         }
+    }
+}
+
+/// y = x, a vector that counts pixel by pixel inside and is to count channel by channel; or the other way round.
+pub(crate) struct Reorder {
+    /// The element of x for each of y.
+    from: Arc<[u32]>,
+    x: ValueId,
+    y: ValueId,
+}
+
+impl Reorder {
+    /// Writes a vector of this order as callers count it.
+    pub fn outside(order: &Order, len: usize, x: ValueId, y: ValueId) -> Instruction {
+        let mut from = vec![0; len];
+        for_each_ordered(order, len, |outside, inside| from[outside] = inside as u32);
+        Instruction::other(Self { from: from.into(), x, y })
+    }
+}
+
+impl Call for Reorder {
+    fn name(&self) -> &'static str {
+        "reorder"
+    }
+
+    fn operands(&self) -> Operands {
+        Operands::default().read(self.x, Reach::Whole).write(self.y, Reach::Whole)
+    }
+
+    fn run(&self, memory: &Memory, step: &mut Step) {
+        reorder(step.context, memory.view(self.x), &self.from, memory.view_mut(self.y));
+    }
+
+    fn backward(&mut self, backward: &mut Backward) {
+        let Some(dy) = backward.gradient(self.y) else { return };
+        let mut from = vec![0; self.from.len()];
+        self.from.iter().enumerate().for_each(|(to, &inside)| from[inside as usize] = to as u32);
+        backward.contribute(self.x, |backward, dx| {
+            backward.emit(Instruction::other(Self { from: from.into(), x: dy, y: dx }));
+        });
     }
 }

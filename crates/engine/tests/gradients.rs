@@ -445,10 +445,59 @@ fn a_graph_may_end_in_a_feature_map_and_even_in_its_input() {
     session.predict(&images, 2, &mut output).unwrap();
     assert!(output.iter().all(|&value| value != 0.0));
 
-    let mut session = common::fastest(&chain([3, 3, 2], &[op("flatten")]));
-    let mut output = vec![0.0; images.len()];
-    session.predict(&images, 2, &mut output).unwrap();
-    assert_eq!(output, images);
+    let mut session = common::fastest(&chain([3, 3, 1], &[op("flatten")]));
+    let mut output = vec![0.0; 18];
+    session.predict(&images[..18], 2, &mut output).unwrap();
+    assert_eq!(output, images[..18]);
+}
+
+#[test]
+fn a_flattened_map_at_the_end_counts_channel_by_channel_in_training_evaluation_and_prediction() {
+    let flat = vec![node("map", "input", conv(2, [2, 2])), node("flat", "map", op("flatten"))];
+    let mut joined = flat.clone();
+    joined.extend([
+        node("mean", "map", op("globalAvgPool")),
+        node("bent", "flat", op("tanh")),
+        join("out", &["mean", "bent"], "concat"),
+    ]);
+    // With a labelled class as with values for every element, as a first output and as another.
+    let entropy = json!({"kind": "crossEntropy"});
+    let square = json!({"kind": "meanSquaredError"});
+    for (nodes, outputs) in [
+        (flat.clone(), vec![("flat", 1.0, entropy.clone())]),
+        (flat, vec![("flat", 1.0, square.clone())]),
+        (joined.clone(), vec![("out", 1.0, entropy.clone())]),
+        (joined, vec![("out", 0.5, square.clone()), ("bent", 1.0, square)]),
+    ] {
+        let definition = judged([4, 3, 2], nodes, &outputs);
+        let last = outputs.last().unwrap().0;
+        if outputs.iter().all(|(_, _, loss)| *loss == entropy) {
+            check(&definition, 0.1);
+        } else if outputs.len() == 1 {
+            let values = Some(uniform(4, IMAGES * 12));
+            check_judged(&definition, &Judgement { values, ..Judgement::default() });
+        }
+        let graph = Graph::from_json(&definition).unwrap();
+        for isa in Isa::available() {
+            let mut session = session(&definition, 2, isa);
+            let (images, labels) = batch(&session, IMAGES, CLASSES, 5);
+            let weights = oracle::wide(&session.weights());
+            let oracle = Oracle { graph: &graph, weights: &weights, purpose: Purposes::Inference };
+            let maps = oracle.forward(&widen(&images), IMAGES);
+            let expected = &maps[&graph.outputs[0].node].values;
+            let mut output = vec![f32::NAN; IMAGES * session.output_len()];
+            session.predict(&images, IMAGES, &mut output).unwrap();
+            assert!(relative_error(&output, expected) < 1e-5, "{last}");
+            let mut predictions = [0; IMAGES];
+            let evaluation = session.evaluate_batch(&images, &labels, &mut predictions);
+            if graph.outputs[0].loss == fovea_engine::OutputLoss::default() {
+                let classes = output.len() / IMAGES;
+                let loss = reference::softmax_cross_entropy(expected, &labels, classes, 0.0);
+                let loss = IMAGES as f64 * loss.mean();
+                assert!((evaluation.unwrap().loss_sum - loss).abs() < 1e-5 * loss, "{last}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub mod pool2d;
 pub mod prelu;
 pub mod radial_basis;
 pub mod random;
+pub mod reorder;
 pub mod scale;
 pub mod simd;
 pub mod softmax;

@@ -1,6 +1,5 @@
 //! The border between ONNX's arrays and the engine's.
 
-use crate::order::Order;
 use serde::Serialize;
 
 /// What a dimension of an ONNX array stands for.
@@ -33,28 +32,25 @@ pub(super) fn length(shape: [usize; 3], axis: Axis) -> usize {
 pub struct Layout {
     /// Lengths of ONNX's dimensions without the batch.
     dims: Vec<usize>,
-    /// One after the other in ONNX's array.
     #[serde(skip)]
-    parts: Vec<Part>,
+    part: Part,
 }
 
 /// Elements that three nested loops visit in ONNX's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
-    /// Where the engine's elements begin.
-    offset: usize,
     /// Length and, in the engine's array, distance of each loop, the outermost first.
     loops: [(usize, usize); 3],
 }
 
 impl Part {
     /// A map whose axes ONNX has in the order `outside` and memory in the order `inside`.
-    fn new(shape: [usize; 3], outside: [Axis; 3], inside: [Axis; 3], offset: usize) -> Self {
+    fn new(shape: [usize; 3], outside: [Axis; 3], inside: [Axis; 3]) -> Self {
         let distance = |axis| {
             let inner = inside.into_iter().skip_while(|&each| each != axis).skip(1);
             inner.map(|axis| length(shape, axis)).product()
         };
-        Self { offset, loops: outside.map(|axis| (length(shape, axis), distance(axis))) }
+        Self { loops: outside.map(|axis| (length(shape, axis), distance(axis))) }
     }
 
     fn len(&self) -> usize {
@@ -65,18 +61,7 @@ impl Part {
 impl Layout {
     /// A feature map whose axes ONNX has in this order.
     pub(super) fn map(dims: Vec<usize>, shape: [usize; 3], axes: [Axis; 3]) -> Self {
-        Self { dims, parts: vec![Part::new(shape, axes, CHANNELS_LAST, 0)] }
-    }
-
-    /// A vector made of flattened maps, which ONNX has channel by channel and the engine pixel by pixel.
-    pub(super) fn vector(dims: Vec<usize>, order: &Order) -> Self {
-        let mut offset = 0;
-        let part = |&shape: &[usize; 3]| {
-            let part = Part::new(shape, CHANNELS_FIRST, CHANNELS_LAST, offset);
-            offset += part.len();
-            part
-        };
-        Self { dims, parts: order.iter().map(part).collect() }
+        Self { dims, part: Part::new(shape, axes, CHANNELS_LAST) }
     }
 
     /// Lengths of ONNX's dimensions without the batch.
@@ -86,7 +71,7 @@ impl Layout {
 
     /// Values of one image.
     pub fn image_len(&self) -> usize {
-        self.parts.iter().map(Part::len).sum()
+        self.part.len()
     }
 
     /// Any whole number of images in the engine's order.
@@ -105,28 +90,27 @@ impl Layout {
 
     /// Calls `each(index outside, index inside)` for every element of all whole images in an array of `len` values.
     fn for_each(&self, len: usize, each: impl FnMut(usize, usize)) {
-        visit(&self.parts, len, each);
+        visit(&self.part, len, each);
     }
 }
 
 /// Calls `each(index outside, index of the weight file)` for the elements of a flattened map: ONNX has its axes in the order
 /// `axes`, files of weights have channels first.
 pub(super) fn for_each_flattened(shape: [usize; 3], axes: [Axis; 3], each: impl FnMut(usize, usize)) {
-    visit(&[Part::new(shape, axes, CHANNELS_FIRST, 0)], shape.iter().product(), each);
+    visit(&Part::new(shape, axes, CHANNELS_FIRST), shape.iter().product(), each);
 }
 
-fn visit(parts: &[Part], len: usize, mut each: impl FnMut(usize, usize)) {
-    let image: usize = parts.iter().map(Part::len).sum();
+fn visit(part: &Part, len: usize, mut each: impl FnMut(usize, usize)) {
+    let [(outer, far), (middle, near), (inner, step)] = part.loops;
+    let image = part.len();
     for start in (0..len / image.max(1)).map(|index| index * image) {
         let mut outside = start;
-        for &Part { offset, loops: [(outer, far), (middle, near), (inner, step)] } in parts {
-            for outer in 0..outer {
-                for middle in 0..middle {
-                    let begin = start + offset + outer * far + middle * near;
-                    for inner in 0..inner {
-                        each(outside, begin + inner * step);
-                        outside += 1;
-                    }
+        for outer in 0..outer {
+            for middle in 0..middle {
+                let begin = start + outer * far + middle * near;
+                for inner in 0..inner {
+                    each(outside, begin + inner * step);
+                    outside += 1;
                 }
             }
         }
@@ -146,12 +130,6 @@ mod tests {
         assert_eq!(engine[6..], [6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
         assert_eq!(layout.from_engine(&engine), onnx);
         assert_eq!(Layout::map(vec![1, 3, 2], [1, 3, 2], CHANNELS_LAST).to_engine(&onnx), onnx);
-    }
-
-    #[test]
-    fn a_vector_of_flattened_maps_is_reordered_map_by_map() {
-        let layout = Layout::vector(vec![6], &vec![[1, 2, 2], [1, 1, 2]]);
-        assert_eq!(layout.to_engine(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), [0.0, 2.0, 1.0, 3.0, 4.0, 5.0]);
     }
 
     #[test]

@@ -376,8 +376,8 @@ impl<'f> Importer<'f> {
         graph.nodes.retain(|node| !unused.contains(&node.name));
         let layer = |name: &str| name.rsplit_once('.').map(|(layer, _)| layer.to_owned());
         self.weights.retain(|tensor| layer(&tensor.name).is_none_or(|layer| !unused.contains(&layer)));
-        let shapes = graph.shapes()?;
-        let layout = ports::output_layout(&graph, &shapes, &map)?;
+        graph.shapes()?;
+        let layout = ports::layout(&map);
         Ok((graph, self.weights, Port { name: output.to_owned(), layout }))
     }
 }

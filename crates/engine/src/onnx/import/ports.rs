@@ -4,10 +4,8 @@ use super::super::ImportOptions;
 use super::super::layout::{Axis, Layout};
 use super::value::Map;
 use crate::error::Result;
-use crate::graph::{Graph, INPUT};
+use crate::graph::INPUT;
 use crate::ops::bounds::MAX_ELEMENTS;
-use crate::order::orders;
-use crate::shapes::Shapes;
 use fovea_formats::{
     FormatError, excerpt,
     onnx::{self, Dimension, File, ValueInfo, data_type},
@@ -204,14 +202,4 @@ fn only_transposed(graph: &onnx::Graph, order: &[usize], name: &str) -> bool {
 /// How an array of a map's values in ONNX's order lies in the engine's.
 pub fn layout(map: &Map) -> Layout {
     Layout::map(map.lengths(), map.shape, map.order())
-}
-
-/// The same for the output, which may be a vector of flattened maps.
-pub fn output_layout(graph: &Graph, shapes: &Shapes, map: &Map) -> Result<Layout> {
-    let position = graph.nodes.iter().position(|node| node.name == map.node).unwrap_or(0);
-    let order = orders(graph, shapes, &graph.sources()?)?.written.swap_remove(position);
-    Ok(match order {
-        Some(order) if map.vector => Layout::vector(map.lengths(), &order),
-        _ => layout(map),
-    })
 }
