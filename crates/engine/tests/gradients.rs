@@ -5,8 +5,8 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, connected, conv, conv_transpose, dense, dropout, graph, join, judged, leaky_relu,
-    local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block,
+    batch_norm, chain, connected, conv, conv_transpose, dense, dropout, graph, grouped, join, judged,
+    leaky_relu, local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block,
     residuals_of_own_input, varied,
 };
 use common::oracle::{Oracle, Purposes};
@@ -322,6 +322,11 @@ fn normalizations_and_activations_in_a_row() {
 }
 
 #[test]
+fn groups_of_an_image_and_the_channels_of_a_pixel_are_normalized_by_themselves() {
+    check(&grouped(), 0.0);
+}
+
+#[test]
 fn every_loss_with_labels_values_and_class_weights() {
     let losses = [
         json!({"kind": "crossEntropy"}),
@@ -378,7 +383,7 @@ fn random_graphs() {
 
 #[test]
 fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
-    let definitions = [mixed(), varied(), connected()].into_iter().chain(residuals_of_own_input());
+    let definitions = [mixed(), varied(), connected(), grouped()].into_iter().chain(residuals_of_own_input());
     let definitions = definitions.chain((0..40).map(random_graph));
     for (definition, isa) in definitions
         .flat_map(|definition| Isa::available().into_iter().map(move |isa| (definition.clone(), isa)))

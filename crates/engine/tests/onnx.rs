@@ -42,7 +42,8 @@ fn round_trip(graph: &str, path: &Path) -> OnnxModel {
 #[test]
 fn networks_predict_the_same_after_a_round_trip_and_keep_the_names_of_their_layers() {
     let directory = tempfile::tempdir().unwrap();
-    for graph in [graphs::lenet5(), graphs::mixed(), graphs::varied(), graphs::connected()] {
+    for graph in [graphs::lenet5(), graphs::mixed(), graphs::varied(), graphs::connected(), graphs::grouped()]
+    {
         let model = round_trip(&graph, &directory.path().join("x.onnx"));
         let text = fastest(&graph).graph().clone();
         for node in &model.graph.nodes {

@@ -38,9 +38,9 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
     let from = |nodes: Vec<Value>, outputs: &[(&str, f32)]| graph([4, 4, 1], nodes, outputs);
     assert_refused(
         &one(op("batchNorm9")),
-        "Expected an op among conv, convTranspose, dense, batchNorm, scale, maxPool, avgPool, globalAvgPool, \
-         globalMaxPool, adaptiveAvgPool, upsample, localResponseNorm, dropout, add, subtract, multiply, divide, concat, \
-         pad, relu, relu6, clip, leakyRelu, prelu, hardSigmoid, hardSwish, sigmoid, tanh, affine, flatten, softmax, \
+        "Expected an op among conv, convTranspose, dense, batchNorm, groupNorm, layerNorm, scale, maxPool, avgPool, \
+         globalAvgPool, globalMaxPool, adaptiveAvgPool, upsample, localResponseNorm, dropout, add, subtract, multiply, \
+         divide, concat, pad, relu, relu6, clip, leakyRelu, prelu, hardSigmoid, hardSwish, sigmoid, tanh, affine, flatten, softmax, \
          logSoftmax, radialBasis for \"node0\" but received \
          \"batchNorm9\".",
     );

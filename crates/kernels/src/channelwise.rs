@@ -45,6 +45,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The `p`-th pixel, counted over all images.
+    #[inline(always)]
+    pub(crate) fn pixel(&self, p: usize) -> usize {
+        self.pixel + p
+    }
+
     /// Reads the channels of the `p`-th pixel.
     ///
     /// # Safety

@@ -15,6 +15,7 @@ mod channelwise;
 pub mod conv2d;
 pub mod dropout;
 pub mod elementwise;
+pub mod group_norm;
 pub mod isa;
 pub mod local_response_norm;
 pub mod loss;

@@ -93,6 +93,12 @@ macro_rules! view {
                 Self { pointer, shape, ld, borrow: PhantomData }
             }
 
+            /// Every pixel as an image of its own, `[n h w, 1, 1, c]`.
+            pub fn by_pixel(self) -> Self {
+                let [n, h, w, c] = self.shape;
+                Self { shape: [n * h * w, 1, 1, c], ..self }
+            }
+
             /// Images.
             #[inline(always)]
             pub fn n(&self) -> usize {

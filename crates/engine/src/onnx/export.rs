@@ -17,7 +17,7 @@ use fovea_formats::onnx::{
 use fovea_kernels::pool2d::Pool2dShape;
 use std::collections::{HashMap, HashSet};
 
-/// Version of the operators that are written: the first in which every program of the last years reads them all.
+/// Version of the operators that are written, unless one is newer: every program of the last years reads it.
 const OPSET: i64 = 17;
 
 /// Version of the file format that came with them.
@@ -38,7 +38,7 @@ pub fn export(network: &Network, weights: &[NamedTensor]) -> Result<Model> {
     };
     let input = value_info(&export.values[&Source::Input].name, &shape(graph.input, false));
     let output = value_info(&output.name, &shape(shapes.nodes[outputs[0]].output, output.row));
-    let Export { nodes, initializers, .. } = export;
+    let Export { nodes, initializers, opset, .. } = export;
     let graph = Graph {
         node: nodes,
         name: graph.name.clone(),
@@ -51,7 +51,7 @@ pub fn export(network: &Network, weights: &[NamedTensor]) -> Result<Model> {
         producer_name: "fovea".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
         graph: Some(graph),
-        opset_import: vec![OperatorSet { domain: Some(String::new()), version: OPSET }],
+        opset_import: vec![OperatorSet { domain: Some(String::new()), version: opset }],
     })
 }
 
@@ -95,6 +95,8 @@ pub(crate) struct Export<'n> {
     initializers: Vec<Tensor>,
     /// All names of values and initializers.
     names: HashSet<String>,
+    /// Version of the operators: the first that has all of them.
+    opset: i64,
 }
 
 impl<'n> Export<'n> {
@@ -103,7 +105,7 @@ impl<'n> Export<'n> {
         let mut names: HashSet<String> = weights.keys().map(|name| name.to_string()).collect();
         names.insert(INPUT.to_owned());
         let values = HashMap::from([(Source::Input, Value { name: INPUT.to_owned(), row: false })]);
-        Self { network, weights, values, nodes: Vec::new(), initializers: Vec::new(), names }
+        Self { network, weights, values, nodes: Vec::new(), initializers: Vec::new(), names, opset: OPSET }
     }
 
     /// Adds the operators of a layer.
@@ -125,6 +127,11 @@ impl<'n> Export<'n> {
             self.initializers.push(Tensor::floats(&name, &dims, &tensor.values));
         }
         name
+    }
+
+    /// Raises the version of the operators to the first that has one.
+    pub fn require(&mut self, opset: i64) {
+        self.opset = self.opset.max(opset);
     }
 
     /// A pooling: of averages, if it is said whether padding counts, or of the largest values.

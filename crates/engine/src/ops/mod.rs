@@ -34,8 +34,10 @@ pub(crate) mod flatten;
 pub(crate) mod function;
 pub(crate) mod global_avg_pool;
 pub(crate) mod global_max_pool;
+pub(crate) mod group_norm;
 pub(crate) mod hard_sigmoid;
 pub(crate) mod hard_swish;
+pub(crate) mod layer_norm;
 pub(crate) mod leaky_relu;
 pub(crate) mod local_response_norm;
 pub(crate) mod log_softmax;
@@ -101,6 +103,11 @@ operations! {
     /// Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167): every channel with mean 0 and variance 1 over the
     /// batch, then scaled and shifted.
     "batchNorm" => batch_norm::BatchNorm,
+    /// Group normalization (Wu and He 2018, arXiv:1803.08494): groups of channels of each image with mean 0 and variance 1,
+    /// then scaled and shifted.
+    "groupNorm" => group_norm::GroupNorm,
+    /// Layer normalization (Ba et al. 2016, arXiv:1607.06450) over the channels of each pixel.
+    "layerNorm" => layer_norm::LayerNorm,
     /// A learned factor for each channel, and perhaps a learned summand.
     "scale" => scale::Scale,
     /// Largest value of each window.

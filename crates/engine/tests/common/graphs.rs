@@ -83,6 +83,16 @@ pub fn batch_norm() -> Value {
     json!({"op": "batchNorm", "epsilon": 1e-5, "momentum": 0.1})
 }
 
+/// Group normalization with PyTorch's default.
+pub fn group_norm(groups: usize) -> Value {
+    json!({"op": "groupNorm", "groups": groups, "epsilon": 1e-5})
+}
+
+/// Layer normalization over the channels with PyTorch's default.
+pub fn layer_norm() -> Value {
+    json!({"op": "layerNorm", "epsilon": 1e-5})
+}
+
 /// Local response normalization over windows of `size` channels.
 pub fn local_response_norm(size: usize) -> Value {
     json!({"op": "localResponseNorm", "size": size, "alpha": 0.3, "beta": 0.75, "k": 1.5})
@@ -336,6 +346,30 @@ pub fn varied() -> String {
         node("aux", "largest", dense(4)),
     ];
     graph([7, 9, 2], nodes, &[("log", 1.0), ("aux", 0.5)])
+}
+
+/// Normalizations of groups of channels and of pixels, of maps and of vectors; images of 6 x 7 x 2, four classes.
+pub fn grouped() -> String {
+    let mut same = conv(6, [3, 3]);
+    same["padding"] = json!("same");
+    let mut smaller = conv(20, [3, 3]);
+    (smaller["padding"], smaller["stride"]) = (json!("same"), json!([2, 2]));
+    let ops = [
+        same,
+        group_norm(3),
+        op("relu"),
+        layer_norm(),
+        smaller,
+        layer_norm(),
+        op("tanh"),
+        group_norm(1),
+        op("flatten"),
+        layer_norm(),
+        dense(12),
+        group_norm(4),
+        dense(4),
+    ];
+    chain([6, 7, 2], &ops)
 }
 
 /// In the manner of 1998: filters that see some channels each, learned subsampling, distances from codes; images of

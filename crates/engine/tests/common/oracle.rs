@@ -8,8 +8,8 @@ use fovea_reference::check::widen;
 use fovea_reference::local_response_norm::LocalResponseNorm;
 use fovea_reference::loss::{self, Targets};
 use fovea_reference::{
-    AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dense, MaxPool2d, Pool2d, Upsample, activation, arithmetic,
-    radial_basis,
+    AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dense, GroupNorm, MaxPool2d, Pool2d, Upsample, activation,
+    arithmetic, radial_basis,
 };
 use std::collections::HashMap;
 
@@ -226,6 +226,16 @@ fn apply(op: &Op, x: &Map, weight: &[f64], bias: Option<&[f64]>, batch: usize) -
                 x * weight[at % input[2]] + bias.map_or(0.0, |bias| bias[at % input[2]])
             };
             with_values(x, x.values.iter().enumerate().map(value).collect())
+        }
+        Op::GroupNorm(norm) => {
+            let (images, channels, epsilon) = (batch, input[2], f64::from(norm.epsilon));
+            let norm = GroupNorm { images, channels, groups: norm.groups, epsilon };
+            with_values(x, norm.forward(&x.values, weight, bias.unwrap_or_default()))
+        }
+        Op::LayerNorm(norm) => {
+            let (images, epsilon) = (batch * input[0] * input[1], f64::from(norm.epsilon));
+            let norm = GroupNorm { images, channels: input[2], groups: 1, epsilon };
+            with_values(x, norm.forward(&x.values, weight, bias.unwrap_or_default()))
         }
         Op::Prelu(_) => with_values(x, activation::prelu(&x.values, weight, input[2])),
         Op::Clip(clip) => {

@@ -7,8 +7,8 @@ use super::value::{Map, Value};
 use super::window::Window;
 use crate::error::Result;
 use crate::ops::{
-    AvgPool, BatchNorm, Concat, Conv, Dropout, GlobalAvgPool, GlobalMaxPool, Init, LocalResponseNorm,
-    MaxPool, Op, Pad, Padding,
+    AvgPool, BatchNorm, Concat, Conv, Dropout, GlobalAvgPool, GlobalMaxPool, GroupNorm, Init, LayerNorm,
+    LocalResponseNorm, MaxPool, Op, Pad, Padding,
 };
 
 impl<'f> Importer<'f> {
@@ -128,6 +128,41 @@ impl<'f> Importer<'f> {
             let values = values.ok_or_else(|| call.error(format!("a constant as input {index}"), "none"))?;
             self.store(&name, suffix, vec![channels], values);
         }
+        Ok(Value::Map(result))
+    }
+
+    /// Groups of channels of each image. Before version 21 there was a factor for each group.
+    pub(super) fn group_norm(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        call.require(map.rank() >= 2, "a map with channels", map.rank())?;
+        let map = self.with_channels(call, map, 1)?;
+        call.require(call.opset >= 21, "operators of version 21 or later", call.opset)?;
+        let groups = positive(call, "num_groups", call.int("num_groups")?.unwrap_or(0))?;
+        let epsilon = call.float("epsilon")?.unwrap_or(1e-5);
+        self.normalization(call, &map, Op::GroupNorm(GroupNorm { groups, epsilon }))
+    }
+
+    /// The last dimension, where that is the channels.
+    pub(super) fn layer_norm(&mut self, call: &Call<'f>) -> Result<Value> {
+        let map = self.map(call, 0)?;
+        let axis = call.axis(call.int("axis")?.unwrap_or(-1), map.rank())?;
+        let last = (axis + 1..map.rank()).all(|dim| map.axes(dim).is_empty());
+        call.require(last, "the channels from its axis on and nothing else", map.lengths())?;
+        let map = self.with_channels(call, map, axis)?;
+        let epsilon = call.float("epsilon")?.unwrap_or(1e-5);
+        self.normalization(call, &map, Op::LayerNorm(LayerNorm { epsilon }))
+    }
+
+    /// A normalization with a factor and perhaps a summand for each channel.
+    fn normalization(&mut self, call: &Call<'f>, map: &Map, op: Op) -> Result<Value> {
+        let name = self.name_by_weight(call, 1);
+        let result = self.add(name.clone(), op, &[map])?;
+        let channels = map.shape[2];
+        let weight = self.vector(call, 1, channels)?;
+        let weight = weight.ok_or_else(|| call.error("a constant as input 1", "none"))?;
+        let bias = self.vector(call, 2, channels)?.unwrap_or_else(|| vec![0.0; channels]);
+        self.store(&name, "weight", vec![channels], weight);
+        self.store(&name, "bias", vec![channels], bias);
         Ok(Value::Map(result))
     }
 

@@ -145,6 +145,8 @@ impl<'f> Importer<'f> {
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call),
             "ReduceMean" => self.reduce_mean(call),
             "BatchNormalization" => self.batch_norm(call),
+            "GroupNormalization" => self.group_norm(call),
+            "LayerNormalization" => self.layer_norm(call),
             "LRN" => self.local_response_norm(call),
             "Pad" => self.pad(call),
             "Concat" => self.concat(call),
