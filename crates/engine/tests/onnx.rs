@@ -254,6 +254,18 @@ fn what_no_layer_does_is_told_with_its_operator_and_node() {
 }
 
 #[test]
+fn a_constant_of_one_value_is_repeated_for_every_channel_whatever_its_dimensions() {
+    // np.full((1, 1, 1, 1), 1) - np.array([2, 4]).reshape(2, 1, 1)
+    let nodes =
+        vec![node("Sub", &["one", "means"], "shift", vec![]), node("Add", &["x", "shift"], "y", vec![])];
+    let constants =
+        vec![Tensor::floats("one", &[1, 1, 1, 1], &[1.0]), Tensor::floats("means", &[2, 1, 1], &[2.0, 4.0])];
+    let model = import(bytes(&model(nodes, constants))).unwrap();
+    let bias = model.weights.iter().find(|tensor| tensor.name == "y.bias").unwrap();
+    assert_eq!(bias.values, [-1.0, -3.0]);
+}
+
+#[test]
 fn half_a_layer_is_told_from_a_whole_one() {
     let flat = || node("Flatten", &["x"], "flat", vec![]);
     let codes = || Tensor::floats("codes", &[3, 32], &[1.0; 96]);

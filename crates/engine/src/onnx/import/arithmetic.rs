@@ -2,7 +2,7 @@
 
 use super::Importer;
 use super::call::Call;
-use super::value::{Constant, Data, Map, Value, elements};
+use super::value::{Constant, Data, Map, Value, broadcast};
 use crate::error::Result;
 use crate::ops::{Add, Affine, Divide, Multiply, Op, Scale, Subtract};
 use std::rc::Rc;
@@ -233,41 +233,135 @@ fn varies(values: &[f32], shape: &[usize], dim: usize) -> bool {
     })
 }
 
-/// Arithmetic of shapes, and of constants of one shape.
+/// Arithmetic of constants: of weights, and of shapes.
 fn combine_constants(call: &Call, operator: &str, a: &Constant, b: &Constant) -> Result<Value> {
-    let single = |constant: &Constant| constant.shape.iter().all(|&length| length == 1);
-    call.require(
-        a.shape == b.shape || single(a) || single(b),
-        "constants of one shape",
-        (&a.shape, &b.shape),
-    )?;
-    let shape = if single(a) && b.shape.len() >= a.shape.len() { &b.shape } else { &a.shape };
-    let count = elements(shape);
-    let at = |length: usize, index: usize| if length == 1 { 0 } else { index };
+    let shape = broadcast(&a.shape, &b.shape).ok_or_else(|| {
+        let received = format!("{:?} and {:?}", a.shape, b.shape);
+        call.error("constants whose lengths are equal or 1, counted from the last", received)
+    })?;
+    let places = || a.places_in(&shape).zip(b.places_in(&shape));
     let data = match (&a.data, &b.data) {
-        (Data::Floats(a), Data::Floats(b)) => {
-            let pairs = (0..count).map(|index| (a[at(a.len(), index)], b[at(b.len(), index)]));
-            Data::Floats(match operator {
-                "Add" => pairs.map(|(a, b)| a + b).collect(),
-                "Sub" => pairs.map(|(a, b)| a - b).collect(),
-                "Mul" => pairs.map(|(a, b)| a * b).collect(),
-                _ => pairs.map(|(a, b)| a / b).collect(),
-            })
-        }
         (Data::Integers(a), Data::Integers(b)) => {
-            let combine = |index: usize| {
-                let (a, b) = (a[at(a.len(), index)]?, b[at(b.len(), index)]?);
-                match operator {
-                    "Add" => a.checked_add(b),
-                    "Sub" => a.checked_sub(b),
-                    "Mul" => a.checked_mul(b),
-                    _ => a.checked_div(b),
-                }
-            };
-            let known = (0..count).map(|index| combine(index).map(Some)).collect::<Option<Vec<_>>>();
+            let known = places().map(|(at_a, at_b)| whole(operator, a[at_a]?, b[at_b]?).map(Some));
+            let known = known.collect::<Option<Vec<_>>>();
             Data::Integers(known.ok_or_else(|| call.error("whole numbers that are known", "others"))?)
         }
-        _ => return Err(call.error("constants of one type", "floats and integers").into()),
+        (Data::Integers(_), _) | (_, Data::Integers(_)) => {
+            return Err(call.error("constants of one type", "floats and integers").into());
+        }
+        (Data::Same(a), Data::Same(b)) => Data::Same(float(operator, *a, *b)),
+        (a, b) => {
+            let value = |data: &Data, place: usize| match data {
+                Data::Floats(values) => values[place],
+                Data::Same(value) => *value,
+                Data::Integers(_) => f32::NAN, // those are told apart above
+            };
+            Data::Floats(
+                places().map(|(at_a, at_b)| float(operator, value(a, at_a), value(b, at_b))).collect(),
+            )
+        }
     };
-    Ok(Value::Constant(Rc::new(Constant { shape: shape.clone(), data })))
+    Ok(Value::Constant(Rc::new(Constant { shape, data })))
+}
+
+fn float(operator: &str, a: f32, b: f32) -> f32 {
+    match operator {
+        "Add" => a + b,
+        "Sub" => a - b,
+        "Mul" => a * b,
+        _ => a / b,
+    }
+}
+
+/// Division cuts towards zero; none for what is no whole number of 64 bits.
+fn whole(operator: &str, a: i64, b: i64) -> Option<i64> {
+    match operator {
+        "Add" => a.checked_add(b),
+        "Sub" => a.checked_sub(b),
+        "Mul" => a.checked_mul(b),
+        _ => a.checked_div(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::elements;
+    use super::*;
+    use fovea_formats::onnx::Node;
+
+    fn floats(shape: &[usize], values: &[f32]) -> Constant {
+        Constant { shape: shape.to_vec(), data: Data::Floats(values.to_vec()) }
+    }
+
+    fn integers(shape: &[usize], values: &[i64]) -> Constant {
+        Constant::integers(shape.to_vec(), values.iter().copied().map(Some).collect())
+    }
+
+    fn combined(operator: &str, a: &Constant, b: &Constant) -> std::result::Result<Constant, String> {
+        let node = Node { op_type: operator.into(), output: vec!["y".into()], ..Node::default() };
+        match combine_constants(&Call::new(&node, 0, 17), operator, a, b) {
+            Ok(Value::Constant(constant)) => Ok(Rc::unwrap_or_clone(constant)),
+            Ok(_) => Err("no constant".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn constants_are_repeated_as_numpy_repeats_them_whichever_has_more_dimensions() {
+        let one = |rank: usize| floats(&vec![1; rank], &[10.0]);
+        let column = floats(&[3, 1, 1], &[1.0, 2.0, 4.0]);
+        // numpy: np.full((1, 1, 1, 1), 10) - np.array([1, 2, 4]).reshape(3, 1, 1), and the other way round
+        assert_eq!(combined("Sub", &one(4), &column), Ok(floats(&[1, 3, 1, 1], &[9.0, 8.0, 6.0])));
+        assert_eq!(combined("Sub", &column, &one(4)), Ok(floats(&[1, 3, 1, 1], &[-9.0, -8.0, -6.0])));
+        assert_eq!(combined("Div", &one(0), &column), Ok(floats(&[3, 1, 1], &[10.0, 5.0, 2.5])));
+        assert_eq!(combined("Mul", &column, &one(1)), Ok(floats(&[3, 1, 1], &[10.0, 20.0, 40.0])));
+        assert_eq!(combined("Add", &one(3), &one(1)), Ok(floats(&[1, 1, 1], &[20.0])));
+        // np.arange(6).reshape(2, 3) - np.array([[10], [20]])
+        let matrix = floats(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let expected = floats(&[2, 3], &[-10.0, -9.0, -8.0, -17.0, -16.0, -15.0]);
+        assert_eq!(combined("Sub", &matrix, &floats(&[2, 1], &[10.0, 20.0])), Ok(expected));
+        // np.array([1, 2]).reshape(2, 1, 1) * np.array([3, 4, 5]).reshape(1, 3), which has a row for each of 2 planes
+        let expected = floats(&[2, 1, 3], &[3.0, 4.0, 5.0, 6.0, 8.0, 10.0]);
+        let (outer, row) = (floats(&[2, 1, 1], &[1.0, 2.0]), floats(&[1, 3], &[3.0, 4.0, 5.0]));
+        assert_eq!(combined("Mul", &outer, &row), Ok(expected));
+        // np.zeros((0, 3)) + np.ones((1, 3)), np.zeros((2, 0)) + 1
+        assert_eq!(combined("Add", &floats(&[0, 3], &[]), &row), Ok(floats(&[0, 3], &[])));
+        assert_eq!(combined("Add", &floats(&[2, 0], &[]), &one(0)), Ok(floats(&[2, 0], &[])));
+    }
+
+    #[test]
+    fn constants_of_one_value_everywhere_are_arrays_like_others() {
+        let same = |shape: &[usize], value: f32| Constant { shape: shape.to_vec(), data: Data::Same(value) };
+        assert_eq!(combined("Sub", &same(&[4, 1], 1.0), &same(&[5], 3.0)), Ok(same(&[4, 5], -2.0)));
+        let expected = floats(&[2, 2], &[2.0, 1.0, 2.0, 1.0]);
+        assert_eq!(combined("Sub", &same(&[2, 1], 3.0), &floats(&[2], &[1.0, 2.0])), Ok(expected));
+    }
+
+    #[test]
+    fn whole_numbers_are_divided_towards_zero() {
+        // np.trunc(np.array([7, -7, 7, -7]) / np.array([2, 2, -2, -2]))
+        let expected = integers(&[4], &[3, -3, -3, 3]);
+        let (a, b) = (integers(&[4], &[7, -7, 7, -7]), integers(&[4], &[2, 2, -2, -2]));
+        assert_eq!(combined("Div", &a, &b), Ok(expected));
+        let expected = integers(&[2, 1, 2], &[5, 4, 9, 8]);
+        let (a, b) = (integers(&[2, 1, 1], &[6, 10]), integers(&[2], &[1, 2]));
+        assert_eq!(combined("Sub", &a, &b), Ok(expected));
+        let none = "Expected whole numbers that are known for \"y\" (Div) but received others.";
+        assert_eq!(combined("Div", &a, &integers(&[], &[0])), Err(none.into()));
+        assert_eq!(combined("Div", &integers(&[], &[i64::MIN]), &integers(&[], &[-1])), Err(none.into()));
+    }
+
+    #[test]
+    fn constants_that_cannot_be_repeated_to_one_shape_are_refused() {
+        let zeros = |shape: &[usize]| floats(shape, &vec![0.0; elements(shape)]);
+        for (a, b) in [(&[2, 3][..], &[2][..]), (&[3], &[4, 2]), (&[0], &[2])] {
+            let expected = format!(
+                "Expected constants whose lengths are equal or 1, counted from the last for \"y\" (Add) but received \
+                 {a:?} and {b:?}."
+            );
+            assert_eq!(combined("Add", &zeros(a), &zeros(b)), Err(expected));
+        }
+        let mixed = combined("Add", &zeros(&[1]), &integers(&[1], &[1])).unwrap_err();
+        assert!(mixed.contains("constants of one type"), "{mixed}");
+    }
 }

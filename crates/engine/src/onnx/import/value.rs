@@ -216,6 +216,19 @@ pub enum Data {
     Same(f32),
 }
 
+/// The shape of what is computed from two arrays, as ONNX and NumPy have it: counted from the last one, dimensions are
+/// as long as each other, or one is 1 and repeated. None where they do not fit.
+pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let length =
+        |shape: &[usize], dim: usize| (dim + shape.len()).checked_sub(rank).map_or(1, |dim| shape[dim]);
+    let together = |dim: usize| match (length(a, dim), length(b, dim)) {
+        (1, other) | (other, 1) => Some(other),
+        (a, b) => (a == b).then_some(a),
+    };
+    (0..rank).map(together).collect()
+}
+
 /// How many elements an array has; without any, its other lengths may be too large to be multiplied.
 pub fn elements(shape: &[usize]) -> usize {
     shape.iter().fold(1, |product, &length| product.saturating_mul(length))
@@ -260,8 +273,23 @@ impl Constant {
             return Self { shape, data: self.data.clone() };
         }
         let strides = self.strides();
-        let offsets = |&dim: &usize| (0..self.shape[dim]).map(|at| at * strides[dim]).collect();
-        self.combined(permutation.iter().map(offsets).collect())
+        let places = Places::new(permutation.iter().map(|&dim| (self.shape[dim], strides[dim])).collect());
+        let data = match &self.data {
+            Data::Floats(values) => Data::Floats(places.map(|place| values[place]).collect()),
+            Data::Integers(values) => Data::Integers(places.map(|place| values[place]).collect()),
+            Data::Same(value) => Data::Same(*value),
+        };
+        Self { shape, data }
+    }
+
+    /// Where the elements of an array of this shape, which [`broadcast`] made of its own and another, are found in it.
+    pub fn places_in(&self, shape: &[usize]) -> Places {
+        let ahead = shape.len() - self.shape.len();
+        let strides = if shape.contains(&0) { vec![0; self.shape.len()] } else { self.strides() };
+        let own = self.shape.iter().zip(strides);
+        let distances = own.map(|(&length, stride)| if length == 1 { 0 } else { stride });
+        let distances = std::iter::repeat_n(0, ahead).chain(distances);
+        Places::new(shape.iter().copied().zip(distances).collect())
     }
 
     /// All positions along each dimension, for [`Constant::picked`].
@@ -269,7 +297,7 @@ impl Constant {
         self.shape.iter().map(|&length| (0..length).collect()).collect()
     }
 
-    /// The elements at these positions along each dimension.
+    /// The elements at these positions along each dimension; for shapes, whose elements are few.
     pub fn picked(&self, positions: &[Vec<usize>]) -> Self {
         let offsets = |(list, stride): (&Vec<usize>, usize)| list.iter().map(|at| at * stride).collect();
         self.combined(positions.iter().zip(self.strides()).map(offsets).collect())
@@ -294,5 +322,40 @@ impl Constant {
             Data::Same(value) => Data::Same(*value),
         };
         Self { shape, data }
+    }
+}
+
+/// The places of an array's elements in memory, in C order.
+pub struct Places {
+    /// Length and distance of each dimension.
+    loops: Vec<(usize, usize)>,
+    /// Where each loop is.
+    at: Vec<usize>,
+    next: Option<usize>,
+}
+
+impl Places {
+    fn new(loops: Vec<(usize, usize)>) -> Self {
+        let next = loops.iter().all(|&(length, _)| length > 0).then_some(0);
+        Self { at: vec![0; loops.len()], loops, next }
+    }
+}
+
+impl Iterator for Places {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let place = self.next.take()?;
+        let mut begin = place;
+        for (at, &(length, distance)) in self.at.iter_mut().zip(&self.loops).rev() {
+            if *at + 1 < length {
+                *at += 1;
+                self.next = Some(begin + distance);
+                break;
+            }
+            begin -= *at * distance;
+            *at = 0;
+        }
+        Some(place)
     }
 }
