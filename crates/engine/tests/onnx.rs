@@ -266,6 +266,29 @@ fn a_constant_of_one_value_is_repeated_for_every_channel_whatever_its_dimensions
 }
 
 #[test]
+fn a_sum_of_constants_and_a_map_that_others_read_changes_nothing_for_the_others() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "a", vec![]),
+        node("Relu", &["a"], "b", vec![]),
+        node("Sum", &["one", "two", "a"], "c", vec![]),
+        node("Add", &["b", "c"], "y", vec![]),
+    ];
+    let constants = vec![
+        Tensor::floats("w", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 1.0]),
+        Tensor::floats("one", &[1], &[1.0]),
+        Tensor::floats("two", &[2, 1, 1], &[2.0, 4.0]),
+    ];
+    let model = import(bytes(&model(nodes, constants))).unwrap();
+    let mut session = fastest(&model.graph.to_json());
+    session.load_onnx(&model).unwrap();
+    let onnx: Vec<f32> = (0..32).map(|index| index as f32 - 16.0).collect();
+    let outputs = predictions(&mut session, &model.input.layout.to_engine(&onnx), 1);
+    let expected = |(at, &x): (usize, &f32)| x.max(0.0) + x + [3.0, 5.0][at / 16];
+    let expected: Vec<f32> = onnx.iter().enumerate().map(expected).collect();
+    assert_eq!(model.output.layout.from_engine(&outputs), expected);
+}
+
+#[test]
 fn half_a_layer_is_told_from_a_whole_one() {
     let flat = || node("Flatten", &["x"], "flat", vec![]);
     let codes = || Tensor::floats("codes", &[3, 32], &[1.0; 96]);

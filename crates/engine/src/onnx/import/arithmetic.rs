@@ -23,14 +23,20 @@ impl<'f> Importer<'f> {
         }
         let mut sum = self.input(call, 0)?;
         for index in 1..count {
-            let name = &call.node.input[index - 1];
+            let names = [index - 1, index].map(|index| call.node.input[index].as_str());
             let next = self.input(call, index)?;
-            sum = self.combine(call, (name, sum), next)?;
+            sum = self.combine(call, names, sum, next)?;
         }
         Ok(sum)
     }
 
-    fn combine(&mut self, call: &Call<'f>, (name, a): (&str, Value), b: Value) -> Result<Value> {
+    fn combine(
+        &mut self,
+        call: &Call<'f>,
+        [name_of_a, name_of_b]: [&str; 2],
+        a: Value,
+        b: Value,
+    ) -> Result<Value> {
         let operator = match call.node.op_type.as_str() {
             "Sum" => "Add",
             other => other,
@@ -41,11 +47,10 @@ impl<'f> Importer<'f> {
         match (self.resolve(&a)?, self.resolve(&b)?, a, b) {
             (None, None, Value::Map(a), Value::Map(b)) => self.combine_maps(call, operator, &a, &b),
             (None, Some(constant), Value::Map(a), _) => {
-                self.with_constant(call, operator, (name, &a), &constant)
+                self.with_constant(call, operator, (name_of_a, &a), &constant)
             }
             (Some(constant), None, _, Value::Map(b)) => {
-                let name = call.node.input.get(1).map_or("", String::as_str);
-                self.constant_with(call, operator, &constant, (name, &b))
+                self.constant_with(call, operator, &constant, (name_of_b, &b))
             }
             (Some(a), Some(b), ..) => combine_constants(call, operator, &a, &b),
             _ => Err(call.error("inputs that are known", "others").into()),
