@@ -289,6 +289,75 @@ fn a_sum_of_constants_and_a_map_that_others_read_changes_nothing_for_the_others(
 }
 
 #[test]
+fn a_number_of_more_dimensions_than_half_a_layer_is_refused_since_the_layer_has_fewer() {
+    let normalised = |exponent: Tensor| {
+        let nodes = vec![
+            node("Mul", &["x", "x"], "squares", vec![]),
+            node("Unsqueeze", &["squares", "first"], "apart", vec![]),
+            node("Pad", &["apart", "pads"], "padded", vec![]),
+            node("AveragePool", &["padded"], "mean", vec![ints("kernel_shape", &[3, 1, 1])]),
+            node("Squeeze", &["mean", "first"], "again", vec![]),
+            node("Add", &["again", "k"], "sum", vec![]),
+            node("Pow", &["sum", "beta"], "power", vec![]),
+            node("Div", &["x", "power"], "y", vec![]),
+        ];
+        let constants = vec![
+            Tensor::floats("k", &[1], &[2.0]),
+            Tensor::integers("first", &[1]),
+            Tensor::integers("pads", &[0, 0, 1, 0, 0, 0, 0, 1, 0, 0]),
+            exponent,
+        ];
+        model(nodes, constants)
+    };
+    import(bytes(&normalised(Tensor::floats("beta", &[1, 1, 1, 1], &[0.75])))).unwrap();
+    let message = refusal(&normalised(Tensor::floats("beta", &[1, 1, 1, 1, 1], &[0.75])));
+    assert!(message.starts_with("Expected a power in a local response normalisation"), "{message}");
+}
+
+#[test]
+fn casts_to_whole_numbers_that_do_not_hold_the_value_are_refused() {
+    let reshaped = |length: Tensor, to: i32| {
+        let nodes = vec![
+            node("Cast", &["length"], "whole", vec![int("to", to.into())]),
+            node("Reshape", &["x", "whole"], "y", vec![]),
+        ];
+        model(nodes, vec![length])
+    };
+    // np.array([-1.5, 32.9]).astype(np.int64)
+    let model = reshaped(Tensor::floats("length", &[2], &[-1.5, 32.9]), data_type::INT64);
+    assert_eq!(import(bytes(&model)).unwrap().output.layout.dims(), [32]);
+    for value in [f32::NAN, f32::INFINITY, 1e19] {
+        let message = refusal(&reshaped(Tensor::floats("length", &[2], &[value, 32.0]), data_type::INT64));
+        assert!(message.starts_with("Expected values that fit the type"), "{message}");
+    }
+    let wide = reshaped(Tensor::integers("length", &[1 << 32, 32]), data_type::INT32);
+    assert!(refusal(&wide).starts_with("Expected values that fit the type"), "{}", refusal(&wide));
+}
+
+#[test]
+fn a_bias_of_more_dimensions_than_a_product_and_a_squeeze_of_a_longer_dimension_are_refused() {
+    let product = |bias: Tensor| {
+        let nodes =
+            vec![node("Flatten", &["x"], "flat", vec![]), node("Gemm", &["flat", "w", "bias"], "y", vec![])];
+        model(nodes, vec![Tensor::floats("w", &[32, 3], &[0.0; 96]), bias])
+    };
+    let single = import(bytes(&product(Tensor::floats("bias", &[1, 1], &[2.0])))).unwrap();
+    assert_eq!(single.weights[1].values, [2.0; 3]);
+    let message = refusal(&product(Tensor::floats("bias", &[1, 1, 1], &[2.0])));
+    assert_eq!(message, "Expected a bias of 3 for \"y\" (Gemm) but received [1, 1, 1].");
+
+    let nodes = vec![
+        node("Squeeze", &["none", "axis"], "nothing", vec![]),
+        node("Concat", &["nothing", "shape"], "all", vec![int("axis", 0)]),
+        node("Reshape", &["x", "all"], "y", vec![]),
+    ];
+    let none = Tensor { dims: vec![3, 0], ..Tensor::integers("none", &[]) };
+    let constants = vec![none, Tensor::integers("axis", &[0]), Tensor::integers("shape", &[-1, 32])];
+    let message = refusal(&model(nodes, constants));
+    assert_eq!(message, "Expected axes of length 1 for \"nothing\" (Squeeze) but received [3, 0].");
+}
+
+#[test]
 fn half_a_layer_is_told_from_a_whole_one() {
     let flat = || node("Flatten", &["x"], "flat", vec![]);
     let codes = || Tensor::floats("codes", &[3, 32], &[1.0; 96]);
@@ -307,6 +376,9 @@ fn half_a_layer_is_told_from_a_whole_one() {
     };
     let last = || node("Neg", &["sum"], "y", vec![]);
     import(bytes(&distances(vec![squares(-1, 0), last()]))).unwrap();
+    let mut more = distances(vec![squares(-1, 0), last()]);
+    more.graph.as_mut().unwrap().initializer[0].dims = vec![1, 1, 3, 32]; // whose difference has 4 dimensions
+    assert!(refusal(&more).starts_with("Expected a constant with one value"), "{}", refusal(&more));
     assert_eq!(
         refusal(&distances(vec![node("Relu", &["apart"], "y", vec![])])),
         "Expected an input 0 that depends on the image for \"y\" (Relu) but received part of a distance from codes."

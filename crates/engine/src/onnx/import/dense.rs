@@ -25,7 +25,7 @@ impl<'f> Importer<'f> {
                 let (shape, values) = self.weight(call, 2)?;
                 let units = matrix.units;
                 let row = matches!(shape[..], [length] | [1, length] if length == units);
-                let single = shape.iter().all(|&length| length == 1);
+                let single = matches!(shape[..], [] | [1] | [1, 1]);
                 call.require(row || single, &format!("a bias of {units}"), &shape)?;
                 let value = |index: usize| beta * if row { values[index] } else { values[0] };
                 Some((0..units).map(value).collect())

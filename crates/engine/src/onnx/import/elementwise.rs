@@ -86,6 +86,9 @@ impl<'f> Importer<'f> {
             return Ok(value);
         };
         let integer = matches!(to, data_type::INT64 | data_type::INT32);
+        // What does not fit is cut off in one way or another, which no shape means.
+        let fits = |value: i64| to == data_type::INT64 || i32::try_from(value).is_ok();
+        let require = |fits: bool| call.require(fits, "values that fit the type they are cast to", "others");
         Ok(match &constant.data {
             Data::Integers(_) if float => {
                 let floats =
@@ -95,9 +98,14 @@ impl<'f> Importer<'f> {
                     data: Data::Floats(floats),
                 }))
             }
-            Data::Integers(_) if integer => Value::Constant(constant),
-            Data::Floats(_) if float => Value::Constant(constant),
+            Data::Integers(values) if integer => {
+                require(values.iter().flatten().all(|&value| fits(value)))?;
+                Value::Constant(constant)
+            }
+            Data::Floats(_) | Data::Same(_) if float => Value::Constant(constant),
             Data::Floats(values) if integer => {
+                let whole = |value: f32| value.abs() < i64::MAX as f32 && fits(value as i64); // a NaN is not less
+                require(values.iter().all(|&value| whole(value)))?;
                 let whole = values.iter().map(|&value| Some(value as i64)).collect();
                 Value::Constant(Rc::new(Constant::integers(constant.shape.clone(), whole)))
             }

@@ -133,6 +133,8 @@ impl<'f> Importer<'f> {
                     Some(axes) => axes.iter().map(|&axis| call.axis(axis, rank)).collect::<Result<_>>()?,
                     None => (0..rank).filter(|&dim| constant.shape[dim] == 1).collect(),
                 };
+                let single = dims.iter().all(|&dim| constant.shape[dim] == 1);
+                call.require(single, "axes of length 1", &constant.shape)?;
                 let kept = (0..rank).filter(|dim| !dims.contains(dim));
                 kept.map(|dim| constant.shape[dim]).collect()
             }

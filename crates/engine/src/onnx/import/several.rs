@@ -82,7 +82,7 @@ impl<'f> Importer<'f> {
                 one.squared()
             }
             (_, Value::Partial(one), other) | ("Add" | "Mul", other, Value::Partial(one)) => {
-                let factor = self.resolve(other)?.and_then(|constant| single(&constant));
+                let factor = self.resolve(other)?.and_then(|constant| single(&constant, one.rank()));
                 factor.and_then(|factor| one.scaled(operator, factor))
             }
             (_, _, Value::Partial(_)) => None,
@@ -110,9 +110,11 @@ impl<'f> Importer<'f> {
     /// A power of part of a layer.
     pub(super) fn power(&mut self, call: &Call<'f>) -> Result<Value> {
         let value = self.input(call, 0)?;
-        let exponent = self.constant_input(call, 1)?.and_then(|constant| single(&constant));
+        let exponent = self.constant_input(call, 1)?;
         let partial = match (&value, exponent) {
-            (Value::Partial(partial), Some(exponent)) => partial.raised(exponent),
+            (Value::Partial(partial), Some(exponent)) => {
+                single(&exponent, partial.rank()).and_then(|exponent| partial.raised(exponent))
+            }
             _ => None,
         };
         let expected = "a power in a local response normalisation, or a square in a distance from codes";
@@ -189,6 +191,14 @@ impl<'f> Importer<'f> {
 }
 
 impl Partial {
+    fn rank(&self) -> usize {
+        match self {
+            Self::Divisor { map, .. } => map.rank(),
+            Self::Differences { .. } => 3,
+            Self::Distances { .. } => 2,
+        }
+    }
+
     /// With a number added, or multiplied with it.
     fn scaled(&self, operator: &str, number: f32) -> Option<Self> {
         let (factor, more) = match operator {
@@ -229,18 +239,21 @@ impl Partial {
 /// What `[batch, 1, inputs]` less `[codes, inputs]` is; with a single code it is a shift like any other.
 fn differences(map: &Map, codes: &Constant) -> Option<Partial> {
     let row = map.rank() == 3 && map.axes(1).is_empty() && map.length(1) == Some(1) && map.channels_first();
-    let (Data::Floats(values), &[.., count, inputs]) = (&codes.data, &codes.shape[..]) else { return None };
-    let repeated = count > 1 && inputs == map.len() && values.len() == count * inputs;
+    let (Data::Floats(values), &[ref ahead @ .., count, inputs]) = (&codes.data, &codes.shape[..]) else {
+        return None;
+    };
+    let repeated =
+        matches!(ahead, [] | [1]) && count > 1 && inputs == map.len() && values.len() == count * inputs;
     (row && repeated).then(|| {
         let codes = Rc::new(values.chunks_exact(inputs).map(<[f32]>::to_vec).collect());
         Partial::Differences { map: map.clone(), codes, squared: false }
     })
 }
 
-/// The value of a constant that has one.
-fn single(constant: &Constant) -> Option<f32> {
+/// The value of a constant that has one, and no more dimensions than what it is combined with, which would get them.
+fn single(constant: &Constant, rank: usize) -> Option<f32> {
     match constant.floats().as_deref() {
-        Some(&[value]) => Some(value),
+        Some(&[value]) if constant.shape.len() <= rank => Some(value),
         _ => None,
     }
 }
