@@ -3,13 +3,14 @@
 //! A test program that wants to know installs it, and then asks about pieces of work:
 //!
 //! ```
-//! use fovea_allocations::{Watched, largest, requests};
+//! use fovea_allocations::{Watched, largest, requests, total};
 //!
 //! #[global_allocator]
 //! static ALLOCATOR: Watched = Watched;
 //!
 //! assert_eq!(requests(|| vec![0u8; 100]).1, 1);
 //! assert_eq!(largest(|| (vec![0u8; 100], vec![0u8; 7])).1, 100);
+//! assert_eq!(total(|| (vec![0u8; 100], vec![0u8; 7])).1, 107);
 //! assert_eq!(requests(|| 1 + 1).1, 0);
 //! ```
 
@@ -23,6 +24,7 @@ pub struct Watched;
 
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
 /// Does some work, and counts how often any thread asked for memory meanwhile.
 pub fn requests<T>(work: impl FnOnce() -> T) -> (T, usize) {
@@ -38,7 +40,15 @@ pub fn largest<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (done, LARGEST.load(Ordering::Relaxed))
 }
 
+/// Does some work, and gives the bytes that all threads asked for meanwhile, given back or not.
+pub fn total<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = TOTAL.load(Ordering::Relaxed);
+    let done = work();
+    (done, TOTAL.load(Ordering::Relaxed) - before)
+}
+
 fn note(bytes: usize) {
+    TOTAL.fetch_add(bytes, Ordering::Relaxed);
     REQUESTS.fetch_add(1, Ordering::Relaxed);
     LARGEST.fetch_max(bytes, Ordering::Relaxed);
 }

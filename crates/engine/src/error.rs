@@ -256,6 +256,20 @@ pub enum GraphError {
          put a dense layer behind the flatten."
     )]
     Order(String),
+    /// What a short definition stands for would take much more memory than the definition.
+    #[error(
+        "Expected at most {most} {what}, counted over all nodes, for \"{node}\" but received {received}."
+    )]
+    Budget {
+        /// The node where there were too many.
+        node: String,
+        /// What is counted.
+        what: &'static str,
+        /// How many of it a graph may have.
+        most: usize,
+        /// How many it has up to this node.
+        received: usize,
+    },
     /// The kernel has no version for a layer's geometry.
     #[error(
         "Expected a geometry that its kernel takes for \"{node}\" but received: {problem} (input {input:?})."

@@ -5,7 +5,7 @@
 //! buffer of its own.
 
 use crate::algorithms::{self, Held};
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, GraphError, Result};
 use crate::graph::{Graph, Source};
 use crate::lower::Lower;
 use crate::ops::batch_norm::BatchNormLayer;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 
 /// Floats in a cache line; every tensor begins on one.
 pub(crate) const LINE: usize = 16;
+
+/// Most bytes of the masks of all convolutions that leave out connections: a short list of them may mean large kernels.
+const MOST_MASKED: usize = 1 << 30;
 
 /// A validated graph, its kernels and the layout of its parameters.
 pub(crate) struct Network {
@@ -42,6 +45,8 @@ pub(crate) struct Network {
     pub state: Tensors,
     /// Where the parameters begin that do not learn.
     pub frozen: Vec<usize>,
+    /// Bytes of the masks of all convolutions that leave out connections.
+    masked: usize,
 }
 
 /// Tensors that share a buffer.
@@ -118,6 +123,7 @@ impl Network {
             parameters: Tensors::default(),
             state: Tensors::default(),
             frozen: Vec::new(),
+            masked: 0,
             graph,
             shapes,
             sources,
@@ -197,6 +203,19 @@ impl Building<'_> {
     pub fn kernel(&self, shape: Conv2dShape, role: ConvolutionRole) -> Result<Conv2d> {
         let mut kernel = Conv2d::new(shape, self.isa).map_err(|error| self.refused(error))?;
         algorithms::hold(self.held, self.index, role, &mut kernel).map(|()| kernel)
+    }
+
+    /// Counts the mask of a convolution of so many weights, once in the order of files and once in the kernel's.
+    ///
+    /// Errors: masks of more memory than any lists that a person wrote could mean.
+    pub fn mask(&mut self, weights: usize) -> Result<()> {
+        let bytes = self.network.masked.saturating_add(weights.saturating_mul(2 * size_of::<f32>()));
+        if bytes > MOST_MASKED {
+            let (node, what) = (self.name().to_owned(), "bytes of masks for connections");
+            return Err(GraphError::Budget { node, what, most: MOST_MASKED, received: bytes }.into());
+        }
+        self.network.masked = bytes;
+        Ok(())
     }
 
     /// A geometry that the kernel refuses.

@@ -17,7 +17,11 @@ use fovea_kernels::reorder::reorder;
 use std::sync::Arc;
 
 /// One map `[height, width, channels]` after the other.
-pub(crate) type Order = Vec<[usize; 3]>;
+pub(crate) type Order = Arc<[[usize; 3]]>;
+
+/// Most flattened maps that the vectors of a graph are made of, a map counted once for each concatenation or padding that
+/// it goes through (1.5 MB): a vector joined with itself again and again doubles them each time.
+const MOST_MAPS: usize = 1 << 16;
 
 /// For each node, the order of the vectors that it reads and writes, where they are made of flattened maps and the order
 /// of their elements matters.
@@ -28,18 +32,25 @@ pub(crate) struct Orders {
 
 /// Follows what a flatten leaves through the layers that treat every channel alike.
 ///
-/// Errors: the sum, or the like, of vectors of different orders, which files could not describe.
+/// Errors: the sum, or the like, of vectors of different orders, which files could not describe, and more maps in all
+/// vectors than [`MOST_MAPS`].
 pub(crate) fn orders(graph: &Graph, shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Orders> {
     let mut written: Vec<Option<Order>> = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
+    let mut maps = 0;
     for ((node, shape), sources) in graph.nodes.iter().zip(&shapes.nodes).zip(sources) {
         let orders = sources.iter().map(|source| match *source {
             Source::Input => None,
             Source::Node(index) => written[index].clone(),
         });
         let orders: Vec<_> = orders.collect();
-        read.push(orders[0].clone());
-        written.push(node.op.operation().order(&node.name, &shape.inputs, orders)?);
+        let first = orders[0].clone();
+        let order = node.op.operation().order(&node.name, &shape.inputs, orders)?;
+        let made = |order: &&Order| first.as_ref().is_none_or(|first| !Arc::ptr_eq(first, order));
+        maps += order.as_ref().filter(made).map_or(0, |order| order.len());
+        check_maps(&node.name, maps)?;
+        read.push(first);
+        written.push(order);
     }
     Ok(Orders { read, written })
 }
@@ -52,12 +63,23 @@ pub(crate) fn common_order(node: &str, orders: Vec<Option<Order>>) -> Result<Opt
     Ok(orders.into_iter().next().flatten())
 }
 
-/// The order of vectors one after the other.
-pub(crate) fn joined(shapes: &[[usize; 3]], orders: Vec<Option<Order>>) -> Option<Order> {
-    orders.iter().any(Option::is_some).then(|| {
-        let part = |(order, &shape): (Option<Order>, _)| order.unwrap_or_else(|| vec![shape]);
-        orders.into_iter().zip(shapes).flat_map(part).collect()
-    })
+/// The order of vectors one after the other. Errors: more maps than [`MOST_MAPS`].
+pub(crate) fn joined(node: &str, shapes: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+    if orders.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let parts = orders.into_iter().zip(shapes);
+    let parts: Vec<Order> = parts.map(|(order, &shape)| order.unwrap_or_else(|| [shape].into())).collect();
+    check_maps(node, parts.iter().map(|part| part.len()).sum())?;
+    Ok(Some(parts.iter().flat_map(|part| part.iter().copied()).collect()))
+}
+
+fn check_maps(node: &str, maps: usize) -> Result<()> {
+    if maps <= MOST_MAPS {
+        return Ok(());
+    }
+    let (node, what) = (node.to_owned(), "flattened maps in vectors");
+    Err(GraphError::Budget { node, what, most: MOST_MAPS, received: maps }.into())
 }
 
 /// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order: outside, each
@@ -65,7 +87,7 @@ pub(crate) fn joined(shapes: &[[usize; 3]], orders: Vec<Option<Order>>) -> Optio
 pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
     let mut start = 0;
     while start < elements {
-        for &[height, width, channels] in order {
+        for &[height, width, channels] in order.iter() {
             let pixels = height * width;
             for channel in 0..channels {
                 for pixel in 0..pixels {

@@ -289,7 +289,7 @@ mod tests {
         parameter.store(&outside, &mut buffer);
         assert_eq!(parameter.load(&buffer), outside);
         let Role::Weight { layer, .. } = &parameter.role else { panic!("node3.weight is a weight") };
-        assert_eq!(parameter.order, Some(vec![[2, 1, 3]]));
+        assert_eq!(parameter.order, Some([[2, 1, 3]].into()));
         let mut inside = vec![0.0; 12];
         layer.kernel.unpack_weight(&buffer[parameter.place.clone()], &mut inside);
         assert_eq!(inside, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0, 6.0, 8.0, 10.0, 7.0, 9.0, 11.0]);

@@ -34,8 +34,8 @@ impl Operation for Concat {
         Ok(Inferred::plain([inputs[0][0], inputs[0][1], channels.unwrap_or(usize::MAX)]))
     }
 
-    fn order(&self, _: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
-        Ok(joined(inputs, orders))
+    fn order(&self, node: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+        joined(node, inputs, orders)
     }
 
     /// Copies every input to its channels.

@@ -129,6 +129,9 @@ impl Building<'_> {
         placing: Placing,
     ) -> crate::error::Result<Arc<ConvolutionLayer>> {
         let Placing { role, bias, init, connections, order } = placing;
+        if connections.is_some() {
+            self.mask(weight_shape(&shape).iter().product())?;
+        }
         let kernel = self.kernel(shape, role)?;
         let (name, mult_adds, index) = (self.name().to_owned(), self.shape().mult_adds, self.index());
         let [out, inputs, height, width] = weight_shape(kernel.shape());

@@ -23,7 +23,7 @@ impl Operation for Flatten {
     fn order(&self, _: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
         let [height, width, channels] = inputs[0];
         Ok(match height * width > 1 && channels > 1 {
-            true => Some(vec![inputs[0]]),
+            true => Some([inputs[0]].into()),
             false => orders.into_iter().next().flatten(),
         })
     }

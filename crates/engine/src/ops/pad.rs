@@ -38,10 +38,10 @@ impl Operation for Pad {
         Ok(Inferred::plain([height + top + bottom, width + left + right, channels + before + after]))
     }
 
-    fn order(&self, _: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+    fn order(&self, node: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
         let [before, after] = self.channels.map(|zeros| [1, 1, zeros]);
         let order = orders.into_iter().next().flatten();
-        Ok(joined(&[before, inputs[0], after], vec![None, order, None]))
+        joined(node, &[before, inputs[0], after], vec![None, order, None])
     }
 
     fn layer(&self, _: &mut Building) -> Result<Lower> {

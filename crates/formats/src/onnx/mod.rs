@@ -26,7 +26,7 @@ pub use messages::{
     Attribute, Dimension, Graph, Model, Node, OperatorSet, Shape, StringStringEntry, Tensor, TensorType,
     Type, ValueInfo, attribute_type, data_type,
 };
-pub use tensor::Values;
+pub use tensor::{MOST_DIMENSIONS, Values};
 
 /// The longest file that readers of protocol buffers take, in bytes.
 const LONGEST: usize = i32::MAX as usize;

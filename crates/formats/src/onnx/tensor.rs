@@ -15,6 +15,9 @@ use crate::{
     source,
 };
 
+/// Most dimensions of a tensor, as NumPy has it.
+pub const MOST_DIMENSIONS: usize = 64;
+
 /// The values of a tensor in C order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
@@ -27,12 +30,16 @@ pub enum Values {
 impl File {
     /// The shape of a tensor.
     ///
-    /// Errors: a negative length, and more elements than could be addressed.
+    /// Errors: a negative length, more dimensions than NumPy has, and more elements than could be addressed.
     pub fn shape(&self, tensor: &Tensor) -> Result<Vec<usize>, FormatError> {
         let refused = || {
             let expected = format!("a shape of less than 2^40 elements in {}", excerpt(&tensor.name));
             self.error(expected, format!("{:?}", &tensor.dims[..tensor.dims.len().min(8)]))
         };
+        if tensor.dims.len() > MOST_DIMENSIONS {
+            let expected = format!("at most {MOST_DIMENSIONS} dimensions in {}", excerpt(&tensor.name));
+            return Err(self.error(expected, tensor.dims.len().to_string()));
+        }
         let shape: Result<Vec<_>, _> = tensor.dims.iter().map(|&length| usize::try_from(length)).collect();
         let shape = shape.map_err(|_| refused())?;
         // Sides of zero are left out of the bound: shapes stay harmless to whoever multiplies some of their sides.

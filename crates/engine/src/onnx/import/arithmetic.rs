@@ -52,7 +52,7 @@ impl<'f> Importer<'f> {
             (Some(constant), None, _, Value::Map(b)) => {
                 self.constant_with(call, operator, &constant, (name_of_b, &b))
             }
-            (Some(a), Some(b), ..) => combine_constants(call, operator, &a, &b),
+            (Some(a), Some(b), ..) => self.combine_constants(call, operator, &a, &b),
             _ => Err(call.error("inputs that are known", "others").into()),
         }
     }
@@ -211,9 +211,49 @@ impl<'f> Importer<'f> {
             return single.ok_or_else(|| refused().into());
         };
         let map = self.with_channels(call, map.clone(), ahead + dim).map_err(|_| refused())?;
+        self.spend::<f32>(call, &shape[dim..=dim])?;
         let distance: usize = shape[dim + 1..].iter().product();
         let channels = (0..shape[dim]).map(|index| values[index * distance]).collect();
         Ok((map, Pattern::Channels(channels)))
+    }
+
+    /// Arithmetic of constants: of weights, and of shapes.
+    fn combine_constants(
+        &self,
+        call: &Call<'f>,
+        operator: &str,
+        a: &Constant,
+        b: &Constant,
+    ) -> Result<Value> {
+        let shape = broadcast(&a.shape, &b.shape).ok_or_else(|| {
+            let received = format!("{:?} and {:?}", a.shape, b.shape);
+            call.error("constants whose lengths are equal or 1, counted from the last", received)
+        })?;
+        let places = || a.places_in(&shape).zip(b.places_in(&shape));
+        let data = match (&a.data, &b.data) {
+            (Data::Integers(a), Data::Integers(b)) => {
+                self.spend::<Option<i64>>(call, &shape)?;
+                let known = places().map(|(at_a, at_b)| whole(operator, a[at_a]?, b[at_b]?).map(Some));
+                let known = known.collect::<Option<Vec<_>>>();
+                Data::Integers(known.ok_or_else(|| call.error("whole numbers that are known", "others"))?)
+            }
+            (Data::Integers(_), _) | (_, Data::Integers(_)) => {
+                return Err(call.error("constants of one type", "floats and integers").into());
+            }
+            (Data::Same(a), Data::Same(b)) => Data::Same(float(operator, *a, *b)),
+            (a, b) => {
+                self.spend::<f32>(call, &shape)?;
+                let value = |data: &Data, place: usize| match data {
+                    Data::Floats(values) => values[place],
+                    Data::Same(value) => *value,
+                    Data::Integers(_) => f32::NAN, // those are told apart above
+                };
+                Data::Floats(
+                    places().map(|(at_a, at_b)| float(operator, value(a, at_a), value(b, at_b))).collect(),
+                )
+            }
+        };
+        Ok(Value::Constant(Rc::new(Constant { shape, data })))
     }
 }
 
@@ -236,37 +276,6 @@ fn varies(values: &[f32], shape: &[usize], dim: usize) -> bool {
             .chunks_exact(inner)
             .any(|other| other.iter().zip(first).any(|(a, b)| a.to_bits() != b.to_bits()))
     })
-}
-
-/// Arithmetic of constants: of weights, and of shapes.
-fn combine_constants(call: &Call, operator: &str, a: &Constant, b: &Constant) -> Result<Value> {
-    let shape = broadcast(&a.shape, &b.shape).ok_or_else(|| {
-        let received = format!("{:?} and {:?}", a.shape, b.shape);
-        call.error("constants whose lengths are equal or 1, counted from the last", received)
-    })?;
-    let places = || a.places_in(&shape).zip(b.places_in(&shape));
-    let data = match (&a.data, &b.data) {
-        (Data::Integers(a), Data::Integers(b)) => {
-            let known = places().map(|(at_a, at_b)| whole(operator, a[at_a]?, b[at_b]?).map(Some));
-            let known = known.collect::<Option<Vec<_>>>();
-            Data::Integers(known.ok_or_else(|| call.error("whole numbers that are known", "others"))?)
-        }
-        (Data::Integers(_), _) | (_, Data::Integers(_)) => {
-            return Err(call.error("constants of one type", "floats and integers").into());
-        }
-        (Data::Same(a), Data::Same(b)) => Data::Same(float(operator, *a, *b)),
-        (a, b) => {
-            let value = |data: &Data, place: usize| match data {
-                Data::Floats(values) => values[place],
-                Data::Same(value) => *value,
-                Data::Integers(_) => f32::NAN, // those are told apart above
-            };
-            Data::Floats(
-                places().map(|(at_a, at_b)| float(operator, value(a, at_a), value(b, at_b))).collect(),
-            )
-        }
-    };
-    Ok(Value::Constant(Rc::new(Constant { shape, data })))
 }
 
 fn float(operator: &str, a: f32, b: f32) -> f32 {
@@ -292,7 +301,7 @@ fn whole(operator: &str, a: i64, b: i64) -> Option<i64> {
 mod tests {
     use super::super::value::elements;
     use super::*;
-    use fovea_formats::onnx::Node;
+    use fovea_formats::onnx::{File, Graph, Node};
 
     fn floats(shape: &[usize], values: &[f32]) -> Constant {
         Constant { shape: shape.to_vec(), data: Data::Floats(values.to_vec()) }
@@ -304,7 +313,10 @@ mod tests {
 
     fn combined(operator: &str, a: &Constant, b: &Constant) -> std::result::Result<Constant, String> {
         let node = Node { op_type: operator.into(), output: vec!["y".into()], ..Node::default() };
-        match combine_constants(&Call::new(&node, 0, 17), operator, a, b) {
+        let file = File::parse("x.onnx", vec![7 << 3 | 2, 0]).map_err(|error| error.to_string())?; // an empty graph
+        let graph = Graph::default();
+        let importer = Importer::new(&file, &graph, &[], "y");
+        match importer.combine_constants(&Call::new(&node, 0, 17), operator, a, b) {
             Ok(Value::Constant(constant)) => Ok(Rc::unwrap_or_clone(constant)),
             Ok(_) => Err("no constant".into()),
             Err(error) => Err(error.to_string()),

@@ -91,6 +91,7 @@ impl<'f> Importer<'f> {
         let require = |fits: bool| call.require(fits, "values that fit the type they are cast to", "others");
         Ok(match &constant.data {
             Data::Integers(_) if float => {
+                self.spend::<f32>(call, &constant.shape)?;
                 let floats =
                     constant.floats().ok_or_else(|| call.error("known values", "the number of images"))?;
                 Value::Constant(Rc::new(Constant {
@@ -100,12 +101,14 @@ impl<'f> Importer<'f> {
             }
             Data::Integers(values) if integer => {
                 require(values.iter().flatten().all(|&value| fits(value)))?;
-                Value::Constant(constant)
+                value
             }
-            Data::Floats(_) | Data::Same(_) if float => Value::Constant(constant),
-            Data::Floats(values) if integer => {
+            Data::Floats(_) | Data::Same(_) if float => value,
+            Data::Floats(_) | Data::Same(_) if integer => {
+                let values = constant.floats().ok_or_else(|| call.error("a few values", "many"))?;
                 let whole = |value: f32| value.abs() < i64::MAX as f32 && fits(value as i64); // a NaN is not less
                 require(values.iter().all(|&value| whole(value)))?;
+                self.spend::<Option<i64>>(call, &constant.shape)?;
                 let whole = values.iter().map(|&value| Some(value as i64)).collect();
                 Value::Constant(Rc::new(Constant::integers(constant.shape.clone(), whole)))
             }

@@ -8,15 +8,15 @@ use super::call::Call;
 use super::reshape::LONGEST_SHAPE;
 use super::value::{Constant, Data, Partial, Value};
 use crate::error::Result;
+use fovea_formats::onnx::MOST_DIMENSIONS;
 use std::rc::Rc;
-
-/// Most elements of a constant stated by its shape alone that are written out at once.
-const MOST_FILLED: usize = 1 << 16;
 
 impl<'f> Importer<'f> {
     pub(super) fn constant(&mut self, call: &Call<'f>) -> Result<Value> {
         let constant = if let Some(tensor) = call.tensor("value")? {
-            super::read(self.file, tensor)?
+            let constant = super::read(self.file, tensor)?;
+            self.grant(&constant);
+            constant
         } else if let Some(value) = call.float("value_float")? {
             Constant { shape: vec![], data: Data::Floats(vec![value]) }
         } else if let Some(value) = call.int("value_int")? {
@@ -39,11 +39,9 @@ impl<'f> Importer<'f> {
         let count =
             count.ok_or_else(|| call.error("a shape of less than 2^64 elements", format!("{shape:?}")))?;
         let value = call.tensor("value")?.map(|tensor| super::read(self.file, tensor)).transpose()?;
-        let floats =
-            |value| if count > MOST_FILLED { Data::Same(value) } else { Data::Floats(vec![value; count]) };
         let data = match value.map(|constant| constant.data) {
-            None => floats(0.0),
-            Some(Data::Floats(values)) if values.len() == 1 => floats(values[0]),
+            None => Data::Same(0.0),
+            Some(Data::Floats(values)) if values.len() == 1 => Data::Same(values[0]),
             Some(Data::Integers(values)) if values.len() == 1 && count <= LONGEST_SHAPE => {
                 Data::Integers(vec![values[0]; count])
             }
@@ -85,6 +83,7 @@ impl<'f> Importer<'f> {
         let count = kept.iter().map(Vec::len).product::<usize>();
         call.require(count <= LONGEST_SHAPE, "a few elements", count)?;
         let shape = [&constant.shape[..axis], &indices.shape, &constant.shape[axis + 1..]].concat();
+        check_rank(call, shape.len())?;
         Ok(Value::Constant(Rc::new(Constant { shape, ..constant.picked(&kept) })))
     }
 
@@ -156,6 +155,11 @@ impl<'f> Importer<'f> {
         call.require(constant.shape.len() == 1, &format!("a shape as input {index}"), &constant.shape)?;
         Ok(constant.integer_values().to_vec())
     }
+}
+
+/// Refuses arrays of more dimensions than any has: shapes alone would fill memory.
+pub(super) fn check_rank(call: &Call, rank: usize) -> Result<()> {
+    call.require(rank <= MOST_DIMENSIONS, &format!("at most {MOST_DIMENSIONS} dimensions"), rank)
 }
 
 /// The positions from `start` to before `end` in a dimension of so many elements, as Slice counts them: negative ones from

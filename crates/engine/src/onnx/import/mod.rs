@@ -31,13 +31,17 @@ use fovea_formats::{
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use value::{Constant, Data, Map, Value};
+use value::{Constant, Data, Map, Value, elements};
 
 /// The versions of the default domain's operators that are understood.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
 
-/// Most elements of weights that a file states by their shape alone (256 MB): a few bytes must not take all memory.
-const MOST_FILLED: usize = 1 << 26;
+/// Most bytes of arrays that an import may make beyond those that come from the file, all nodes together: a few bytes
+/// that state shapes must not take all memory.
+const BUDGET: usize = 1 << 30;
+
+/// How often an array of the file may be written out again, on its way through nodes that reshape, transpose or add.
+const COPIES: usize = 4;
 
 /// Reads a network; see [`OnnxModel::open`].
 pub fn import(file: &File, options: &ImportOptions) -> Result<OnnxModel> {
@@ -92,8 +96,10 @@ struct Importer<'f> {
     numbers: RefCell<HashMap<String, usize>>,
     /// Flattened maps, so that two readers share one layer.
     flattened: HashMap<String, Map>,
-    /// Elements of weights that the file states by their shape alone.
-    filled: Cell<usize>,
+    /// Bytes that may still be written out.
+    budget: Cell<usize>,
+    /// Which initializers were read.
+    read: RefCell<Vec<bool>>,
 }
 
 impl<'f> Importer<'f> {
@@ -118,7 +124,8 @@ impl<'f> Importer<'f> {
             weights: Vec::new(),
             numbers: RefCell::default(),
             flattened: HashMap::new(),
-            filled: Cell::new(0),
+            budget: Cell::new(BUDGET),
+            read: RefCell::new(vec![false; initializers.len()]),
         }
     }
 
@@ -238,17 +245,34 @@ impl<'f> Importer<'f> {
         };
         // Weights are read once, so the values can nearly always be taken instead of copied.
         let Constant { shape, data } = Rc::unwrap_or_clone(constant);
-        match data {
-            Data::Floats(values) => Ok((shape, values)),
-            Data::Same(value) => {
-                let count = shape.iter().product();
-                self.filled.set(self.filled.get().saturating_add(count));
-                let expected = format!("at most {MOST_FILLED} values that the file does not hold");
-                call.require(self.filled.get() <= MOST_FILLED, &expected, &shape)?;
-                Ok((shape, vec![value; count]))
-            }
-            Data::Integers(_) => Err(call.error(format!("floats as input {index}"), "integers").into()),
+        if matches!(data, Data::Integers(_)) {
+            return Err(call.error(format!("floats as input {index}"), "integers").into());
         }
+        self.spend::<f32>(call, &shape)?;
+        let values = match data {
+            Data::Floats(values) => values,
+            Data::Same(value) => vec![value; elements(&shape)],
+            Data::Integers(_) => Vec::new(), // refused above
+        };
+        Ok((shape, values))
+    }
+
+    /// Takes an array that is about to be written out from what an import may make.
+    fn spend<T>(&self, call: &Call<'f>, shape: &[usize]) -> Result<()> {
+        self.spend_bytes(call, elements(shape).saturating_mul(size_of::<T>()), shape)
+    }
+
+    fn spend_bytes(&self, call: &Call<'f>, bytes: usize, shape: &[usize]) -> Result<()> {
+        let expected = || format!("at most {BUDGET} bytes of arrays that the file does not hold");
+        let received = || format!("{bytes} more for {shape:?}");
+        let left = self.budget.get().checked_sub(bytes).ok_or_else(|| call.error(expected(), received()))?;
+        self.budget.set(left);
+        Ok(())
+    }
+
+    /// Adds an array that the file holds to what an import may make.
+    fn grant(&self, constant: &Constant) {
+        self.budget.set(self.budget.get().saturating_add(constant.bytes().saturating_mul(COPIES)));
     }
 
     /// Whole numbers from an attribute in old versions of an operator, from an input in newer ones.
@@ -280,7 +304,13 @@ impl<'f> Importer<'f> {
         match value {
             Value::Map(_) | Value::Partial(_) => Ok(None),
             Value::Constant(constant) => Ok(Some(constant.clone())),
-            Value::Initializer(index) => Ok(Some(Rc::new(read(self.file, &self.initializers[*index])?))),
+            Value::Initializer(index) => {
+                let constant = read(self.file, &self.initializers[*index])?;
+                if !std::mem::replace(&mut self.read.borrow_mut()[*index], true) {
+                    self.grant(&constant);
+                }
+                Ok(Some(Rc::new(constant)))
+            }
         }
     }
 

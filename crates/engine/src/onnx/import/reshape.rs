@@ -5,6 +5,7 @@
 use super::super::layout::Axis;
 use super::Importer;
 use super::call::Call;
+use super::fold::check_rank;
 use super::value::{Constant, Data, Length, Map, Partial, Value, elements};
 use crate::error::Result;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ impl<'f> Importer<'f> {
     pub(super) fn reshape(&mut self, call: &Call<'f>) -> Result<Value> {
         let value = self.input(call, 0)?;
         if let Some(constant) = self.resolve(&value)? {
-            return Ok(Value::Constant(Rc::new(self.reshape_constant(call, &constant)?)));
+            return Ok(Value::Constant(Rc::new(self.reshape_constant(call, constant)?)));
         }
         match value {
             Value::Partial(Partial::Divisor { map, size, scale, shift, power }) => {
@@ -95,6 +96,7 @@ impl<'f> Importer<'f> {
 
     fn unsqueeze(&self, call: &Call<'f>, map: &Map) -> Result<Option<Map>> {
         let places = self.new_places(call, map.rank())?;
+        check_rank(call, map.rank() + places.len())?;
         let mut old = map.dims.iter();
         let dims = (0..map.rank() + places.len()).map(|dim| {
             if places.contains(&dim) { Vec::new() } else { old.next().cloned().unwrap_or_default() }
@@ -113,7 +115,8 @@ impl<'f> Importer<'f> {
         Ok(places)
     }
 
-    fn reshape_constant(&self, call: &Call<'f>, constant: &Constant) -> Result<Constant> {
+    fn reshape_constant(&self, call: &Call<'f>, constant: Rc<Constant>) -> Result<Constant> {
+        self.spend_bytes(call, constant.bytes(), &constant.shape)?;
         let rank = constant.shape.len();
         let count = elements(&constant.shape);
         let shape = match call.node.op_type.as_str() {
@@ -147,8 +150,9 @@ impl<'f> Importer<'f> {
             }
         };
         let product = shape.iter().try_fold(1usize, |product, &length: &usize| product.checked_mul(length));
+        check_rank(call, shape.len())?;
         call.require(product == Some(count), &format!("a shape of {count} elements"), &shape)?;
-        Ok(Constant { shape, data: constant.data.clone() })
+        Ok(Constant { shape, ..Rc::unwrap_or_clone(constant) })
     }
 }
 

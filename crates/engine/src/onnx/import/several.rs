@@ -88,7 +88,11 @@ impl<'f> Importer<'f> {
             (_, _, Value::Partial(_)) => None,
             ("Sub", Value::Map(map), codes) | ("Sub", codes, Value::Map(map)) if map.rank() == 3 => {
                 let Some(codes) = self.resolve(codes)? else { return Ok(None) };
-                return Ok(differences(map, &codes).map(Value::Partial));
+                let differences = differences(map, &codes);
+                if differences.is_some() {
+                    self.spend::<f32>(call, &codes.shape)?;
+                }
+                return Ok(differences.map(Value::Partial));
             }
             _ => return Ok(None),
         };
@@ -149,6 +153,7 @@ impl<'f> Importer<'f> {
         };
         let row = map.with_dims(Map::canonical_dims(2));
         let flat = self.flatten(&row, &format!("{}.flatten", call.name))?;
+        self.spend::<f32>(call, &[codes.len(), map.len()])?;
         let op = Op::RadialBasis(RadialBasis { codes: Rc::unwrap_or_clone(codes) });
         let result = self.add(self.name(&call.name), op, &[&flat])?;
         Ok(Value::Map(result.with_dims(Map::canonical_dims(2))))

@@ -212,7 +212,7 @@ pub enum Data {
     Floats(Vec<f32>),
     /// None stands for the number of images, where that is not fixed.
     Integers(Vec<Option<i64>>),
-    /// One float everywhere, in an array too large to be written out before a layer wants it.
+    /// One float everywhere, which is not written out before a layer wants it: a shape of a few bytes may mean any size.
     Same(f32),
 }
 
@@ -229,9 +229,16 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     (0..rank).map(together).collect()
 }
 
+/// Most elements of an array of one value that are written out where many values are expected.
+const MOST_FILLED: usize = 1 << 16;
+
 /// How many elements an array has; without any, its other lengths may be too large to be multiplied.
 pub fn elements(shape: &[usize]) -> usize {
-    shape.iter().fold(1, |product, &length| product.saturating_mul(length))
+    if shape.contains(&0) {
+        0
+    } else {
+        shape.iter().fold(1, |product, &length| product.saturating_mul(length))
+    }
 }
 
 impl Constant {
@@ -240,12 +247,24 @@ impl Constant {
     }
 
     /// Its values as floats, integers among them; none if one is the number of images, or
-    /// they are not written out.
+    /// they are many that are not written out.
     pub fn floats(&self) -> Option<Vec<f32>> {
         match &self.data {
             Data::Floats(values) => Some(values.clone()),
             Data::Integers(values) => values.iter().map(|value| value.map(|value| value as f32)).collect(),
-            Data::Same(_) => None,
+            Data::Same(value) => {
+                let count = elements(&self.shape);
+                (count <= MOST_FILLED).then(|| vec![*value; count])
+            }
+        }
+    }
+
+    /// Memory of its elements.
+    pub fn bytes(&self) -> usize {
+        match &self.data {
+            Data::Floats(values) => size_of_val(values.as_slice()),
+            Data::Integers(values) => size_of_val(values.as_slice()),
+            Data::Same(_) => 0,
         }
     }
 
