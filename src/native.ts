@@ -75,8 +75,12 @@ function raise(error: unknown): never {
   const { code } = error as Error & { code?: unknown };
   if (nativeCodes.includes(String(code))) throw new FoveaError(code as ErrorCode, error.message, { cause: error });
   // napi's own words for an argument of another type than the declarations say.
-  const isArgument = code === "InvalidArg" || String(code).endsWith("Expected");
-  throw new FoveaError(isArgument ? "INVALID_ARGUMENT" : "INTERNAL", error.message, { cause: error });
+  if (code === "InvalidArg" || String(code).endsWith("Expected")) {
+    const words = error.message.replaceAll(/\s+/g, " ").replace(/\.$/, "");
+    const sentence = `Expected arguments of the types that are declared but received others: ${words}.`;
+    throw new FoveaError("INVALID_ARGUMENT", sentence, { cause: error });
+  }
+  throw new FoveaError("INTERNAL", error.message, { cause: error });
 }
 
 /** Makes the methods and getters of a class translate their errors. */
@@ -139,6 +143,10 @@ export type BatchRequest = native.BatchRequest & native.UpdateOptions;
 /** Images and labels in native memory; immutable, shared by the sessions that read it. */
 export const Dataset = door("Dataset");
 export type Dataset = native.Dataset;
+
+/** Stops the commands that it is given to. */
+export const AbortHandle = door("AbortHandle");
+export type AbortHandle = native.AbortHandle;
 
 /** A network with its parameters, plan and driver thread. */
 export const Session = door("Session");

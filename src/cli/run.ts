@@ -39,7 +39,7 @@ async function run(text: string, { input, output, batch, json, ...options }: Run
         `Expected an array of ${expected} for ${loaded.name} but ${input} has the shape [${array.shape.join(", ")}].`,
       );
     }
-    const images = onnx ? onnx.toImages(pixels(input, array)) : pixels(input, array);
+    const images = onnx ? await onnx.toImages(pixels(input, array)) : pixels(input, array);
     const size = images.length / count;
     const began = performance.now();
     const values = new Float32Array(count * model.session.outputSize);
@@ -50,7 +50,7 @@ async function run(text: string, { input, output, batch, json, ...options }: Run
     }
     const milliseconds = performance.now() - began;
     const shape = [count, ...(onnx?.output.shape ?? model.outputShape)];
-    await writeNpy(output, onnx ? onnx.toOutputs(values) : values, shape);
+    await writeNpy(output, onnx ? await onnx.toOutputs(values) : values, shape);
     printResult(
       json,
       { output, shape, milliseconds },

@@ -1,5 +1,6 @@
 import { FoveaError, hasCode } from "../errors.js";
 import type { Dataset, Evaluation, Session, TrainResult } from "../native.js";
+import { abortable } from "./abortable.js";
 import { combined } from "./callbacks.js";
 import {
   count,
@@ -133,7 +134,7 @@ class Fit {
 
   async #trainSteps(learningRates: Float64Array, momenta: Float64Array | undefined): Promise<TrainResult> {
     const request = this.#steps.request(this.#state.step, learningRates, momenta);
-    return this.#abortable(() => this.#session.trainSteps(this.#train, request));
+    return abortable(this.#options.signal, (handle) => this.#session.trainSteps(this.#train, request, handle));
   }
 
   /** Takes a chunk's losses into the state and chooses the size of the next chunk. */
@@ -194,7 +195,9 @@ class Fit {
   async #evaluate(validation: Dataset): Promise<Evaluation | undefined> {
     if (this.#aborted) return undefined;
     try {
-      return await this.#abortable(() => this.#session.evaluate(validation, this.#batchSize, this.#steps.evaluation));
+      return await abortable(this.#options.signal, (handle) =>
+        this.#session.evaluate(validation, this.#batchSize, this.#steps.evaluation, handle),
+      );
     } catch (error) {
       if (this.#aborted && hasCode(error, "ABORTED")) return undefined;
       throw error;
@@ -204,17 +207,5 @@ class Fit {
   async #save(): Promise<void> {
     await this.#callbacks.onSave(this.#state);
     this.#saved = this.#state.step;
-  }
-
-  /** Runs a native command that the caller's signal stops. */
-  async #abortable<Result>(command: () => Promise<Result>): Promise<Result> {
-    const { signal } = this.#options;
-    const abort = (): void => this.#session.abort();
-    signal?.addEventListener("abort", abort);
-    try {
-      return await command();
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
   }
 }

@@ -1,8 +1,14 @@
+import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { expect, test } from "vitest";
-import { Dataset } from "../../src/native.js";
+import { Dataset, OnnxModel, Session } from "../../src/native.js";
+import { alexnet } from "../../src/zoo/alexnet.js";
+import { lenet5 } from "../../src/zoo/lenet.js";
 import { resnet18 } from "../../src/zoo/resnet.js";
+import { temporaryDirectory } from "../support/directory.js";
 import { digits, lenet, steps } from "./support.js";
+
+const directory = temporaryDirectory();
 
 test("training leaves the event loop free", async () => {
   const [session, data] = [lenet(), digits(6400)];
@@ -38,3 +44,38 @@ test("training ResNet-18 on 224 x 224 leaves the event loop free, step after ste
   expect(milliseconds).toBeLessThan(20);
   await session.close();
 }, 120_000);
+
+test("what a session is made of is known at once, while its weights are still drawn", async () => {
+  const options = { graph: JSON.stringify(alexnet().definition), seed: 1, threads: 1 };
+  // The first one loads the addon.
+  await new Session(options).close();
+  const began = performance.now();
+  const session = new Session(options);
+  const facts = [session.threads, session.outputSize, session.parameters().length, typeof session.isa];
+  const known = performance.now() - began;
+  await session.saveWeights(join(directory, "weights"));
+  const drawn = performance.now() - began;
+  expect(facts).toEqual([1, 1000, 16, "string"]);
+  // 61 million numbers are drawn meanwhile.
+  expect(known).toBeLessThan(drawn / 5);
+  await session.close();
+});
+
+test("arrays in ONNX's order are laid out anew beside the event loop", async () => {
+  const path = join(directory, "lenet5.onnx");
+  const lenet = lenet5();
+  await lenet.save(path);
+  await lenet.close();
+  const onnx = await OnnxModel.read(path);
+  const values = new Float32Array(40_000 * 784);
+  let turns = 0;
+  const timer = setInterval(() => {
+    turns += 1;
+  }, 1);
+  for (const lay of [() => onnx.toImages(values), () => onnx.toOutputs(values)]) {
+    turns = 0;
+    expect(await lay()).toHaveLength(values.length);
+    expect(turns).toBeGreaterThan(1);
+  }
+  clearInterval(timer);
+});

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
+import { AbortHandle } from "../../src/native.js";
 import { digits, graph, lenet, steps } from "./support.js";
 
 const program = fileURLToPath(new URL("lifetime.mjs", import.meta.url));
@@ -56,12 +57,13 @@ describe("worker threads", () => {
 
   test("that exit or are terminated in the middle of a step harm nobody", async () => {
     const [session, data] = [lenet(), digits(640)];
-    const training = session.trainSteps(data, steps(1_000_000));
+    const handle = new AbortHandle();
+    const training = session.trainSteps(data, steps(1_000_000), handle);
     for (let round = 0; round < 3; round += 1) {
       expect((await workerEnding("exit"))[1]).toBe(0);
       expect(await workerEnding("wait", (worker) => worker.terminate())).toEqual([["training"], 1]);
     }
-    session.abort();
+    handle.abort();
     expect((await training).losses.every(Number.isFinite)).toBe(true);
     await session.close();
   });

@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FoveaError } from "../../src/errors.js";
-import { Dataset, readNpy, Session, writeNpy } from "../../src/native.js";
+import { AbortHandle, Dataset, readNpy, Session, writeNpy } from "../../src/native.js";
 import { temporaryDirectory } from "../support/directory.js";
 import { digits, graph, lenet, steps } from "./support.js";
 
@@ -150,11 +150,11 @@ describe("a session", () => {
 
 describe("an abort", () => {
   test("stops training within a step, and the session goes on with what it learnt", async () => {
-    const [session, data] = [lenet(), digits(640)];
-    const training = session.trainSteps(data, steps(1_000_000));
+    const [session, data, handle] = [lenet(), digits(640), new AbortHandle()];
+    const training = session.trainSteps(data, steps(1_000_000), handle);
     await new Promise((resolve) => setTimeout(resolve, 200));
     const asked = performance.now();
-    session.abort();
+    handle.abort();
     const { stopped, losses, seconds } = await training;
     const waited = performance.now() - asked;
     expect(stopped).toBe("aborted");
@@ -165,35 +165,36 @@ describe("an abort", () => {
     await session.close();
   });
 
-  test("stops what waits in line, but nothing that is asked for later", async () => {
-    const [session, data] = [lenet(), digits(640)];
-    const training = session.trainSteps(data, steps(1_000_000));
-    const waiting = failure(() => session.evaluate(data, 64));
-    session.abort();
-    const later = session.evaluate(data, 64);
+  test("stops what has its handle, in line and later too, and nothing else", async () => {
+    const [session, data, handle] = [lenet(), digits(640), new AbortHandle()];
+    const training = session.trainSteps(data, steps(1_000_000), handle);
+    const waiting = failure(() => session.evaluate(data, 64, {}, handle));
+    const others = [session.evaluate(data, 64), session.evaluate(data, 64, {}, new AbortHandle())];
+    handle.abort();
+    const later = await session.trainSteps(data, steps(5), handle);
     expect((await training).stopped).toBe("aborted");
-    expect((await waiting).code).toBe("ABORTED");
-    expect((await later).images).toBe(640);
+    expect(await waiting).toEqual({ code: "ABORTED", message: "Expected the evaluation to end but it was aborted." });
+    for (const other of others) expect((await other).images).toBe(640);
+    expect(later).toMatchObject({ stopped: "aborted", losses: { length: 0 } });
     await session.close();
   });
 
   test("ends a benchmark early, with the steps it timed", async () => {
-    const session = lenet();
-    const benchmark = session.benchmark("train", 8, 600);
-    session.abort();
+    const [session, handle] = [lenet(), new AbortHandle()];
+    const benchmark = session.benchmark("train", 8, 600, handle);
+    handle.abort();
     expect((await benchmark).steps).toBeGreaterThan(0);
     await session.close();
   });
 
-  test("leaves predictions alone, which only closing ends", async () => {
-    const session = lenet();
+  test("is what closing is to all that takes long", async () => {
+    const [session, data] = [lenet(), digits(640)];
     const images = new Float32Array(20_000 * 784);
-    const prediction = session.predict(images, 20_000);
-    session.abort();
-    expect(await prediction).toHaveLength(200_000);
-    const ended = failure(() => session.predict(images, 20_000));
+    const training = session.trainSteps(data, steps(1_000_000));
+    const ended = [failure(() => session.evaluate(data, 1)), failure(() => session.predict(images, 20_000))];
     await session.close();
-    expect((await ended).code).toBe("CLOSED");
+    expect((await training).stopped).toBe("aborted");
+    for (const each of ended) expect((await each).code).toBe("CLOSED");
   });
 });
 

@@ -28,6 +28,27 @@ pub struct Mix {
     pub share: f32,
 }
 
+impl Mix {
+    /// What the mixed images should be: for each a row of classes, with the shares of its own and of the other's.
+    ///
+    /// - `labels`: the classes of the images themselves.
+    /// - `targets`: gets `[images, classes]` numbers in the place of those it had.
+    ///
+    /// Errors: a label that is no class.
+    pub fn targets(&self, labels: &[u32], classes: usize, targets: &mut Vec<f32>) -> Result<(), DataError> {
+        if let Some(&label) = labels.iter().chain(&self.other).find(|&&label| label as usize >= classes) {
+            return Err(DataError::NotAClass { classes, label });
+        }
+        targets.clear();
+        targets.resize(labels.len() * classes, 0.0);
+        for ((row, &own), &other) in targets.chunks_exact_mut(classes).zip(labels).zip(&self.other) {
+            row[own as usize] += self.share;
+            row[other as usize] += 1.0 - self.share;
+        }
+        Ok(())
+    }
+}
+
 impl Batch {
     /// An empty batch with memory for that many images of that many values.
     pub(crate) fn with_capacity(count: usize, image_len: usize) -> Result<Batch, DataError> {
@@ -129,6 +150,26 @@ mod tests {
         gather(&dataset, &[2], &mut batch).unwrap();
         assert!(batch.images.iter().copied().eq(image(2)));
         assert_eq!((batch.labels.as_slice(), batch.len()), (&[2][..], 1));
+    }
+
+    #[test]
+    fn images_by_themselves_become_the_numbers_of_a_batch() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut batch = Batch::default();
+        gather(&dataset(Images::U8(bytes.clone()), [1, 16, 16, 1]), &[0], &mut batch).unwrap();
+        assert_eq!(Images::U8(bytes).into_values(), batch.images);
+        assert_eq!(Images::F32(vec![-1.0, 300.0]).into_values(), [-1.0, 300.0]);
+    }
+
+    #[test]
+    fn a_mixed_image_should_be_its_share_of_both_classes() {
+        let mix = Mix { other: vec![2, 1], share: 0.75 };
+        let mut targets = vec![f32::NAN; 9];
+        mix.targets(&[0, 1], 3, &mut targets).unwrap();
+        assert_eq!(targets, [0.75, 0.0, 0.25, 0.0, 1.0, 0.0]);
+        let refused = mix.targets(&[0, 3], 3, &mut targets).unwrap_err().to_string();
+        assert_eq!(refused, "Expected labels below 3, the network's classes, but received 3.");
+        assert!(mix.targets(&[0, 1], 2, &mut targets).is_err());
     }
 
     #[test]

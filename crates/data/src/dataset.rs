@@ -8,7 +8,7 @@ use fovea_formats::{
 };
 use fovea_kernels::threads::Pool;
 
-use crate::{DataError, folder::Folder};
+use crate::{DataError, folder::Folder, loader::to_unit};
 
 /// More threads than this wait for the disk or for one another.
 const MOST_THREADS: usize = 16;
@@ -20,6 +20,20 @@ pub enum Images {
     U8(Vec<u8>),
     /// Numbers that a batch has as they are.
     F32(Vec<f32>),
+}
+
+impl Images {
+    /// The numbers as a batch has them.
+    pub fn into_values(self) -> Vec<f32> {
+        match self {
+            Self::U8(bytes) => {
+                let mut values = vec![0.0; bytes.len()];
+                to_unit(&bytes, &mut values);
+                values
+            }
+            Self::F32(values) => values,
+        }
+    }
 }
 
 /// Where the pixels are.

@@ -38,6 +38,9 @@ pub enum DataError {
     #[error("Expected labels from 0 to {largest} for \"{name}\" but received {label} at index {index}.")]
     Label { name: String, largest: u32, label: i128, index: usize },
 
+    #[error("Expected labels below {classes}, the network's classes, but received {label}.")]
+    NotAClass { classes: usize, label: u32 },
+
     #[error("Expected from 1 to 4294967295 classes for \"{name}\" but received {received}.")]
     Classes { name: String, received: usize },
 

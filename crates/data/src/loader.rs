@@ -206,7 +206,7 @@ fn read(path: &Path, bytes: &mut Vec<u8>) -> Result<(), Flaw> {
 
 /// Bytes as fractions of 255. Divided, as PyTorch does: a product with 1/255 differs in the last bit for half of them,
 /// and fetching the images from memory takes longer than the vectorised division.
-fn to_unit(bytes: &[u8], values: &mut [f32]) {
+pub(crate) fn to_unit(bytes: &[u8], values: &mut [f32]) {
     for (value, &byte) in values.iter_mut().zip(bytes) {
         *value = byte as f32 / 255.0;
     }

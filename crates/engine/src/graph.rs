@@ -133,12 +133,7 @@ impl Graph {
         }
         let sources = self.sources()?;
         for (node, sources) in self.nodes.iter().zip(&sources) {
-            let operation = node.op.operation();
-            let (expected, received) = (operation.input_count(), sources.len());
-            if !expected.contains(&received) {
-                return Err(GraphError::InputCount { node: node.name.clone(), expected, received }.into());
-            }
-            operation.check(&node.name)?;
+            node.check(sources.len())?;
         }
         let outputs = self.output_nodes()?;
         for output in &self.outputs {
@@ -220,6 +215,23 @@ pub(crate) fn needed(sources: &[Vec<Source>], outputs: &[usize]) -> Vec<bool> {
 }
 
 impl Node {
+    /// Reads the definition of one node.
+    ///
+    /// Errors: text that is no node, unknown keys and ops.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let keys = serde_json::from_str(json).map_err(|error| GraphError::Definition(error.to_string()))?;
+        Ok(Self::from_keys(0, keys)?)
+    }
+
+    /// Checks the hyperparameters that have bounds whatever the input is, and that it reads as many nodes as it should.
+    pub(crate) fn check(&self, inputs: usize) -> Result<()> {
+        let (expected, received) = (self.op.operation().input_count(), inputs);
+        if !expected.contains(&received) {
+            return Err(GraphError::InputCount { node: self.name.clone(), expected, received }.into());
+        }
+        self.op.operation().check(&self.name)
+    }
+
     fn from_keys(index: usize, mut keys: Map<String, Value>) -> std::result::Result<Self, GraphError> {
         let name = match keys.remove("name") {
             Some(Value::String(name)) => name,

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `graph` | reads and validates the definition |
 //! | `ops` | has all of each operation in a file; the others ask it |
-//! | `shapes`, `order` | infers shapes, parameter counts and cost; the order of flattened vectors |
+//! | `shapes`, `order`, `describe` | infers shapes, tensors and cost; the order of flattened vectors; says what a session will be |
 //! | `network` | builds each layer's kernel and gives its parameters their place |
 //! | `program`, `instruction`, `operand` | say what programs are made of |
 //! | `lower` | turns the graph into a forward program |
@@ -29,6 +29,7 @@ mod autodiff;
 mod buffer;
 mod checkpoint;
 mod concatenate;
+mod describe;
 mod error;
 mod evaluate;
 mod execute;
@@ -58,6 +59,7 @@ mod testing;
 mod train;
 mod update;
 
+pub use describe::{Facts, describe};
 pub use error::{EngineError, GraphError, Misshapen, OnnxError, Result, WeightsError};
 pub use evaluate::BatchEvaluation;
 pub use explain::{Benchmark, PlanCandidate, PlanDescription, PlanRow};

@@ -54,6 +54,17 @@ pub struct SessionOptions {
     pub algorithms: Vec<(String, String)>,
 }
 
+impl SessionOptions {
+    /// Threads, as told or as many as the process may use. Errors: a number out of range.
+    pub(crate) fn threads(&self) -> Result<usize> {
+        let threads = self.threads.unwrap_or_else(Pool::default_threads);
+        if (1..=MAX_THREADS).contains(&threads) {
+            return Ok(threads);
+        }
+        Err(EngineError::argument("threads", format!("1 to {MAX_THREADS}"), threads))
+    }
+}
+
 /// A network with its parameters.
 pub struct Session {
     pub(crate) network: Network,
@@ -95,11 +106,8 @@ impl Session {
     /// Errors: a graph that cannot be run, threads out of range, an unknown `FOVEA_ISA`, an algorithm that cannot compute its
     /// layer, too little memory.
     pub fn new(graph: Graph, options: SessionOptions) -> Result<Self> {
-        let SessionOptions { threads, seed, isa, precision, algorithms } = options;
-        let threads = threads.unwrap_or_else(Pool::default_threads);
-        if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(EngineError::argument("threads", format!("1 to {MAX_THREADS}"), threads));
-        }
+        let threads = options.threads()?;
+        let SessionOptions { seed, isa, precision, algorithms, .. } = options;
         let isa = isa.map_or_else(Isa::detect, Ok)?;
         let held = algorithms::understand(&algorithms, &graph.shapes()?, precision)?;
         let network = Network::holding(graph, isa, &held)?;

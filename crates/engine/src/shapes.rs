@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::graph::{Graph, INPUT, Node, Source};
 use crate::ops::Inferred;
 use crate::ops::bounds::check_elements;
+use crate::parameters::ParameterInfo;
 use serde::Serialize;
 
 /// Shapes and costs of a graph's nodes, in the graph's order, and their totals.
@@ -30,7 +31,10 @@ pub struct NodeShape {
     pub inputs: Vec<[usize; 3]>,
     /// What it writes.
     pub output: [usize; 3],
-    /// Learned numbers.
+    /// Names and shapes of its parameters, in PyTorch's order: its weight, then its bias.
+    #[serde(skip)]
+    pub tensors: Vec<ParameterInfo>,
+    /// Learned numbers: those of the tensors, without the zeros of filters that do not see all channels.
     pub parameters: u64,
     /// Multiply-adds for one image; zero for all but convolutions and dense layers.
     pub mult_adds: u64,
@@ -60,9 +64,13 @@ impl Graph {
 
 /// What a node makes of inputs of these shapes; its hyperparameters have been checked and its inputs counted.
 pub(crate) fn infer(node: &Node, inputs: Vec<[usize; 3]>) -> Result<NodeShape> {
-    let Inferred { output, parameters, mult_adds } = node.op.operation().infer(&node.name, &inputs)?;
+    let Inferred { output, tensors, parameters, mult_adds } =
+        node.op.operation().infer(&node.name, &inputs)?;
     check_elements(&node.name, "output", &output)?;
-    Ok(NodeShape { name: node.name.clone(), op: node.op.name(), inputs, output, parameters, mult_adds })
+    let (name, op) = (node.name.clone(), node.op.name());
+    let named = |(suffix, shape)| ParameterInfo { name: format!("{name}.{suffix}"), shape };
+    let tensors = tensors.into_iter().map(named).collect();
+    Ok(NodeShape { name, op, inputs, output, tensors, parameters, mult_adds })
 }
 
 #[cfg(test)]

@@ -5,16 +5,16 @@
 //! which stops within a step.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 
-use fovea_engine::{ParameterInfo, Session};
-use fovea_kernels::Isa;
+use fovea_engine::Session;
 use napi::Env;
 use napi::bindgen_prelude::{Object, ToNapiValue};
 
+use crate::abort::{Abort, AbortHandle};
 use crate::error::{Code, Error, Result, from_panic, rejection};
 use crate::train::Feed;
 
@@ -22,21 +22,8 @@ use crate::train::Feed;
 pub struct Driver {
     /// None once closed.
     commands: Option<Sender<Command>>,
-    stop: Arc<Stop>,
-    facts: Arc<OnceLock<std::result::Result<Facts, Failure>>>,
+    closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What does not change as long as a session lives.
-pub struct Facts {
-    /// Threads that compute.
-    pub threads: usize,
-    /// The instruction set.
-    pub isa: Isa,
-    /// Values of the first output for one image.
-    pub output_len: usize,
-    /// Names and shapes in files, in the graph's order.
-    pub parameters: Vec<ParameterInfo>,
 }
 
 type Command = Box<dyn FnOnce(&mut State) + Send>;
@@ -70,64 +57,31 @@ pub struct Failure {
     message: String,
 }
 
-/// What the JavaScript thread tells running commands.
-#[derive(Default)]
-struct Stop {
-    /// Counts the calls of [`Driver::abort`].
-    aborts: AtomicU64,
-    closing: AtomicBool,
-}
-
-/// Tells a running command whether it is to stop; long work asks between steps.
-pub struct Abort {
-    stop: Arc<Stop>,
-    aborts_when_sent: u64,
-}
-
-impl Abort {
-    /// Whether [`Driver::abort`] was called since the command was sent, or the session is being closed.
-    pub fn is_asked(&self) -> bool {
-        self.stop.aborts.load(Ordering::Relaxed) != self.aborts_when_sent
-    }
-
-    /// Whether the session is being closed.
-    pub fn is_closing(&self) -> bool {
-        self.stop.closing.load(Ordering::Relaxed)
-    }
-}
-
 impl Driver {
     /// Starts a thread that makes its session with `make`; when that fails, every command fails with the same error.
     pub fn start(make: impl FnOnce() -> Result<Session> + Send + 'static) -> Result<Self> {
         let (commands, received) = channel();
-        let facts = Arc::new(OnceLock::new());
-        let thread = Builder::new().name("fovea-driver".to_owned()).spawn({
-            let facts = facts.clone();
-            move || drive(make, &facts, &received)
-        });
+        let thread = Builder::new().name("fovea-driver".to_owned()).spawn(move || drive(make, &received));
         let thread = thread.map_err(|error| {
             Error::new(
                 Code::Internal,
                 format!("Expected the system to start a thread but it refused: {error}."),
             )
         })?;
-        Ok(Self { commands: Some(commands), stop: Arc::default(), facts, thread: Some(thread) })
-    }
-
-    /// Facts about the session; waits until it is made.
-    pub fn facts(&self) -> Result<&Facts> {
-        self.facts.wait().as_ref().map_err(|failure| failure.clone().into())
+        Ok(Self { commands: Some(commands), closing: Arc::default(), thread: Some(thread) })
     }
 
     /// Sends a command. The promise settles with what it returns, with `CLOSED` when the session is closed, and with
     /// `INTERNAL` when it panics; after a panic nothing is known of the session, so later commands fail, too.
+    ///
+    /// - `handle`: what stops this command, and no other that does not have it.
     pub fn send<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        handle: Option<&AbortHandle>,
         work: impl FnOnce(&mut Worker, &Abort) -> Result<T> + Send + 'static,
     ) -> Result<Object<'env>> {
-        let aborts_when_sent = self.stop.aborts.load(Ordering::Relaxed);
-        let abort = Abort { stop: self.stop.clone(), aborts_when_sent };
+        let abort = Abort::new(self.closing.clone(), handle);
         self.submit(env, move |state| match state {
             Err(failure) => Err(failure.clone().into()),
             Ok(worker) => catch_unwind(AssertUnwindSafe(|| work(worker, &abort))).unwrap_or_else(|payload| {
@@ -138,25 +92,15 @@ impl Driver {
         })
     }
 
-    /// Stops the commands sent so far at their next step; those sent later run.
-    pub fn abort(&self) {
-        self.stop.aborts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Aborts, frees the session and takes no more commands; the promise resolves when that is done.
+    /// Stops long commands, frees the session and takes no more commands; the promise resolves when that is done.
     pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
-        self.stop_all();
+        self.closing.store(true, Ordering::Relaxed);
         let promise = self.submit(env, |state| {
             *state = Err(Failure::closed());
             Ok(())
         });
         self.commands = None;
         promise
-    }
-
-    fn stop_all(&self) {
-        self.stop.closing.store(true, Ordering::Relaxed);
-        self.abort();
     }
 
     fn submit<'env, T: ToNapiValue + Send + 'static>(
@@ -185,7 +129,7 @@ impl Driver {
 impl Drop for Driver {
     /// Runs on the JavaScript thread when the session is collected and when Node ends, and leaves no thread behind.
     fn drop(&mut self) {
-        self.stop_all();
+        self.closing.store(true, Ordering::Relaxed);
         self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // it catches its panics
@@ -194,28 +138,11 @@ impl Drop for Driver {
 }
 
 /// The driver thread: makes the session, then answers every command until all that can send are gone.
-fn drive(
-    make: impl FnOnce() -> Result<Session>,
-    facts: &OnceLock<std::result::Result<Facts, Failure>>,
-    commands: &Receiver<Command>,
-) {
+fn drive(make: impl FnOnce() -> Result<Session>, commands: &Receiver<Command>) {
     let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Err(from_panic(&*payload)));
-    let made = made.map_err(|error| Failure::from(&error));
-    facts.get_or_init(|| made.as_ref().map(Facts::from).map_err(Failure::clone));
-    let mut state = made.map(|session| Worker { session, feed: None });
+    let mut state = made.map(|session| Worker { session, feed: None }).map_err(|error| Failure::from(&error));
     for command in commands {
         command(&mut state);
-    }
-}
-
-impl From<&Session> for Facts {
-    fn from(session: &Session) -> Self {
-        Self {
-            threads: session.threads(),
-            isa: session.isa(),
-            output_len: session.output_len(),
-            parameters: session.parameters(),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use fovea_engine::Session;
 use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
 
-use crate::driver::Abort;
+use crate::abort::Abort;
 use crate::error::{Code, Error, Result, from_data, from_engine};
 use crate::options::zeros;
 
@@ -60,7 +60,7 @@ pub fn evaluate(
     let (mut images, mut loss, mut correct, mut top5) = (0, 0.0, 0, 0);
     while let Some(batch) = batches.next_batch().map_err(from_data)? {
         if abort.is_asked() {
-            return Err(Error::new(Code::Aborted, "Expected the evaluation to end but it was aborted."));
+            return Err(abort.error("evaluation"));
         }
         if batch.is_empty() {
             continue; // none of its files can be read

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(dead_code))] // only Node calls the doors, and they are not compiled for Rust's tests
 
+mod abort;
 mod background;
 mod dataset;
 mod doctor;

@@ -77,21 +77,32 @@ impl OnnxModel {
     /// Images in ONNX's order as `predict` wants them.
     ///
     /// @throws `INVALID_ARGUMENT` when the values are no whole number of images
-    #[napi(catch_unwind)]
-    pub fn to_images(&self, values: Float32Array) -> Result<Float32Array> {
-        let layout = &self.model.input.layout;
-        check(layout, &values)?;
-        Ok(layout.to_engine(&values).into())
+    #[napi(catch_unwind, ts_return_type = "Promise<Float32Array>")]
+    pub fn to_images(&self, values: Float32Array) -> Result<AsyncTask<Background<Float32Array>>> {
+        self.laid_out(|model| &model.input.layout, values, Layout::to_engine)
     }
 
     /// What `predict` gives, in ONNX's order.
     ///
     /// @throws `INVALID_ARGUMENT` when the values are no whole number of outputs
-    #[napi(catch_unwind)]
-    pub fn to_outputs(&self, values: Float32Array) -> Result<Float32Array> {
-        let layout = &self.model.output.layout;
-        check(layout, &values)?;
-        Ok(layout.from_engine(&values).into())
+    #[napi(catch_unwind, ts_return_type = "Promise<Float32Array>")]
+    pub fn to_outputs(&self, values: Float32Array) -> Result<AsyncTask<Background<Float32Array>>> {
+        self.laid_out(|model| &model.output.layout, values, Layout::from_engine)
+    }
+}
+
+impl OnnxModel {
+    /// Values over the border of a layout.
+    fn laid_out(
+        &self,
+        layout: fn(&onnx::OnnxModel) -> &Layout,
+        values: Float32Array,
+        convert: fn(&Layout, &[f32]) -> Vec<f32>,
+    ) -> Result<AsyncTask<Background<Float32Array>>> {
+        check(layout(&self.model), &values)?;
+        let model = self.model.clone();
+        let values = values.to_vec(); // JavaScript may change its array meanwhile
+        Ok(background(move || Ok(convert(layout(&model), &values).into())))
     }
 }
 

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use fovea_data::Augment;
-use fovea_engine::{Graph, Mode, Precision, Session as Engine};
+use fovea_engine::onnx::{self, ImportOptions};
+use fovea_engine::{Facts, Graph, Mode, Precision, Session as Engine};
 use fovea_kernels::Isa;
 use napi::Env;
 use napi::bindgen_prelude::{Either, Float32Array, Object, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
+use crate::abort::{Abort, AbortHandle};
 use crate::dataset::Dataset;
-use crate::driver::{Abort, Driver, Facts, Failure};
+use crate::driver::{Driver, Failure};
 use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument};
 use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::onnx::OnnxModel;
@@ -86,53 +89,54 @@ pub struct Benchmark {
 #[napi]
 pub struct Session {
     driver: Driver,
+    facts: Facts,
 }
 
 #[napi]
 impl Session {
-    /// Checks the options and starts making the session; what only shows when it is made fails the first call.
+    /// Checks the definition and the options and starts making the session; what only shows when it is made fails the first
+    /// call.
     ///
-    /// @throws `INVALID_GRAPH` and `INVALID_ARGUMENT`
+    /// @throws `INVALID_GRAPH`, `INVALID_SHAPE` and `INVALID_ARGUMENT`
     #[napi(constructor, catch_unwind)]
     pub fn new(options: SessionOptions) -> Result<Self> {
         let graph = Graph::from_json(&options.graph).map_err(from_engine)?;
-        graph.shapes().map_err(from_engine)?;
         let options = fovea_engine::SessionOptions::try_from(options)?;
-        Ok(Self { driver: Driver::start(move || Engine::new(graph, options).map_err(from_engine))? })
+        let facts = Facts::new(&graph, &options).map_err(from_engine)?;
+        Ok(Self { driver: Driver::start(move || Engine::new(graph, options).map_err(from_engine))?, facts })
     }
 
     /// Threads that compute.
     #[napi(getter, catch_unwind)]
-    pub fn threads(&self) -> Result<f64> {
-        Ok(self.driver.facts()?.threads as f64)
+    pub fn threads(&self) -> f64 {
+        self.facts.threads as f64
     }
 
     /// The instruction set.
     #[napi(getter, catch_unwind)]
-    pub fn isa(&self) -> Result<&'static str> {
-        Ok(self.driver.facts()?.isa.name())
+    pub fn isa(&self) -> &'static str {
+        self.facts.isa.name()
     }
 
     /// Values of the first output for one image.
     #[napi(getter, catch_unwind)]
-    pub fn output_size(&self) -> Result<f64> {
-        Ok(self.driver.facts()?.output_len as f64)
+    pub fn output_size(&self) -> f64 {
+        self.facts.output_len as f64
     }
 
     /// Names and shapes of all parameters, in the graph's order.
     #[napi(catch_unwind)]
-    pub fn parameters(&self) -> Result<Vec<ParameterInfo>> {
-        let Facts { parameters, .. } = self.driver.facts()?;
-        Ok(parameters.iter().map(ParameterInfo::from).collect())
+    pub fn parameters(&self) -> Vec<ParameterInfo> {
+        self.facts.parameters.iter().map(ParameterInfo::from).collect()
     }
 
-    /// Trains a run of steps; `abort` ends it after the step under way, and it resolves with what was done. So it does
+    /// Trains a run of steps; its handle ends it after the step under way, and it resolves with what was done. So it does
     /// when the loss stops being a number: the parameters are then those of the step before.
     ///
     /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
     #[napi(
         catch_unwind,
-        ts_args_type = "dataset: Dataset, request: TrainRequest & UpdateOptions",
+        ts_args_type = "dataset: Dataset, request: TrainRequest & UpdateOptions, handle?: AbortHandle | undefined | null",
         ts_return_type = "Promise<TrainResult>"
     )]
     pub fn train_steps<'env>(
@@ -140,9 +144,10 @@ impl Session {
         env: &'env Env,
         dataset: &Dataset,
         request: With<TrainRequest, UpdateOptions>,
+        handle: Option<&AbortHandle>,
     ) -> Result<Object<'env>> {
         let run = TrainRun::new(dataset.data.clone(), request)?;
-        self.driver.send(env, |worker, abort| run.run(worker, abort))
+        self.driver.send(env, handle, |worker, abort| run.run(worker, abort))
     }
 
     /// Trains one step on the caller's batch.
@@ -166,10 +171,11 @@ impl Session {
         let With(BatchRequest { learning_rate, optimizer }, update) = request;
         let updates = Updates::new(optimizer, update)?;
         let batch = OwnBatch::new(images, targets);
-        self.driver.send(env, move |worker, _| batch.train(worker.session(), &updates, learning_rate as f32))
+        self.driver
+            .send(env, None, move |worker, _| batch.train(worker.session(), &updates, learning_rate as f32))
     }
 
-    /// Evaluates the first output on a whole dataset; `abort` rejects with `ABORTED`.
+    /// Evaluates the first output on a whole dataset; its handle makes it reject with `ABORTED`.
     #[napi(catch_unwind, ts_return_type = "Promise<Evaluation>")]
     pub fn evaluate<'env>(
         &self,
@@ -177,12 +183,13 @@ impl Session {
         dataset: &Dataset,
         batch_size: f64,
         options: Option<EvaluateOptions>,
+        handle: Option<&AbortHandle>,
     ) -> Result<Object<'env>> {
         let batch_size = count("batchSize", batch_size)?;
         let EvaluateOptions { augment, averaged, mirrored } = options.unwrap_or_default();
         let augment = Augment::parse(augment.as_deref()).map_err(from_data)?;
         let (data, augment) = (dataset.data.clone(), Augment::for_evaluation(augment));
-        self.driver.send(env, move |worker, abort| {
+        self.driver.send(env, handle, move |worker, abort| {
             with_weights(worker.session(), Some(WeightsOptions { averaged }), |session| {
                 evaluate(session, data, augment, batch_size, mirrored.unwrap_or(false), abort)
             })
@@ -203,7 +210,7 @@ impl Session {
     ) -> Result<Object<'env>> {
         let count = whole("count", count, 0)? as usize;
         let images = images.to_vec(); // JavaScript may change its array meanwhile
-        self.driver.send(env, move |worker, abort| {
+        self.driver.send(env, None, move |worker, abort| {
             with_weights(worker.session(), weights, |session| predict(session, &images, count, abort))
                 .map(Float32Array::from)
         })
@@ -217,7 +224,7 @@ impl Session {
         path: String,
         weights: Option<WeightsOptions>,
     ) -> Result<Object<'env>> {
-        self.driver.send(env, move |worker, _| {
+        self.driver.send(env, None, move |worker, _| {
             with_weights(worker.session(), weights, |session| {
                 session.save_weights(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
             })
@@ -236,7 +243,7 @@ impl Session {
         options: Option<LoadOptions>,
     ) -> Result<Object<'env>> {
         let except = options.and_then(|options| options.except).unwrap_or_default();
-        self.driver.send(env, move |worker, _| {
+        self.driver.send(env, None, move |worker, _| {
             worker.session().load_weights_file(Path::new(&path), &except).map_err(from_engine)
         })
     }
@@ -246,18 +253,33 @@ impl Session {
     /// @throws `INVALID_GRAPH` for a layer that ONNX has no operator for
     #[napi(catch_unwind, ts_return_type = "Promise<number>")]
     pub fn save_onnx<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
-        self.driver.send(env, move |worker, _| {
+        self.driver.send(env, None, move |worker, _| {
             worker.session().save_onnx(Path::new(&path)).map(|bytes| bytes as f64).map_err(from_engine)
         })
     }
 
     /// Replaces all parameters by those of an ONNX file of the same network, or none.
     ///
-    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape
+    /// @param model the file's path, or what was read from it
+    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape; for a path, what
+    /// `OnnxModel.read` throws
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
-    pub fn load_onnx<'env>(&self, env: &'env Env, model: &OnnxModel) -> Result<Object<'env>> {
-        let model = model.model.clone();
-        self.driver.send(env, move |worker, _| worker.session().load_onnx(&model).map_err(from_engine))
+    pub fn load_onnx<'env>(&self, env: &'env Env, model: Either<String, &OnnxModel>) -> Result<Object<'env>> {
+        let model = match model {
+            Either::A(path) => Either::A(path),
+            Either::B(read) => Either::B(read.model.clone()),
+        };
+        self.driver.send(env, None, move |worker, _| {
+            let session = worker.session();
+            let model = match model {
+                Either::A(path) => {
+                    let options = ImportOptions { input: Some(session.graph().input), output: None };
+                    Arc::new(onnx::OnnxModel::open(Path::new(&path), &options).map_err(from_engine)?)
+                }
+                Either::B(read) => read,
+            };
+            session.load_onnx(&model).map_err(from_engine)
+        })
     }
 
     /// Writes what training needs to go on; `metadata` is the caller's. Resolves with the file's size in bytes.
@@ -268,7 +290,7 @@ impl Session {
         path: String,
         metadata: String,
     ) -> Result<Object<'env>> {
-        self.driver.send(env, move |worker, _| {
+        self.driver.send(env, None, move |worker, _| {
             worker
                 .session()
                 .save_checkpoint(Path::new(&path), &metadata)
@@ -280,7 +302,7 @@ impl Session {
     /// Goes on from a checkpoint; resolves with the caller's metadata.
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn load_checkpoint<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
-        self.driver.send(env, move |worker, _| {
+        self.driver.send(env, None, move |worker, _| {
             worker.session().load_checkpoint(Path::new(&path)).map_err(from_engine)
         })
     }
@@ -289,13 +311,14 @@ impl Session {
     #[napi(catch_unwind, ts_return_type = "Promise<string>")]
     pub fn explain<'env>(&self, env: &'env Env, mode: String, batch: f64, run: bool) -> Result<Object<'env>> {
         let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
-        self.driver.send(env, move |worker, _| {
+        self.driver.send(env, None, move |worker, _| {
             let plan = worker.session().explain(mode, batch, run).map_err(from_engine)?;
             serde_json::to_string(&plan).map_err(|error| Error::new(Code::Internal, error.to_string()))
         })
     }
 
-    /// Times steps of a synthetic batch for about so many seconds and at least three steps, or until `abort`.
+    /// Times steps of a synthetic batch for about so many seconds and at least three steps, or until its handle
+    /// ends it.
     #[napi(catch_unwind, ts_return_type = "Promise<Benchmark>")]
     pub fn benchmark<'env>(
         &self,
@@ -303,21 +326,16 @@ impl Session {
         mode: String,
         batch: f64,
         seconds: f64,
+        handle: Option<&AbortHandle>,
     ) -> Result<Object<'env>> {
         let (mode, batch) = (self::mode(&mode)?, count("batch", batch)?);
-        self.driver.send(env, move |worker, abort| {
+        self.driver.send(env, handle, move |worker, abort| {
             let stop = || abort.is_asked();
             worker.session().benchmark(mode, batch, seconds, stop).map(Benchmark::from).map_err(from_engine)
         })
     }
 
-    /// Stops the training, evaluation and benchmark asked for until now, within a step.
-    #[napi(catch_unwind)]
-    pub fn abort(&self) {
-        self.driver.abort();
-    }
-
-    /// Aborts, frees the session's memory and ends its threads.
+    /// Stops training, evaluation, predictions and benchmarks within a step, frees the session's memory and ends its threads.
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
     pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
         self.driver.close(env)

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fovea_data::{Augment, Batch, DataError, Dataset, Mix, Prefetcher, Sampler, SamplerOptions};
+use fovea_data::{Augment, Batch, DataError, Dataset, Images, Prefetcher, Sampler, SamplerOptions};
 use fovea_engine::{EngineError, Session, Targets};
 use napi::bindgen_prelude::{Either, Float32Array, Float64Array, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
-use crate::driver::{Abort, Worker};
-use crate::error::{Code, Error, Result, from_data, from_engine, invalid_argument};
+use crate::abort::Abort;
+use crate::driver::Worker;
+use crate::error::{Result, from_data, from_engine, invalid_argument};
 use crate::evaluate::check_images;
 use crate::options::{count, whole};
 use crate::update::{OptimizerOptions, UpdateOptions, Updates, With};
@@ -166,7 +167,10 @@ impl TrainRun {
             let options = self.updates.step(learning_rate, momentum);
             let targets = match &batch.mix {
                 None => Targets::Labels(&batch.labels),
-                Some(mix) => Targets::Values(shares(&batch.labels, mix, session.output_len(), &mut mixed)?),
+                Some(mix) => {
+                    mix.targets(&batch.labels, session.output_len(), &mut mixed).map_err(from_data)?;
+                    Targets::Values(&mixed)
+                }
             };
             let step = match session.train_step(&batch.images, targets, &options) {
                 Ok(step) => step,
@@ -212,25 +216,9 @@ fn rates(learning_rates: &[f64], momenta: Option<&[f64]>) -> Result<Vec<(f32, Op
     Ok(learning_rates.iter().enumerate().map(|(step, &rate)| (rate as f32, momentum(step))).collect())
 }
 
-/// What mixed images should be: for each a row of classes, with the shares of its own and of the other's.
-fn shares<'a>(labels: &[u32], mix: &Mix, classes: usize, targets: &'a mut Vec<f32>) -> Result<&'a [f32]> {
-    if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
-        let message =
-            format!("Expected labels below {classes}, the network's classes, but received {label}.");
-        return Err(Error::new(Code::InvalidData, message));
-    }
-    targets.clear();
-    targets.resize(labels.len() * classes, 0.0);
-    for ((row, &own), &other) in targets.chunks_exact_mut(classes).zip(labels).zip(&mix.other) {
-        row[own as usize] += mix.share;
-        row[other as usize] += 1.0 - mix.share;
-    }
-    Ok(targets)
-}
-
 /// The images of a batch from JavaScript, and what its outputs should be.
 pub struct OwnBatch {
-    images: Vec<f32>,
+    images: Images,
     targets: OwnTargets,
 }
 
@@ -240,11 +228,11 @@ enum OwnTargets {
 }
 
 impl OwnBatch {
-    /// Copies arrays, which JavaScript may change meanwhile; bytes are scaled to 0..1.
+    /// Copies arrays, which JavaScript may change meanwhile.
     pub fn new(images: Either<Uint8Array, Float32Array>, targets: Either<Uint32Array, Float32Array>) -> Self {
         let images = match images {
-            Either::A(bytes) => bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect(),
-            Either::B(values) => values.to_vec(),
+            Either::A(bytes) => Images::U8(bytes.to_vec()),
+            Either::B(values) => Images::F32(values.to_vec()),
         };
         let targets = match targets {
             Either::A(labels) => OwnTargets::Labels(labels.to_vec()),
@@ -253,14 +241,15 @@ impl OwnBatch {
         Self { images, targets }
     }
 
-    /// One step of training.
-    pub fn train(&self, session: &mut Session, updates: &Updates, learning_rate: f32) -> Result<BatchResult> {
+    /// One step of training; bytes are scaled to 0..1.
+    pub fn train(self, session: &mut Session, updates: &Updates, learning_rate: f32) -> Result<BatchResult> {
         updates.configure(session)?;
         let targets = match &self.targets {
             OwnTargets::Labels(labels) => Targets::Labels(labels),
             OwnTargets::Values(values) => Targets::Values(values),
         };
-        let step = session.train_step(&self.images, targets, &updates.step(learning_rate, None));
+        let step =
+            session.train_step(&self.images.into_values(), targets, &updates.step(learning_rate, None));
         let step = step.map_err(from_engine)?;
         Ok(BatchResult { loss: step.loss.into(), correct: step.correct.into() })
     }

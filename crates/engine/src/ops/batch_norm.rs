@@ -38,7 +38,8 @@ impl Operation for BatchNorm {
     }
 
     fn infer(&self, _: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
-        Ok(Inferred::learned(inputs[0], 2 * inputs[0][2]))
+        let channels = inputs[0][2];
+        Ok(Inferred::learned(inputs[0], vec![("weight", vec![channels]), ("bias", vec![channels])]))
     }
 
     fn layer(&self, building: &mut Building) -> Result<Lower> {

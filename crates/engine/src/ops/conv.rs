@@ -1,7 +1,7 @@
 //! Convolution.
 
 use super::bounds::{MAX_SIZE, MAX_WINDOW, check_elements, check_sizes, misfit, refused};
-use super::convolution::{ConvolutionRole, Forward, Init, Placing, weight_shape};
+use super::convolution::{ConvolutionRole, Forward, Init, Placing, tensors, weight_shape};
 use super::window::{Padding, check_fit};
 use super::{Inferred, Operation};
 use crate::error::{GraphError, Result};
@@ -92,12 +92,13 @@ impl Operation for Conv {
     fn infer(&self, node: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
         let shape = self.over(node, inputs[0])?;
         let output = shape.output().map_err(|error| refused(node, error, inputs[0]))?;
-        let biases = if self.bias { self.filters } else { 0 };
-        let (weights, mult_adds) = match self.connected(node, inputs[0][2])? {
-            Some(weights) => (weights, (output[0] * output[1] * weights) as u64),
-            None => (shape.parameters(), shape.mult_adds()),
-        };
-        Ok(Inferred { output, parameters: (weights + biases) as u64, mult_adds })
+        let tensors = tensors(weight_shape(&shape).to_vec(), self.bias.then_some(self.filters));
+        let inferred = Inferred { mult_adds: shape.mult_adds(), ..Inferred::learned(output, tensors) };
+        let Some(weights) = self.connected(node, inputs[0][2])? else { return Ok(inferred) };
+        // Weights that are zero and stay zero do not count.
+        let without = (shape.parameters() - weights) as u64;
+        let (parameters, mult_adds) = (inferred.parameters - without, output[0] * output[1] * weights);
+        Ok(Inferred { parameters, mult_adds: mult_adds as u64, ..inferred })
     }
 
     fn order(&self, _: &str, _: &[[usize; 3]], _: Vec<Option<Order>>) -> Result<Option<Order>> {

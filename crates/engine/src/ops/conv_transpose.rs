@@ -2,7 +2,9 @@
 
 use super::bounds::{MAX_SIZE, MAX_WINDOW, check_elements, check_size, check_sizes, misfit, refused};
 use super::conv::check_groups;
-use super::convolution::{BackwardInput, ConvolutionRole, Init, PackGradientWeight, Placing, weight_shape};
+use super::convolution::{
+    BackwardInput, ConvolutionRole, Init, PackGradientWeight, Placing, tensors, weight_shape,
+};
 use super::scale::ScaleLayer;
 use super::window::Padding;
 use super::{Inferred, Operation};
@@ -98,9 +100,8 @@ impl Operation for ConvTranspose {
 
     fn infer(&self, node: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
         let shape = self.over(node, inputs[0])?;
-        let biases = if self.bias { self.filters } else { 0 };
-        let parameters = (shape.parameters() + biases) as u64;
-        Ok(Inferred { output: shape.input, parameters, mult_adds: shape.mult_adds() })
+        let tensors = tensors(weight_shape(&shape).to_vec(), self.bias.then_some(self.filters));
+        Ok(Inferred { mult_adds: shape.mult_adds(), ..Inferred::learned(shape.input, tensors) })
     }
 
     fn order(&self, _: &str, _: &[[usize; 3]], _: Vec<Option<Order>>) -> Result<Option<Order>> {

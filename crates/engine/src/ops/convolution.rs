@@ -108,6 +108,12 @@ pub(crate) fn weight_shape(shape: &Conv2dShape) -> [usize; 4] {
     [shape.filters, shape.input[2] / shape.groups, shape.kernel[0], shape.kernel[1]]
 }
 
+/// A weight, and perhaps a bias of so many elements.
+pub(crate) fn tensors(weight: Vec<usize>, bias: Option<usize>) -> Vec<(&'static str, Vec<usize>)> {
+    let bias = bias.map(|biases| ("bias", vec![biases]));
+    [("weight", weight)].into_iter().chain(bias).collect()
+}
+
 /// The places of a convolution's parameters.
 pub(crate) struct Placing<'a> {
     pub role: ConvolutionRole,

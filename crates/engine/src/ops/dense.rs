@@ -1,7 +1,7 @@
 //! Fully connected layer.
 
 use super::bounds::{MAX_SIZE, check_elements, check_flat, check_sizes};
-use super::convolution::{ConvolutionRole, Forward, Init, Placing, weight_shape};
+use super::convolution::{ConvolutionRole, Forward, Init, Placing, tensors, weight_shape};
 use super::{Inferred, Operation};
 use crate::error::Result;
 use crate::lower::{Lower, one};
@@ -49,9 +49,8 @@ impl Operation for Dense {
 
     fn infer(&self, node: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
         let shape = self.over(node, inputs[0])?;
-        let biases = if self.bias { self.units } else { 0 };
-        let parameters = (shape.parameters() + biases) as u64;
-        Ok(Inferred { output: [1, 1, self.units], parameters, mult_adds: shape.mult_adds() })
+        let tensors = tensors(vec![self.units, inputs[0][2]], self.bias.then_some(self.units));
+        Ok(Inferred { mult_adds: shape.mult_adds(), ..Inferred::learned([1, 1, self.units], tensors) })
     }
 
     fn order(&self, _: &str, _: &[[usize; 3]], _: Vec<Option<Order>>) -> Result<Option<Order>> {

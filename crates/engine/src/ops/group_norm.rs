@@ -47,7 +47,7 @@ impl Operation for GroupNorm {
                 inputs[0],
             ));
         }
-        Ok(Inferred::learned(inputs[0], 2 * channels))
+        Ok(Inferred::learned(inputs[0], vec![("weight", vec![channels]), ("bias", vec![channels])]))
     }
 
     /// Groups of a flattened map would be others inside than outside.

@@ -204,6 +204,8 @@ pub(crate) trait Operation {
 /// What an operation makes of its inputs.
 pub(crate) struct Inferred {
     pub output: [usize; 3],
+    /// What it learns: names behind the node's, and shapes in PyTorch's order; as [`Operation::layer`] places them.
+    pub tensors: Vec<(&'static str, Vec<usize>)>,
     /// Learned numbers.
     pub parameters: u64,
     /// Multiply-adds for one image, of convolutions and dense layers.
@@ -213,11 +215,13 @@ pub(crate) struct Inferred {
 impl Inferred {
     /// An output of this shape, without parameters.
     pub fn plain(output: [usize; 3]) -> Self {
-        Self { output, parameters: 0, mult_adds: 0 }
+        Self::learned(output, Vec::new())
     }
 
-    /// An output of this shape, with so many learned numbers.
-    pub fn learned(output: [usize; 3], parameters: usize) -> Self {
-        Self { output, parameters: parameters as u64, mult_adds: 0 }
+    /// An output of this shape, with these parameters.
+    pub fn learned(output: [usize; 3], tensors: Vec<(&'static str, Vec<usize>)>) -> Self {
+        let elements = |(_, shape): &(_, Vec<usize>)| shape.iter().product::<usize>() as u64;
+        let parameters = tensors.iter().map(elements).sum();
+        Self { output, tensors, parameters, mult_adds: 0 }
     }
 }

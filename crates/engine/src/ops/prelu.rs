@@ -32,7 +32,7 @@ impl Prelu {
 
 impl Operation for Prelu {
     fn infer(&self, _: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
-        Ok(Inferred::learned(inputs[0], self.slopes(inputs[0][2])))
+        Ok(Inferred::learned(inputs[0], vec![("weight", vec![self.slopes(inputs[0][2])])]))
     }
 
     fn layer(&self, building: &mut Building) -> Result<Lower> {

@@ -27,7 +27,9 @@ pub struct Scale {
 
 impl Operation for Scale {
     fn infer(&self, _: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
-        Ok(Inferred::learned(inputs[0], inputs[0][2] * if self.bias { 2 } else { 1 }))
+        let vector = |suffix| (suffix, vec![inputs[0][2]]);
+        let bias = self.bias.then(|| vector("bias"));
+        Ok(Inferred::learned(inputs[0], [vector("weight")].into_iter().chain(bias).collect()))
     }
 
     fn layer(&self, building: &mut Building) -> Result<Lower> {
