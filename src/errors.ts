@@ -9,6 +9,7 @@ export type ErrorCode =
   | "ABORTED"
   | "CLOSED"
   | "INTERNAL"
+  | "BUSY"
   | "INVALID_SHAPE"
   | "NO_BINARY";
 

@@ -1,8 +1,10 @@
+import { check, checkedOptions, checkOptional, kinds } from "../arguments.js";
 import { type Augmentation, augmentationsJson } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
-import { type BatchResult, type Dataset, type Evaluation, OnnxModel, Session } from "../native.js";
+import { type BatchResult, type Dataset, type Evaluation, Session } from "../native.js";
 import { diagram } from "../report/diagram/index.js";
 import { formatSummary, summarize } from "../report/summary.js";
+import { checkIdle } from "../training/exclusive.js";
 import { fit } from "../training/fit.js";
 import { type FitOptions, type FitResult, type FitState, parseState } from "../training/fit-options.js";
 import { batchRequest, type TrainStepOptions } from "../training/train-step.js";
@@ -98,8 +100,11 @@ export interface AuxiliaryOutput<S extends Shape> {
 /**
  * A network: its definition, and from the first use of its weights a native session that holds them and computes.
  *
- * Made by {@link model} and by the zoo. Calls that compute run one after another on threads of their own and never on
- * JavaScript's; {@link close} gives their memory back before the garbage collector would.
+ * Made by {@link model} and by the zoo. Calls that compute run on threads of their own and never on JavaScript's, one after
+ * another in the order in which they were made. `fit` and `findLearningRate` are made of many short pieces: predictions,
+ * evaluations and saves that are asked for meanwhile come between two of them and see the weights of that moment, and what
+ * would change the weights is refused with the code `BUSY` until they end. {@link close} ends the model and gives its memory
+ * back before the garbage collector would; every later call is refused with the code `CLOSED`.
  *
  * @param definition the graph, as `model(...).definition` and checkpoints have it
  * @param options `seed` (0), `threads`, `precision` (`"fast"`), `algorithms`; the name is the definition's
@@ -113,8 +118,11 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
   readonly outputShape: OutputShape;
   readonly #options: Omit<ModelOptions, "name">;
   #session: Session | undefined;
+  #closing: Promise<void> | undefined;
 
   constructor(definition: GraphDefinition, options: Omit<ModelOptions, "name"> = {}) {
+    check("definition", kinds.object, definition);
+    checkedOptions(options);
     const layers = describe(definition);
     const [output] = definition.outputs;
     this.definition = definition;
@@ -128,8 +136,15 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
     return typed<Volume<OutputShape>>(volume(this.outputShape));
   }
 
-  /** The native session, made when first asked for; its weights begin as the seed says. */
+  /**
+   * The native session, made when first asked for; its weights begin as the seed says.
+   *
+   * @throws FoveaError `CLOSED` after {@link close}
+   */
   get session(): Session {
+    if (this.#closing) {
+      throw new FoveaError("CLOSED", `Expected "${this.definition.name}" to be open but it was closed.`);
+    }
     const { seed = 0, threads, precision, algorithms } = this.#options;
     this.#session ??= new Session({
       graph: JSON.stringify(this.definition),
@@ -178,9 +193,10 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @param options `epochs` (10) or `steps`, `batchSize` (64), `optimizer`, `validation`, `signal` and others
    * @returns losses and accuracy of the run; the weights are the model's own
    * @throws FoveaError `NOT_FINITE` when the loss stops being a number; `INVALID_DATA` when images or labels do not fit;
-   * `INVALID_GRAPH` when the network ends in softmax, which training adds itself
+   * `INVALID_GRAPH` when the network ends in softmax, which training adds itself; `BUSY` while another `fit` runs
    */
   async fit(train: Dataset, options: FitOptions = {}): Promise<FitResult> {
+    checkedOptions(options);
     return fit(this.session, train, { ...options, seed: options.seed ?? this.#options.seed });
   }
 
@@ -192,7 +208,7 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @param options as those of {@link fit} that concern a step, and `learningRate` (the base rate of the optimizer's)
    * @returns the mean loss before the update, and the images that were classified correctly
    * @throws FoveaError `NOT_FINITE` when the loss or a gradient stops being a number, and the weights stay as they were;
-   * `INVALID_ARGUMENT` when lengths do not match, `INVALID_DATA` when a label is no class
+   * `INVALID_ARGUMENT` when lengths do not match, `INVALID_DATA` when a label is no class, `BUSY` while `fit` runs
    * @example
    * ```ts
    * import { adam, input, model } from "fovea";
@@ -206,8 +222,14 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * await xor.close();
    * ```
    */
-  async trainStep({ images, targets }: Batch, options: TrainStepOptions = {}): Promise<BatchResult> {
-    return this.session.trainBatch(images, targets, batchRequest(this.session, options));
+  async trainStep(batch: Batch, options: TrainStepOptions = {}): Promise<BatchResult> {
+    check("batch", kinds.object, batch);
+    const { images, targets } = batch;
+    check("batch.images", kinds.pixels, images);
+    check("batch.targets", kinds.targets, targets);
+    const { session } = this;
+    checkIdle(session, "trainStep");
+    return session.trainBatch(images, targets, batchRequest(session, checkedOptions(options)));
   }
 
   /**
@@ -218,10 +240,10 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    *   `mirrored` (false)
    * @throws FoveaError `INVALID_DATA` when images or labels do not fit; `INVALID_ARGUMENT` when there are no averages
    */
-  async evaluate(
-    dataset: Dataset,
-    { batchSize = 256, augment, averaged = false, mirrored = false }: EvaluateOptions = {},
-  ): Promise<Evaluation> {
+  async evaluate(dataset: Dataset, options: EvaluateOptions = {}): Promise<Evaluation> {
+    check("dataset", kinds.dataset, dataset);
+    const { batchSize = 256, augment, averaged = false, mirrored = false } = checkedOptions(options);
+    checkOptional("augment", kinds.objects, augment);
     return this.session.evaluate(dataset, batchSize, { ...augmentationsJson(augment), averaged, mirrored });
   }
 
@@ -232,7 +254,9 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @returns the last layer's values, one array an image; for a network without softmax scores, of which the largest wins
    * @throws FoveaError `INVALID_ARGUMENT` when the values are no whole number of images
    */
-  async predict(images: Float32Array, { averaged = false }: WeightsOptions = {}): Promise<Float32Array[]> {
+  async predict(images: Float32Array, options: WeightsOptions = {}): Promise<Float32Array[]> {
+    check("images", kinds.floats, images);
+    const { averaged = false } = checkedOptions(options);
     const count = images.length / volume(this.inputShape);
     if (!Number.isInteger(count) || count === 0) {
       const image = `${volume(this.inputShape)} values ([${this.inputShape.join(", ")}])`;
@@ -250,7 +274,9 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @returns the file's size in bytes
    * @throws FoveaError `IO` when it cannot be written; `INVALID_GRAPH` for a layer that ONNX has no operator for
    */
-  async save(path: string, { averaged = false }: WeightsOptions = {}): Promise<number> {
+  async save(path: string, options: WeightsOptions = {}): Promise<number> {
+    check("path", kinds.string, path);
+    const { averaged = false } = checkedOptions(options);
     if (!isOnnx(path)) return this.session.saveWeights(path, { averaged });
     if (averaged) throw invalidArgument("averaged", "false for an .onnx file", averaged);
     return this.session.saveOnnx(path);
@@ -261,12 +287,17 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    *
    * @param options `except` (none): what stays as it is, such as the head of a network that is trained for other classes
    * @throws FoveaError `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape, and then no
-   * weight is changed; `IO` and `INVALID_DATA` when the file cannot be read
+   * weight is changed; `IO` and `INVALID_DATA` when the file cannot be read; `BUSY` while `fit` runs
    */
-  async load(path: string, { except = [] }: LoadOptions = {}): Promise<void> {
-    if (!isOnnx(path)) return this.session.loadWeights(path, { except: [...except] });
+  async load(path: string, options: LoadOptions = {}): Promise<void> {
+    check("path", kinds.string, path);
+    const { except = [] } = checkedOptions(options);
+    check("except", kinds.strings, except);
+    const { session } = this;
+    checkIdle(session, "load");
+    if (!isOnnx(path)) return session.loadWeights(path, { except: [...except] });
     if (except.length > 0) throw invalidArgument("except", "no names for an .onnx file", except.join(", "));
-    await this.session.loadOnnx(await OnnxModel.read(path, { input: [...this.inputShape] }));
+    await session.loadOnnx(path);
   }
 
   /**
@@ -278,6 +309,8 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @throws FoveaError `IO` when it cannot be written
    */
   async saveCheckpoint(path: string, state: FitState): Promise<number> {
+    check("path", kinds.string, path);
+    check("state", kinds.object, state);
     return this.session.saveCheckpoint(path, JSON.stringify(state));
   }
 
@@ -287,17 +320,22 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * threads.
    *
    * @throws FoveaError `INVALID_DATA` when it is no checkpoint, `INVALID_WEIGHTS` when it is another network's, `IO` when
-   * it cannot be read
+   * it cannot be read; `BUSY` while `fit` runs
    */
   async resume(path: string): Promise<FitState> {
-    return parseState(await this.session.loadCheckpoint(path), path);
+    check("path", kinds.string, path);
+    const { session } = this;
+    checkIdle(session, "resume");
+    return parseState(await session.loadCheckpoint(path), path);
   }
 
-  /** Ends the session and frees its memory, weights included. A later call begins with new weights. */
+  /**
+   * Ends the model and frees its memory, weights included: what was asked for before still ends or, where it takes long, is
+   * stopped, and what is asked for later is refused with the code `CLOSED`. Closing twice is closing once.
+   */
   async close(): Promise<void> {
-    const session = this.#session;
-    this.#session = undefined;
-    await session?.close();
+    this.#closing ??= this.#session?.close() ?? Promise.resolve();
+    await this.#closing;
   }
 }
 
@@ -342,9 +380,12 @@ export function model<H extends number, W extends number, C extends number, O ex
   build: (x: FeatureMap<H, W, C>) => O | Outputs<O>,
   options: ModelOptions = {},
 ): Model<readonly [H, W, C], O["shape"]> {
-  const { name = "model", ...rest } = options;
+  const { name = "model", ...rest } = checkedOptions(options);
+  check("image", { expected: "a feature map of `input`", includes: (value) => value instanceof FeatureMap }, image);
+  check("build", kinds.function, build);
   const graph = new GraphBuilder(image.shape);
   const built: Output | Outputs<Output> = build(new FeatureMap(graph.input));
+  check(`${name}.output`, { expected: "a layer or { output }", includes: kinds.object.includes }, built);
   const {
     output,
     loss: first = crossEntropy,

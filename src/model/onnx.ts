@@ -1,3 +1,4 @@
+import { check, checkedOptions, kinds } from "../arguments.js";
 import { OnnxModel } from "../native.js";
 import type { GraphDefinition } from "./definition.js";
 import { Model, type ModelOptions } from "./model.js";
@@ -37,12 +38,14 @@ export interface LoadOnnxOptions extends Omit<ModelOptions, "name"> {
  * console.log(scores?.length); // 10
  * ```
  */
-export async function loadOnnx(path: string, { input, output, ...options }: LoadOnnxOptions = {}): Promise<Model> {
+export async function loadOnnx(path: string, options: LoadOnnxOptions = {}): Promise<Model> {
+  check("path", kinds.string, path);
+  const { input, output, ...rest } = checkedOptions(options);
   const onnx = await OnnxModel.read(path, {
     ...(input !== undefined && { input: [...input] }),
     ...(output !== undefined && { output }),
   });
-  const model = new Model(onnxDefinition(onnx), options);
+  const model = new Model(onnxDefinition(onnx), rest);
   await model.session.loadOnnx(onnx);
   return model;
 }

@@ -1,14 +1,9 @@
 /** Files that training leaves behind besides its last checkpoint. */
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Session } from "../native.js";
 import { makeDirectory } from "./files.js";
 import type { FitCallbacks } from "./fit-options.js";
-
-/** What has a session: a model. */
-interface Trained {
-  readonly session: Session;
-}
+import { sessionOf, type Trained } from "./trained.js";
 
 /**
  * Writes the weights of the best epoch so far, whenever there is a new one.
@@ -26,10 +21,11 @@ interface Trained {
  * ```
  */
 export function saveBest(
-  { session }: Trained,
+  model: Trained,
   path: string,
   { averaged = false }: { readonly averaged?: boolean } = {},
 ): FitCallbacks {
+  const session = sessionOf(model);
   return {
     async onEpoch({ best }) {
       if (best) await session.saveWeights(path, { averaged });
@@ -46,10 +42,11 @@ export function saveBest(
  * @param options `last`: how many of them are kept (all)
  */
 export function saveCheckpoints(
-  { session }: Trained,
+  model: Trained,
   directory: string,
   { last = Number.POSITIVE_INFINITY }: { readonly last?: number } = {},
 ): FitCallbacks {
+  const session = sessionOf(model);
   const pathOf = (step: number): string => join(directory, `checkpoint-${step}.safetensors`);
   const drop = async (choose: (steps: readonly number[]) => readonly number[]): Promise<void> => {
     const names = (await readdir(directory)).map((file) => /^checkpoint-(\d+)\.safetensors$/.exec(file)?.[1]);

@@ -1,10 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { checkedOptions } from "../arguments.js";
 import { FoveaError, invalidArgument } from "../errors.js";
 import type { Dataset, Session } from "../native.js";
+import { exclusively } from "./exclusive.js";
 import type { FitOptions } from "./fit-options.js";
 import { prepareSteps } from "./steps.js";
+import { sessionOf, type Trained } from "./trained.js";
 
 /** Options of {@link findLearningRate}: those of `fit` that say what a step is, and the range. */
 export interface FindLearningRateOptions
@@ -48,7 +51,8 @@ const explosion = 4;
  * @param options `lowest` (1e-6), `highest` (10), `tries` (100), and of `fit`: `optimizer` (its learning rate does not
  * matter), `batchSize` (64) and others
  * @returns the suggestion, and the loss at every rate
- * @throws FoveaError `NOT_FINITE` when there is no loss even at the lowest rate, `ABORTED` by `signal`
+ * @throws FoveaError `NOT_FINITE` when there is no loss even at the lowest rate, `ABORTED` by `signal`, `BUSY` while
+ * something else trains the model
  * @see Smith 2015, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3
  * @example
  * ```ts
@@ -62,21 +66,30 @@ const explosion = 4;
  * ```
  */
 export async function findLearningRate(
-  { session }: { readonly session: Session },
+  model: Trained,
   train: Dataset,
-  { lowest = 1e-6, highest = 10, tries = 100, ...options }: FindLearningRateOptions = {},
+  options: FindLearningRateOptions = {},
 ): Promise<LearningRateSearch> {
+  const session = sessionOf(model);
+  const { lowest = 1e-6, highest = 10, tries = 100, ...training } = checkedOptions(options);
   if (!(lowest > 0 && highest > lowest && Number.isFinite(highest))) {
     throw invalidArgument("lowest", `a positive rate below ${highest}`, lowest);
   }
   if (!(Number.isInteger(tries) && tries > 1)) throw invalidArgument("tries", "a number of steps above 1", tries);
+  const rates = Array.from({ length: tries }, (_, index) => lowest * (highest / lowest) ** (index / (tries - 1)));
+  return exclusively(session, "findLearningRate", () =>
+    restoring(session, async () => suggest(await raise(session, train, training, rates))),
+  );
+}
+
+/** Does what changes the weights and optimizer state of a session, and brings them back. */
+async function restoring<Result>(session: Session, change: () => Promise<Result>): Promise<Result> {
   const directory = await mkdtemp(join(tmpdir(), "fovea-"));
   const before = join(directory, "before.safetensors");
   try {
     await session.saveCheckpoint(before, "");
     try {
-      const rates = Array.from({ length: tries }, (_, index) => lowest * (highest / lowest) ** (index / (tries - 1)));
-      return suggest(await raise(session, train, options, rates));
+      return await change();
     } finally {
       await session.loadCheckpoint(before);
     }

@@ -1,4 +1,5 @@
 /** What goes into training and what comes out of it. */
+import { checkedOptions, checkOptional, type Kind, kinds } from "../arguments.js";
 import type { Augmentation } from "../data/augmentations.js";
 import { FoveaError, invalidArgument } from "../errors.js";
 import type { Dataset, Evaluation } from "../native.js";
@@ -173,6 +174,35 @@ export function runLength(
   if (stepsPerEpoch === 0) throw invalidArgument("batchSize", `at most the ${images} images with dropLast`, batchSize);
   const total = steps === undefined ? count("epochs", epochs ?? 10) * stepsPerEpoch : count("steps", steps);
   return { steps: total, stepsPerEpoch };
+}
+
+const metrics: readonly string[] = ["trainLoss", "validationLoss", "validationAccuracy"] satisfies readonly Metric[];
+
+const metric: Kind = {
+  expected: metrics.map((name) => `"${name}"`).join(" or "),
+  includes: (value) => metrics.some((name) => name === value),
+};
+
+const callbacks: Kind = {
+  expected: "callbacks or a list of them",
+  includes: (value) => kinds.object.includes(value) || kinds.objects.includes(value),
+};
+
+const state: Kind = {
+  expected: "a state from onSave or `resume`",
+  includes: (value) => hasNumbers(value, ["step", "lossSum", "images", "seconds"]),
+};
+
+/** @throws FoveaError `INVALID_ARGUMENT` naming an option that is of another kind than {@link FitOptions} says. */
+export function checkFitOptions(options: FitOptions): void {
+  const { validation, monitor, signal, resume, callbacks: told, augment, classWeights } = checkedOptions(options);
+  checkOptional("validation", kinds.dataset, validation);
+  checkOptional("monitor", metric, monitor);
+  checkOptional("signal", kinds.signal, signal);
+  checkOptional("resume", state, resume);
+  checkOptional("callbacks", callbacks, told);
+  checkOptional("augment", kinds.objects, augment);
+  if (classWeights !== "balanced") checkOptional("classWeights", kinds.numbers, classWeights);
 }
 
 export function count(name: string, value: number): number {

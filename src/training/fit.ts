@@ -2,6 +2,7 @@ import { FoveaError, hasCode } from "../errors.js";
 import type { Dataset, Evaluation, Session, TrainResult } from "../native.js";
 import { abortable } from "./abortable.js";
 import { combined } from "./callbacks.js";
+import { exclusively } from "./exclusive.js";
 import {
   count,
   type FitCallbacks,
@@ -30,11 +31,13 @@ const chunkSeconds = 0.075;
  *
  * @throws FoveaError `NOT_FINITE` when the loss stops being a number: the callbacks are told the steps before, and
  * the weights are those of the last of them.
- * `INVALID_ARGUMENT` and `INVALID_DATA` when an option, or the data for this network, makes no sense. Whatever a callback
- * throws.
+ * `INVALID_ARGUMENT` and `INVALID_DATA` when an option, or the data for this network, makes no sense. `BUSY` while something
+ * else trains the session. Whatever a callback throws.
  */
 export async function fit(session: Session, train: Dataset, options: FitOptions = {}): Promise<FitResult> {
-  return new Fit(session, train, options, await prepareSteps(session, train, options)).run();
+  return exclusively(session, "fit", async () =>
+    new Fit(session, train, options, await prepareSteps(session, train, options)).run(),
+  );
 }
 
 class Fit {

@@ -1,6 +1,7 @@
+import { check, kinds } from "../arguments.js";
 import { augmentationsJson, resolveAugmentations } from "../data/augmentations.js";
 import type { Dataset, EvaluateOptions, Session, TrainRequest } from "../native.js";
-import { count, type FitOptions } from "./fit-options.js";
+import { checkFitOptions, count, type FitOptions } from "./fit-options.js";
 import { nativeStep } from "./train-step.js";
 
 /** What a training's steps are, as native code wants to know it. */
@@ -20,6 +21,8 @@ export interface Steps {
  * @throws FoveaError `INVALID_ARGUMENT` for an option that makes no sense
  */
 export async function prepareSteps(session: Session, train: Dataset, options: FitOptions): Promise<Steps> {
+  check("train", kinds.dataset, train);
+  checkFitOptions(options);
   const { batchSize = 64, shuffle = true, dropLast = false, seed = 0, augment = [] } = options;
   const classWeights = options.classWeights === "balanced" ? balanced(session, train) : options.classWeights;
   const native = { ...nativeStep(session, { ...options, classWeights }), batchSize: count("batchSize", batchSize) };

@@ -1,6 +1,8 @@
 /** What a step of training is made of, in the words of the native contract. */
+import { check, checkOptional, type Kind, kinds } from "../arguments.js";
 import { invalidArgument } from "../errors.js";
 import type { BatchRequest, OptimizerOptions, ParameterGroupOptions, Session } from "../native.js";
+import { isRecord } from "./json.js";
 import { type Optimizer, sgd } from "./optimizers.js";
 
 /** What a step does besides its images. */
@@ -36,12 +38,21 @@ export interface TrainStepOptions extends StepOptions {
   readonly learningRate?: number | undefined;
 }
 
+const optimizers: Kind = {
+  expected: "an optimizer as `sgd()` or another function makes it",
+  includes: (value) =>
+    isRecord(value) && isRecord(value["learningRate"]) && "noDecay" in value && Array.isArray(value["groups"]),
+};
+
 /** What a step is made of but its learning rate. */
 export type NativeStep = Omit<BatchRequest, "learningRate">;
 
 /** The options of a step as the session reads them. */
 export function nativeStep(session: Session, options: StepOptions): NativeStep {
   const { optimizer = sgd(), labelSmoothing = 0, classWeights, clipNorm, accumulate, ema, frozen = [] } = options;
+  check("optimizer", optimizers, optimizer);
+  check("frozen", kinds.strings, frozen);
+  checkOptional("classWeights", kinds.numbers, classWeights);
   if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
     throw invalidArgument("labelSmoothing", "a number from 0 to below 1", labelSmoothing);
   }
@@ -58,7 +69,9 @@ export function nativeStep(session: Session, options: StepOptions): NativeStep {
 
 /** A step on the caller's batch. */
 export function batchRequest(session: Session, options: TrainStepOptions): BatchRequest {
-  const { learningRate: schedule } = options.optimizer ?? sgd();
+  const { optimizer = sgd() } = options;
+  check("optimizer", optimizers, optimizer);
+  const { learningRate: schedule } = optimizer;
   const learningRate = options.learningRate ?? (schedule.kind === "function" ? undefined : schedule.rate);
   if (learningRate === undefined) {
     throw invalidArgument("learningRate", "a number beside an optimizer whose rate is a function", "none");

@@ -36,13 +36,6 @@ test("saved weights give another model of the same definition the same scores", 
   expect(await loaded.predict(images)).toEqual(await saved.predict(images));
 });
 
-test("a closed model begins anew", async () => {
-  const network = tiny();
-  const before = await network.predict(images);
-  await network.close();
-  expect(await network.predict(images)).toEqual(before);
-});
-
 test.each([0, 59, 61])("%d values are no number of images of 6 x 5 x 2", async (length) => {
   await expect(tiny().predict(new Float32Array(length))).rejects.toThrow(
     expect.objectContaining({
