@@ -1,3 +1,4 @@
+import { checkedOptions } from "../arguments.js";
 import { type FeatureMap, input } from "../model/feature-map.js";
 import { type Model, type ModelOptions, model, type Outputs } from "../model/model.js";
 import { type MapShape, typed } from "../model/shape.js";
@@ -62,10 +63,13 @@ export function define<const Input extends MapShape, const Size extends number>(
   function create<H extends number, W extends number, C extends number, Classes extends number>(
     options: ZooOptions<H, W, C, Classes> = {},
   ): Model<readonly [H, W, C], readonly [Classes]> {
-    const [height, width, channels] = options.input ?? typed<readonly [H, W, C]>(entry.input);
-    const classes = options.classes ?? typed<Classes>(entry.classes);
-    const { seed, threads, precision, name = entry.name } = options;
-    return model(input(height, width, channels), (x) => build(x, classes), { name, seed, threads, precision });
+    const {
+      input: [height, width, channels] = typed<readonly [H, W, C]>(entry.input),
+      classes = typed<Classes>(entry.classes),
+      name = entry.name,
+      ...rest
+    } = checkedOptions(options);
+    return model(input(height, width, channels), (x) => build(x, classes), { name, ...rest });
   }
   return Object.assign(create, { architecture: { ...entry, create } });
 }
