@@ -242,6 +242,24 @@ export interface Benchmark {
 export declare function decodeImages(files: Array<string>, options: FolderOptions): Promise<Float32Array>
 
 /**
+ * Describes every layer of a network, in the graph's order.
+ *
+ * @param graph its definition, as JSON
+ * @throws as `describeNode`, and `INVALID_GRAPH` when its layers make no network
+ */
+export declare function describeGraph(graph: string): Array<NodeDescription>
+
+/**
+ * Describes a layer by itself.
+ *
+ * @param node its definition, as JSON
+ * @param inputs heights, widths and channels of all that it reads, one after the other
+ * @throws `INVALID_SHAPE` when it does not fit its inputs, `INVALID_ARGUMENT` when an option is out of range,
+ * `INVALID_GRAPH` when it is no layer or has another number of inputs
+ */
+export declare function describeNode(node: string, inputs: Array<number>): NodeDescription
+
+/**
  * Says what this machine has, which instruction set is chosen, and whether every kernel computes
  * what it should on every instruction set the machine has.
  *
@@ -299,6 +317,16 @@ export interface LoadOptions {
    * none.
    */
   except?: Array<string>
+}
+
+/** What a layer makes of one image. */
+export interface NodeDescription {
+  /** `[height, width, channels]`; a vector is `[1, 1, n]`. */
+  output: Array<number>
+  /** Numbers that training changes. */
+  parameters: number
+  /** Multiplications, each with its addition, of convolutions and dense layers. */
+  multAdds: number
 }
 
 /** An array as it stands in an NPY file, in C order. */

@@ -1,7 +1,8 @@
-/** What kind of thing went wrong; stable, for programs to branch on. The first nine also come from the native side. */
+/** What kind of thing went wrong; stable, for programs to branch on. The first ten also come from the native side. */
 export type ErrorCode =
   | "INVALID_GRAPH"
   | "INVALID_ARGUMENT"
+  | "INVALID_SHAPE"
   | "INVALID_DATA"
   | "INVALID_WEIGHTS"
   | "NOT_FINITE"
@@ -10,7 +11,6 @@ export type ErrorCode =
   | "CLOSED"
   | "INTERNAL"
   | "BUSY"
-  | "INVALID_SHAPE"
   | "NO_BINARY";
 
 /**
@@ -28,7 +28,7 @@ export type ErrorCode =
  *   input(side, side, 1).conv(8, 5);
  * } catch (error) {
  *   if (error instanceof FoveaError) console.log(error.code, error.message);
- *   // INVALID_SHAPE Expected a window of at most 4 for "conv1" but received a kernel of 5 (input [4, 4, 1]).
+ *   // INVALID_SHAPE Expected a kernel within the padded input of 4x4 for "conv1" but received 5x5 (input [4, 4, 1]).
  * }
  * ```
  */

@@ -1,6 +1,7 @@
 /**
- * The only file that loads the native addon: at its first use, so that a model can be described and its shapes checked
- * where no binary runs. Native errors leave this file as `FoveaError`s.
+ * The only file that loads the native addon: at its first use, so that the package can be imported where no binary runs.
+ * Describing a layer is a use, since the engine knows its shape: where no binary fits, building a model throws `NO_BINARY`.
+ * Native errors leave this file as `FoveaError`s.
  */
 
 import { createRequire } from "node:module";
@@ -16,6 +17,7 @@ const published = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64", "wi
 const nativeCodes: readonly string[] = [
   "INVALID_GRAPH",
   "INVALID_ARGUMENT",
+  "INVALID_SHAPE",
   "INVALID_DATA",
   "INVALID_WEIGHTS",
   "NOT_FINITE",
@@ -123,6 +125,7 @@ export type {
   EvaluateOptions,
   Evaluation,
   FolderOptions,
+  NodeDescription,
   NpyArray,
   OptimizerOptions,
   ParameterGroupOptions,
@@ -151,6 +154,10 @@ export type AbortHandle = native.AbortHandle;
 /** A network with its parameters, plan and driver thread. */
 export const Session = door("Session");
 export type Session = native.Session;
+
+/** What a layer makes of its inputs, and every layer of a network; vectors are [1, 1, n]. */
+export const describeNode = door("describeNode");
+export const describeGraph = door("describeGraph");
 
 /** Reads image files as a network takes them: `files x height x width x channels` values from 0 to 1. */
 export const decodeImages = door("decodeImages");

@@ -15,21 +15,6 @@ export function isWhole(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0 && value <= largestSize;
 }
 
-/** @throws FoveaError unless a number is finite and at least 0. */
-export function notNegative(name: string, value: number): void {
-  if (!(Number.isFinite(value) && value >= 0)) throw invalidArgument(name, "a number of at least 0", value);
-}
-
-/** @throws FoveaError unless a number is finite. */
-export function finite(name: string, value: number): void {
-  if (!Number.isFinite(value)) throw invalidArgument(name, "a finite number", value);
-}
-
-/** @throws FoveaError unless a number is finite and above 0. */
-export function aboveZero(name: string, value: number): void {
-  if (!(Number.isFinite(value) && value > 0)) throw invalidArgument(name, "a number above 0", value);
-}
-
 /** The error of a layer that does not fit what it reads. */
 export function invalidShape(expected: string, received: string, input?: Shape): FoveaError {
   const reading = input === undefined ? "" : ` (input ${text(input)})`;

@@ -1,8 +1,8 @@
 /**
  * The graph definition: a network as plain data, which the typed builder writes, the engine reads and checkpoints hold.
  *
- * {@link describe} walks a definition and tells each layer's shapes and counts. It is the run-time twin of the types in
- * shape.ts, and the place that rejects sizes which the compiler could not know.
+ * {@link describe} tells each layer's shapes and counts, as the engine knows them, and rejects sizes which the compiler could
+ * not know; the types of shape.ts say the same where it does.
  *
  * What introduces convolutional networks can be counted here. A dense neuron reads every pixel, a filter only its window,
  * and the same weights serve every place of the image:
@@ -13,9 +13,8 @@
  * | one dense neuron | 64 x 64 x 3 | 12,288 |
  * | five filters of 5 x 5 x 3 | any height and width, 3 channels | 375 |
  */
-import { invalidArgument } from "../errors.js";
-import { invalidGraph, invalidShape, notNegative, positive, text } from "./checks.js";
-import { describeNode } from "./operations.js";
+import { invalidShape, positive, text } from "./checks.js";
+import { describeNodes } from "./operations.js";
 import type { MapShape, Shape } from "./shape.js";
 
 /**
@@ -265,10 +264,10 @@ export interface LayerDescription extends NodeDescription {
 /**
  * Shapes and counts of every layer.
  *
- * @param definition a graph; nothing in it is taken for granted but its structure
+ * @param definition a graph; nothing in it is taken for granted
  * @returns one description a node, in the graph's order
  * @throws FoveaError `INVALID_SHAPE` where a layer does not fit its input, `INVALID_ARGUMENT` where an option is out of
- * range, `INVALID_GRAPH` where names do not lead to layers
+ * range, `INVALID_GRAPH` where names do not lead to layers, `NO_BINARY` where no native binary fits
  * @example
  * ```ts
  * import { describe, zoo } from "fovea";
@@ -278,53 +277,13 @@ export interface LayerDescription extends NodeDescription {
  * ```
  */
 export function describe(definition: GraphDefinition): readonly LayerDescription[] {
-  for (const size of definition.input) positive("input", size);
-  const shapes = new Map<string, Shape>([["input", definition.input]]);
-  const layers: LayerDescription[] = [];
-  for (const node of definition.nodes) {
-    const inputs = node.inputs.map((name) => {
-      const shape = shapes.get(name);
-      if (shape === undefined) throw invalidGraph(`an earlier layer as input of "${node.name}"`, `"${name}"`);
-      return shape;
-    });
-    const description = describeNode(node, inputs);
-    if (shapes.has(node.name)) throw invalidGraph("each layer's name once", `"${node.name}" again`);
-    shapes.set(node.name, description.output);
-    layers.push({ node, input: inputs[0] ?? definition.input, ...description });
-  }
-  checkOutputs(definition, shapes);
-  return layers;
-}
-
-function checkOutputs({ outputs }: GraphDefinition, shapes: ReadonlyMap<string, Shape>): void {
-  const [prediction] = outputs;
-  if (prediction === undefined) throw invalidGraph("at least one output", "none");
-  const expected = shapes.get(prediction.node);
-  for (const { node, lossWeight, loss } of outputs) {
-    const shape = shapes.get(node);
-    if (node === "input" || shape === undefined || expected === undefined) {
-      throw invalidGraph("a layer as output", `"${node}"`);
-    }
-    if (text(shape) !== text(expected)) {
-      throw invalidShape(`an output of ${text(expected)} from "${node}"`, text(shape));
-    }
-    notNegative(`${node}.lossWeight`, lossWeight);
-    if (loss !== undefined) checkLoss(node, loss);
-  }
-}
-
-const losses: readonly string[] = [
-  "crossEntropy",
-  "binaryCrossEntropy",
-  "meanSquaredError",
-  "maximumAPosteriori",
-] satisfies LossDefinition["kind"][];
-
-function checkLoss(node: string, loss: LossDefinition): void {
-  if (!losses.includes(loss.kind)) throw invalidArgument(`${node}.loss`, `one of ${losses.join(", ")}`, loss.kind);
-  if (loss.kind === "maximumAPosteriori" && !Number.isFinite(loss.rejection)) {
-    throw invalidArgument(`${node}.loss.rejection`, "a finite number", loss.rejection);
-  }
+  if (Array.isArray(definition.input)) for (const size of definition.input) positive("input", size);
+  const layers = describeNodes(definition);
+  const shapeOf = (name: string): string => text(layers.find(({ node }) => node.name === name)?.output ?? []);
+  const [prediction] = definition.outputs.map(({ node }) => shapeOf(node));
+  const unlike = definition.outputs.find(({ node }) => shapeOf(node) !== prediction);
+  if (unlike === undefined) return layers;
+  throw invalidShape(`an output of ${prediction} from "${unlike.node}"`, shapeOf(unlike.node));
 }
 
 /** The names of all that leads to these outputs: layers, and `"input"`. */

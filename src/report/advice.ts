@@ -5,9 +5,8 @@
  * shrinking left to pooling, 2x2 with stride 2 or 3x3 with stride 2. Advice is never an error: many a famous network has
  * its reasons to do otherwise. Each piece names the layer, the numbers and a better choice.
  */
-import type { GraphDefinition, LayerDescription, NodeDefinition } from "../model/definition.js";
+import type { GraphDefinition, LayerDescription, NodeDefinition, PaddingDefinition } from "../model/definition.js";
 import type { MapShape, Shape } from "../model/shape.js";
-import { windowExtent, zeros } from "../model/window.js";
 
 /** One piece of advice. */
 export interface Advice {
@@ -153,4 +152,16 @@ function by(sizes: readonly number[]): string {
 
 function times(count: number): string {
   return count === 1 ? "once" : `${count} times`;
+}
+
+/** The pixels that a dilated window spans in one direction. */
+function windowExtent(size: number, dilation: number): number {
+  return dilation * (size - 1) + 1;
+}
+
+/** Explicit zeros before and after, in one direction; `"same"` has none of these, its zeros follow from the input. */
+function zeros(padding: PaddingDefinition, axis: 0 | 1): readonly [before: number, after: number] {
+  if (padding === "same" || padding === "valid") return [0, 0];
+  const [top, right, bottom, left] = padding;
+  return axis === 0 ? [top, bottom] : [left, right];
 }

@@ -233,7 +233,8 @@ test("adaptive pooling adds nothing where the size is right, and is global where
   expect(ops(3)).toEqual(["relu", "avgPool"]);
   expect(ops(4)).toEqual(["relu", "adaptiveAvgPool"]);
   expect(ops(12)).toEqual(["relu", "adaptiveAvgPool"]);
-  for (const size of [0, 1.5, -2, Number.NaN]) expect(() => ops(size), `${size}`).toThrow('for "pool.size"');
+  for (const size of [0, 1.5, -2, Number.NaN])
+    expect(() => ops(size), `${size}`).toThrow(/a size .*"pool"|"pool\.size"/);
 });
 
 test("auxiliary heads follow the prediction among the outputs, and must be built on the same input", () => {
@@ -296,7 +297,7 @@ test("sizes that the compiler cannot know are checked when a layer is added, and
   expect(() => input(side, side, 1).conv(8, 5)).toThrow(
     expect.objectContaining({
       code: "INVALID_SHAPE",
-      message: 'Expected a window of at most 4 for "conv1" but received a kernel of 5 (input [4, 4, 1]).',
+      message: 'Expected a kernel within the padded input of 4x4 for "conv1" but received 5x5 (input [4, 4, 1]).',
     }),
   );
   expect(() => input(0, 4, 1)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));

@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FoveaError } from "../../src/errors.js";
-import { AbortHandle, Dataset, readNpy, Session, writeNpy } from "../../src/native.js";
+import { AbortHandle, Dataset, describeGraph, describeNode, readNpy, Session, writeNpy } from "../../src/native.js";
 import { temporaryDirectory } from "../support/directory.js";
 import { digits, graph, lenet, steps } from "./support.js";
 
@@ -293,10 +293,25 @@ describe("an error", () => {
     await session.close();
   });
 
-  test("of a graph has the code INVALID_GRAPH", async () => {
-    const wrong = graph.replaceAll('"kernel":[5,5]', '"kernel":[99,5]');
-    expect((await failure(() => new Session({ graph: wrong, seed: 1 }))).code).toBe("INVALID_GRAPH");
-    expect((await failure(() => new Session({ graph: "]", seed: 1 }))).code).toBe("INVALID_GRAPH");
+  test.each([
+    ["INVALID_SHAPE", graph.replaceAll('"kernel":[5,5]', '"kernel":[99,5]')],
+    ["INVALID_ARGUMENT", graph.replaceAll('"kernel":[5,5]', '"kernel":[0,5]')],
+    ["INVALID_ARGUMENT", graph.replaceAll('"kernel":[5,5]', '"kernel":[0.5,5]')],
+    ["INVALID_ARGUMENT", graph.replaceAll('"lossWeight":1', '"lossWeight":-1')],
+    ["INVALID_GRAPH", graph.replaceAll('"inputs":["input"]', '"inputs":["elsewhere"]')],
+    ["INVALID_GRAPH", "]"],
+  ])("of a graph has the code %s", async (code, wrong) => {
+    for (const door of [describeGraph, (graph: string) => new Session({ graph, seed: 1 })]) {
+      expect((await failure(() => door(wrong))).code).toBe(code);
+    }
+  });
+
+  test("of a layer's inputs, which are three sizes each, says so", async () => {
+    const [layer] = JSON.parse(graph).nodes;
+    const { code, message } = await failure(() => describeNode(JSON.stringify(layer), [28, 28]));
+    expect([code, message]).toEqual(["INVALID_ARGUMENT", 'Expected three sizes for each for "inputs" but received 2.']);
+    expect((await failure(() => describeNode(JSON.stringify(layer), [28, 28, 0]))).code).toBe("INVALID_ARGUMENT");
+    expect((await failure(() => describeNode("{}", [28, 28, 1]))).code).toBe("INVALID_GRAPH");
   });
 
   test("of data has the code INVALID_DATA", async () => {

@@ -34,10 +34,10 @@ test("lenet5 takes another input size and another number of classes, as types to
 });
 
 test.each([
-  [8, "conv2", "a window of at most 4", "a kernel of 5 (input [4, 4, 6])"],
-  [10, "maxPool2", "a window of at most 1", "a size of 2 (input [1, 1, 16])"],
-  [1, "maxPool1", "a window of at most 1", "a size of 2 (input [1, 1, 6])"],
-])("lenet5 of %d x %d says that %s no longer fits", (side, layer, expected, received) => {
+  [8, "conv2", "a kernel within the padded input of 4x4", "5x5 (input [4, 4, 6])"],
+  [10, "maxPool2", "a window within the padded input of 1x1", "2x2 (input [1, 1, 16])"],
+  [1, "maxPool1", "a window within the padded input of 1x1", "2x2 (input [1, 1, 6])"],
+])("lenet5 of %d pixels a side says that its %s no longer fits", (side, layer, expected, received) => {
   expect(() => lenet5({ input: [side, side, 1] })).toThrow(
     expect.objectContaining({
       code: "INVALID_SHAPE",

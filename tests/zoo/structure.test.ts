@@ -102,11 +102,19 @@ test("MobileNet's multiplier scales every layer's channels, and names the networ
 });
 
 test.each([
-  ["alexnet", 'at most 2 for "features.3" but received a size of 3 (input [2, 2, 96])', 15],
-  ["alexnet", 'at most 2 for "features.7" but received a size of 3 (input [2, 2, 256])', 32],
-  ["alexnet-torchvision", 'at most 1 for "features.12" but received a size of 3 (input [1, 1, 256])', 32],
-  ["googlenet", 'at most 2 for "aux1.avgpool" but received a size of 5 (input [2, 2, 512])', 32],
-  ["googlenet-torchvision", 'at most 1 for "maxpool4" but received a size of 2 (input [1, 1, 832])', 30],
+  ["alexnet", 'a window within the padded input of 2x2 for "features.3" but received 3x3 (input [2, 2, 96])', 15],
+  ["alexnet", 'a window within the padded input of 2x2 for "features.7" but received 3x3 (input [2, 2, 256])', 32],
+  [
+    "alexnet-torchvision",
+    'a window within the padded input of 1x1 for "features.12" but received 3x3 (input [1, 1, 256])',
+    32,
+  ],
+  ["googlenet", 'a window within the padded input of 2x2 for "aux1.avgpool" but received 5x5 (input [2, 2, 512])', 32],
+  [
+    "googlenet-torchvision",
+    'a window within the padded input of 1x1 for "maxpool4" but received 2x2 (input [1, 1, 832])',
+    30,
+  ],
 ])("%s says that %s", (name, message, side) => {
   expect(() => architecture(name).create({ input: [side, side, 3] })).toThrow(
     expect.objectContaining({ code: "INVALID_SHAPE", message: expect.stringContaining(message) }),

@@ -2,6 +2,7 @@
 
 use fovea_formats::FormatError;
 use fovea_kernels::IsaError;
+use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 
 /// The result of every fallible function of the engine.
@@ -136,6 +137,18 @@ pub enum GraphError {
         node: String,
         /// What the JSON reader says.
         problem: String,
+    },
+    /// A hyperparameter is missing, or what it is cannot be read.
+    #[error("Expected {expected} for \"{node}.{key}\" but received {received}.")]
+    Hyperparameter {
+        /// Name of the node.
+        node: String,
+        /// Its key.
+        key: String,
+        /// What it may be.
+        expected: String,
+        /// What it is, as JSON; cut where it is long.
+        received: String,
     },
     /// The operation is none that the engine knows.
     #[error("Expected an op among {} for \"{node}\" but received \"{op}\".", crate::ops::OPS.join(", "))]
@@ -330,6 +343,27 @@ pub struct Misshapen {
     /// Shape received.
     pub received: Vec<usize>,
 }
+
+impl GraphError {
+    /// A hyperparameter that cannot be what it is.
+    pub(crate) fn hyperparameter(
+        node: &str,
+        key: &str,
+        expected: impl Into<String>,
+        received: impl Serialize,
+    ) -> Self {
+        let text = serde_json::to_string(&received).unwrap_or_default();
+        let mut shown: String = text.chars().take(CHARACTERS_SHOWN).collect();
+        if shown.len() < text.len() {
+            shown.push_str(" ...");
+        }
+        let (node, key, expected) = (node.to_owned(), key.to_owned(), expected.into());
+        Self::Hyperparameter { node, key, expected, received: shown }
+    }
+}
+
+/// Characters of a value that a message shows: enough for what is written by hand.
+const CHARACTERS_SHOWN: usize = 100;
 
 impl WeightsError {
     /// Whether nothing differs.

@@ -312,7 +312,7 @@ mod tests {
     use crate::session::Precision;
     use crate::session::{Session, SessionOptions};
     use crate::testing::{
-        batch_norm, chain, connected, conv, dense, graph, join, lenet5, max_pool, mixed, node, op,
+        batch_norm, chain, connected, conv, dense, graph, grouped, join, lenet5, max_pool, mixed, node, op,
         random_graph, residual_block, residuals_of_own_input, varied,
     };
     use crate::train::StepOptions;
@@ -427,7 +427,7 @@ mod tests {
             dense(4),
         ];
         let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed(), varied(), connected()];
-        let graphs = graphs.into_iter().chain(residuals_of_own_input());
+        let graphs = graphs.into_iter().chain([grouped()]).chain(residuals_of_own_input());
         let graphs = graphs.chain((0..40).map(random_graph));
         for (definition, isa) in
             graphs.flat_map(|graph| Isa::available().into_iter().map(move |isa| (graph.clone(), isa)))

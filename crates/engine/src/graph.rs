@@ -8,6 +8,7 @@
 use crate::error::{GraphError, Result};
 use crate::ops::bounds::{MAX_SIZE, check_size};
 use crate::ops::{OPS, Op};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -96,14 +97,14 @@ impl OutputLoss {
     }
 }
 
-/// A graph whose nodes have not been read yet, so that a mistake in one can be told by its name.
+/// A graph whose nodes and outputs have not been read yet, so that a mistake in one can be told by its name.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Outline {
     name: String,
     input: [usize; 3],
     nodes: Vec<Map<String, Value>>,
-    outputs: Vec<Output>,
+    outputs: Vec<Map<String, Value>>,
 }
 
 impl Graph {
@@ -115,7 +116,9 @@ impl Graph {
             serde_json::from_str(json).map_err(|error| GraphError::Definition(error.to_string()))?;
         let Outline { name, input, nodes, outputs } = outline;
         let nodes = nodes.into_iter().enumerate().map(|(index, keys)| Node::from_keys(index, keys));
-        let graph = Self { name, input, nodes: nodes.collect::<std::result::Result<_, _>>()?, outputs };
+        let nodes = nodes.collect::<std::result::Result<_, _>>()?;
+        let outputs = outputs.into_iter().enumerate().map(|(index, keys)| Output::from_keys(index, keys));
+        let graph = Self { name, input, nodes, outputs: outputs.collect::<std::result::Result<_, _>>()? };
         graph.validate()?;
         Ok(graph)
     }
@@ -250,7 +253,60 @@ impl Node {
             }
             _ => {}
         }
-        let op = Op::deserialize(Value::Object(keys)).map_err(|error| broken(error.to_string()))?;
+        let op = read(&name, &keys, "op")?;
         Ok(Self { name, inputs, op })
     }
+}
+
+impl Output {
+    fn from_keys(index: usize, keys: Map<String, Value>) -> std::result::Result<Self, GraphError> {
+        let name = keys.get("node").and_then(Value::as_str);
+        read(&name.map_or_else(|| format!("output {index}"), str::to_owned), &keys, "node")
+    }
+}
+
+/// Reads the keys of a node or output.
+///
+/// - `kind`: the key without which the others cannot be read.
+fn read<T: DeserializeOwned>(
+    node: &str,
+    keys: &Map<String, Value>,
+    kind: &str,
+) -> std::result::Result<T, GraphError> {
+    T::deserialize(&Value::Object(keys.clone())).map_err(|error| {
+        let problem = error.to_string();
+        misread::<T>(node, keys, kind, &problem)
+            .unwrap_or_else(|| GraphError::Node { node: node.to_owned(), problem })
+    })
+}
+
+/// The key that cannot be read, where it is a single one, and what it may be in words of users.
+///
+/// - `problem`: what the JSON reader says of all keys; it names one only where it is missing.
+fn misread<T: DeserializeOwned>(
+    node: &str,
+    keys: &Map<String, Value>,
+    kind: &str,
+    problem: &str,
+) -> Option<GraphError> {
+    if let Some(missing) = problem.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+        let (node, key, expected) = (node.to_owned(), missing.to_owned(), "a value".to_owned());
+        return Some(GraphError::Hyperparameter { node, key, expected, received: "none".to_owned() });
+    }
+    // One key alone misses the others, unless it is this one that cannot be read.
+    let (key, value, problem) = keys.iter().filter(|(key, _)| *key != kind).find_map(|(key, value)| {
+        let alone = keys.iter().filter(|(other, _)| [kind, key].contains(&other.as_str()));
+        let alone: Map<_, _> = alone.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let problem = T::deserialize(&Value::Object(alone)).err()?.to_string();
+        (!problem.contains(" field `")).then_some((key, value, problem))
+    })?;
+    let expected = match problem.rsplit_once("expected ")?.1 {
+        "usize" if value.is_array() => "whole numbers of at least 0",
+        "usize" => "a whole number of at least 0",
+        "f32" if value.is_array() => "numbers",
+        "f32" => "a number",
+        "a sequence" => "a list",
+        other => other,
+    };
+    Some(GraphError::hyperparameter(node, key, expected, value))
 }

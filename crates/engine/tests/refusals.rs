@@ -50,8 +50,8 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
     );
     assert_refused(
         &one(with(conv(1, [1, 1]), "padding", json!("some"))),
-        "Expected a definition of \"node0\" that can be read but padding is \"same\", \"valid\" or [top, right, bottom, \
-         left], not \"some\".",
+        "Expected \"same\", \"valid\" or whole numbers [top, right, bottom, left] for \"node0.padding\" but received \
+         \"some\".",
     );
     assert_refused(
         &one(with(conv(1, [1, 1]), "stride", json!([0, 1]))),
@@ -148,9 +148,11 @@ fn hyperparameters_out_of_range_are_refused() {
     let connected = |connections: Value| with(conv(2, [1, 1]), "connections", connections);
     for wrong in [json!([[0]]), json!([[0], []]), json!([[0], [1]]), json!([[0], [0, 0]])] {
         refused(
-            connected(wrong),
-            "a definition of \"node0\" that can be read but its connections are not an ascending list of some of 1 channels \
-             for each of 2 filters in one group",
+            connected(wrong.clone()),
+            &format!(
+                "an ascending list of some of 1 channels for each of 2 filters in one group for \"node0.connections\" but \
+                 received {wrong}"
+            ),
         );
     }
     let basis = |codes: Value| json!({"op": "radialBasis", "codes": codes});
@@ -167,6 +169,56 @@ fn hyperparameters_out_of_range_are_refused() {
     refused(
         with(leaky_relu(0.0), "slope", json!(1e300)),
         "a slope of at least 0 for \"node0\" but received inf",
+    );
+}
+
+#[test]
+fn hyperparameters_that_cannot_be_read_are_refused_by_their_names() {
+    let refused = |op: Value, expected: &str| {
+        assert_refused(&chain([4, 4, 1], &[op]), &format!("Expected {expected}."));
+    };
+    let conv = |key, value: Value| with(conv(1, [1, 1]), key, value);
+    refused(
+        conv("stride", json!([0.5, 1])),
+        "whole numbers of at least 0 for \"node0.stride\" but received [0.5,1]",
+    );
+    refused(conv("filters", json!(-1)), "a whole number of at least 0 for \"node0.filters\" but received -1");
+    refused(
+        conv("filters", json!("8")),
+        "a whole number of at least 0 for \"node0.filters\" but received \"8\"",
+    );
+    refused(conv("kernel", json!([3])), "an array of length 2 for \"node0.kernel\" but received [3]");
+    refused(conv("kernel", Value::Null), "an array of length 2 for \"node0.kernel\" but received null");
+    refused(conv("bias", json!(1)), "a boolean for \"node0.bias\" but received 1");
+    refused(
+        conv("padding", json!([0, -1, 0, 0])),
+        "\"same\", \"valid\" or whole numbers [top, right, bottom, left] for \"node0.padding\" but received [0,-1,0,0]",
+    );
+    refused(
+        conv("connections", json!([[0.5]])),
+        "whole numbers of at least 0 for \"node0.connections\" but received [[0.5]]",
+    );
+    refused(conv("connections", json!(0)), "a list for \"node0.connections\" but received 0");
+    let zeros = with(dense(1), "init", json!("zeros"));
+    refused(zeros, "one of `kaiming`, `xavier`, `lecun` for \"node0.init\" but received \"zeros\"");
+    refused(with(dropout(0.5), "rate", json!("half")), "a number for \"node0.rate\" but received \"half\"");
+    let mut missing = conv("stride", json!([1, 1]));
+    missing.as_object_mut().unwrap().remove("kernel");
+    refused(missing, "a value for \"node0.kernel\" but received none");
+    refused(json!({"op": "dropout"}), "a value for \"node0.rate\" but received none");
+    let long = message(Graph::from_json(&chain([4, 4, 1], &[conv("kernel", json!(vec![1; 1000]))])));
+    assert!(long.len() < 200 && long.ends_with(" ...."), "{long}");
+}
+
+#[test]
+fn layers_that_do_not_fit_their_input_say_what_would() {
+    assert_refused(
+        &chain([4, 4, 3], &[with(conv(1, [3, 3]), "dilation", json!([2, 2]))]),
+        "Expected a dilated kernel within the padded input of 4x4 for \"node0\" but received 5x5 (input [4, 4, 3]).",
+    );
+    assert_refused(
+        &chain([4, 4, 3], &[with(max_pool(2), "padding", json!([0, 2, 0, 0]))]),
+        "Expected padding smaller than the window of 2x2 for \"node0\" but received [0, 2, 0, 0] (input [4, 4, 3]).",
     );
 }
 
@@ -299,10 +351,23 @@ fn losses_are_read_and_those_that_are_none_refused() {
     assert_eq!(loss(&rejecting), OutputLoss::MaximumAPosteriori { rejection: 0.5 });
     let written = Graph::from_json(&rejecting).unwrap().to_json();
     assert!(written.contains(r#""loss":{"kind":"maximumAPosteriori","rejection":0.5}"#), "{written}");
-    for wrong in [r#"{"kind":"hinge"}"#, r#"{"kind":"crossEntropy","rejection":1}"#, "{}"] {
-        let definition = outputs(&format!(r#""loss":{wrong},"#));
-        assert!(message(Graph::from_json(&definition)).starts_with("Expected a graph definition"), "{wrong}");
+    let kinds = "one of `crossEntropy`, `binaryCrossEntropy`, `meanSquaredError`, `maximumAPosteriori` for \"node0.loss\"";
+    for (wrong, expected) in [
+        (r#"{"kind":"hinge"}"#, format!("{kinds} but received {{\"kind\":\"hinge\"}}")),
+        (
+            r#"{"kind":"crossEntropy","rejection":1}"#,
+            "a definition of \"node0\" that can be read but unknown field `rejection`, there are no fields"
+                .to_owned(),
+        ),
+        ("{}", "a value for \"node0.kind\" but received none".to_owned()),
+        (r#"{"kind":"maximumAPosteriori"}"#, "a value for \"node0.rejection\" but received none".to_owned()),
+    ] {
+        assert_refused(&outputs(&format!(r#""loss":{wrong},"#)), &format!("Expected {expected}."));
     }
+    assert_refused(
+        &rejecting.replace("\"lossWeight\":1.0", "\"lossWeight\":\"1\""),
+        "Expected a number for \"node0.lossWeight\" but received \"1\".",
+    );
     assert_refused(
         &rejecting.replace("0.5", "1e300"),
         "Expected a finite rejection for \"node0\" but received inf.",

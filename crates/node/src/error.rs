@@ -1,7 +1,7 @@
 //! Errors as JavaScript sees them: one sentence and a stable `code`.
 
 use fovea_data::DataError;
-use fovea_engine::EngineError;
+use fovea_engine::{EngineError, GraphError};
 use fovea_formats::FormatError;
 use napi::{Env, JsError};
 
@@ -12,6 +12,8 @@ pub enum Code {
     InvalidGraph,
     /// An option or argument is out of its range.
     InvalidArgument,
+    /// A layer does not fit what it reads.
+    InvalidShape,
     /// A dataset or array file is not what it should be.
     InvalidData,
     /// Weights or a checkpoint do not fit the graph.
@@ -33,6 +35,7 @@ impl AsRef<str> for Code {
         match self {
             Self::InvalidGraph => "INVALID_GRAPH",
             Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::InvalidShape => "INVALID_SHAPE",
             Self::InvalidData => "INVALID_DATA",
             Self::InvalidWeights => "INVALID_WEIGHTS",
             Self::NotFinite => "NOT_FINITE",
@@ -87,7 +90,8 @@ pub fn from_data(error: DataError) -> Error {
 pub fn from_engine(error: EngineError) -> Error {
     let code = match error {
         EngineError::File(error) => return from_format(error),
-        EngineError::Graph(_) | EngineError::Onnx(_) => Code::InvalidGraph,
+        EngineError::Graph(ref error) => of_graph(error),
+        EngineError::Onnx(_) => Code::InvalidGraph,
         EngineError::Argument { .. }
         | EngineError::Algorithm { .. }
         | EngineError::Length { .. }
@@ -99,6 +103,21 @@ pub fn from_engine(error: EngineError) -> Error {
         EngineError::Weights(_) | EngineError::Checkpoint { .. } => Code::InvalidWeights,
     };
     Error::new(code, error.to_string())
+}
+
+/// Whether a definition is wrong by its options, by sizes that do not fit, or in what it is.
+fn of_graph(error: &GraphError) -> Code {
+    match error {
+        GraphError::Hyperparameter { .. }
+        | GraphError::Size { .. }
+        | GraphError::Number { .. }
+        | GraphError::LossWeight { .. } => Code::InvalidArgument,
+        GraphError::Shape { .. }
+        | GraphError::Inputs { .. }
+        | GraphError::TooLarge { .. }
+        | GraphError::Refused { .. } => Code::InvalidShape,
+        _ => Code::InvalidGraph,
+    }
 }
 
 /// The error of a promise. napi's promises reject with its own status names as codes, except

@@ -8,6 +8,7 @@
 mod abort;
 mod background;
 mod dataset;
+mod describe;
 mod doctor;
 mod driver;
 mod error;

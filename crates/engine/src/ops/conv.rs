@@ -45,7 +45,8 @@ impl Conv {
         check_groups(node, groups, filters, input)?;
         let extent = [0, 1].map(|axis| dilation[axis] * (kernel[axis] - 1) + 1);
         let padding = self.padding.resolve(input, extent, stride);
-        check_fit(node, "kernel", input, padding, extent)?;
+        let what = if dilation == [1, 1] { "kernel" } else { "dilated kernel" };
+        check_fit(node, what, input, padding, extent)?;
         let shape = Conv2dShape { input, filters, kernel, stride, padding, dilation, groups };
         check_elements(node, "weight", &weight_shape(&shape))?;
         Ok(shape)
@@ -60,12 +61,11 @@ impl Conv {
             let all: usize = connections.iter().map(Vec::len).sum();
             return Ok(Some(all * self.kernel[0] * self.kernel[1]));
         }
-        let problem = format!(
-            "its connections are not an ascending list of some of {channels} channels for each of {} filters \
-             in one group",
+        let expected = format!(
+            "an ascending list of some of {channels} channels for each of {} filters in one group",
             self.filters
         );
-        Err(GraphError::Node { node: node.to_owned(), problem }.into())
+        Err(GraphError::hyperparameter(node, "connections", expected, connections).into())
     }
 }
 

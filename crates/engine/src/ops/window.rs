@@ -3,7 +3,7 @@
 use super::bounds::{MAX_WINDOW, check_size, misfit, refused};
 use crate::error::Result;
 use fovea_kernels::pool2d::Pool2dShape;
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _, Unexpected};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
@@ -35,9 +35,8 @@ impl<'de> Deserialize<'de> for Padding {
             Some("same") => Ok(Self::Same),
             Some("valid") => Ok(Self::Valid),
             _ => <[usize; 4]>::deserialize(&value).map(Self::Explicit).map_err(|_| {
-                D::Error::custom(format!(
-                    "padding is \"same\", \"valid\" or [top, right, bottom, left], not {value}"
-                ))
+                let expected = "\"same\", \"valid\" or whole numbers [top, right, bottom, left]";
+                D::Error::invalid_value(Unexpected::Other("another"), &expected)
             }),
         }
     }
@@ -116,6 +115,11 @@ impl Windows {
     pub fn over(&self, node: &str, input: [usize; 3]) -> Result<Pool2dShape> {
         let Self { size, stride, ceil_mode, .. } = *self;
         let padding = self.padding.resolve(input, size, stride);
+        let [top, right, bottom, left] = padding;
+        if top.max(bottom) >= size[0] || left.max(right) >= size[1] {
+            let expected = format!("padding smaller than the window of {}x{}", size[0], size[1]);
+            return Err(misfit(node, expected, format!("{padding:?}"), input));
+        }
         check_fit(node, "window", input, padding, size)?;
         Ok(Pool2dShape { input, size, stride, padding, ceil_mode })
     }
