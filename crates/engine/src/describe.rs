@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::Session;
     use crate::testing::{
-        batch_norm, chain, conv, conv_transpose, dense, grouped, lenet5, op, prelu, random_graph, scale,
+        batch_norm, chain, conv, conv_transpose, dense, lenet5, op, prelu, random_graph, scale,
     };
     use serde_json::json;
 
@@ -86,7 +86,7 @@ mod tests {
             batch_norm(),
         ];
         let random = (0..20).map(random_graph);
-        let all = [lenet5(), grouped(), chain([9, 8, 3], &every)].into_iter().chain(random);
+        let all = [lenet5(), crate::testing::grouped(), chain([9, 8, 3], &every)].into_iter().chain(random);
         all.map(|json| Graph::from_json(&json).unwrap()).collect()
     }
 
