@@ -337,7 +337,7 @@ mod tests {
         let matrix = floats(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         let expected = floats(&[2, 3], &[-10.0, -9.0, -8.0, -17.0, -16.0, -15.0]);
         assert_eq!(combined("Sub", &matrix, &floats(&[2, 1], &[10.0, 20.0])), Ok(expected));
-        // np.array([1, 2]).reshape(2, 1, 1) * np.array([3, 4, 5]).reshape(1, 3), which has a row for each of 2 planes
+        // np.array([1, 2]).reshape(2, 1, 1) * np.array([3, 4, 5]).reshape(1, 3)
         let expected = floats(&[2, 1, 3], &[3.0, 4.0, 5.0, 6.0, 8.0, 10.0]);
         let (outer, row) = (floats(&[2, 1, 1], &[1.0, 2.0]), floats(&[1, 3], &[3.0, 4.0, 5.0]));
         assert_eq!(combined("Mul", &outer, &row), Ok(expected));

@@ -255,7 +255,8 @@ fn differences(map: &Map, codes: &Constant) -> Option<Partial> {
     })
 }
 
-/// The value of a constant that has one, and no more dimensions than what it is combined with, which would get them.
+/// The value of a constant that has one, and no more dimensions than what it is combined with: that would get
+/// them, too.
 fn single(constant: &Constant, rank: usize) -> Option<f32> {
     match constant.floats().as_deref() {
         Some(&[value]) if constant.shape.len() <= rank => Some(value),

@@ -212,12 +212,12 @@ pub enum Data {
     Floats(Vec<f32>),
     /// None stands for the number of images, where that is not fixed.
     Integers(Vec<Option<i64>>),
-    /// One float everywhere, which is not written out before a layer wants it: a shape of a few bytes may mean any size.
+    /// One float everywhere, which is not written out before a layer wants it: its shape may mean any size.
     Same(f32),
 }
 
-/// The shape of what is computed from two arrays, as ONNX and NumPy have it: counted from the last one, dimensions are
-/// as long as each other, or one is 1 and repeated. None where they do not fit.
+/// The shape of what is computed from two arrays, as ONNX and NumPy have it: counted from the last one, dimensions
+/// are as long as each other, or one is 1 and repeated. None where they do not fit.
 pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let length =
@@ -301,7 +301,7 @@ impl Constant {
         Self { shape, data }
     }
 
-    /// Where the elements of an array of this shape, which [`broadcast`] made of its own and another, are found in it.
+    /// Where the elements of an array of this shape, which [`broadcast`] made of its own and another, are found.
     pub fn places_in(&self, shape: &[usize]) -> Places {
         let ahead = shape.len() - self.shape.len();
         let strides = if shape.contains(&0) { vec![0; self.shape.len()] } else { self.strides() };
