@@ -50,6 +50,7 @@ export type {
   LayerOptions,
   LeakyReluOptions,
   LocalResponseNormOptions,
+  NormOptions,
   PadOptions,
   PoolOptions,
   PreluOptions,

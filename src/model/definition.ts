@@ -94,6 +94,19 @@ export interface BatchNormDefinition extends NodeBase {
   readonly momentum: number;
 }
 
+/** Parameters NAME.weight and NAME.bias. */
+export interface GroupNormDefinition extends NodeBase {
+  readonly op: "groupNorm";
+  readonly groups: number;
+  readonly epsilon: number;
+}
+
+/** Parameters NAME.weight and NAME.bias. */
+export interface LayerNormDefinition extends NodeBase {
+  readonly op: "layerNorm";
+  readonly epsilon: number;
+}
+
 /** Parameters NAME.weight and, with a bias, NAME.bias. */
 export interface ScaleDefinition extends NodeBase {
   readonly op: "scale";
@@ -198,6 +211,8 @@ export type NodeDefinition =
   | AdaptiveAvgPoolDefinition
   | UpsampleDefinition
   | BatchNormDefinition
+  | GroupNormDefinition
+  | LayerNormDefinition
   | ScaleDefinition
   | LocalResponseNormDefinition
   | DropoutDefinition

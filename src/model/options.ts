@@ -86,6 +86,12 @@ export interface BatchNormOptions extends LayerOptions {
   readonly momentum?: number;
 }
 
+/** Options of `groupNorm` and `layerNorm`. */
+export interface NormOptions extends LayerOptions {
+  /** Added to the variance, so that constant values divide by no zero. Default 1e-5. */
+  readonly epsilon?: number;
+}
+
 /** Options of `localResponseNorm`. */
 export interface LocalResponseNormOptions extends LayerOptions {
   /** Factor of the mean of squares. Default 1e-4. */

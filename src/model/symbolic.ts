@@ -5,6 +5,7 @@ import type {
   HardSigmoidOptions,
   LayerOptions,
   LeakyReluOptions,
+  NormOptions,
   PreluOptions,
   ScaleOptions,
 } from "./options.js";
@@ -290,6 +291,48 @@ export abstract class ShapeKeeping<S extends readonly Size[]> implements Symboli
   batchNorm<X extends Usable>(this: X, options: BatchNormOptions = {}): X {
     const { epsilon = 1e-5, momentum = 0.1 } = options;
     return keep(this, { op: "batchNorm", epsilon, momentum }, options);
+  }
+
+  /**
+   * Group normalisation: each image's channels, in groups of neighbours, less the group's mean, over its standard
+   * deviation, then scaled and shifted by channel as learnt. Training and inference compute the same, whatever the batch.
+   *
+   * @param groups groups of channels, which they divide; 1 takes all channels together, as many as channels each by itself
+   * @param options `epsilon` (1e-5), `name`
+   * @returns [...] -> [...]; 2 parameters a channel
+   * @throws FoveaError `INVALID_SHAPE` when the groups do not divide the channels, `INVALID_ARGUMENT` when an option is out of
+   * range
+   * @see Wu and He 2018, arXiv:1803.08494; PyTorch's `GroupNorm`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5, { bias: false }).groupNorm(3).relu().shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  groupNorm<X extends Usable>(this: X, groups: number, options: NormOptions = {}): X {
+    const { epsilon = 1e-5 } = options;
+    return keep(this, { op: "groupNorm", groups, epsilon }, options);
+  }
+
+  /**
+   * Layer normalisation over the channels: those of each pixel, or all values of a vector, less their mean, over their
+   * standard deviation, then scaled and shifted by channel as learnt.
+   *
+   * @param options `epsilon` (1e-5), `name`
+   * @returns [...] -> [...]; 2 parameters a channel
+   * @throws FoveaError `INVALID_ARGUMENT` when an option is out of range
+   * @see Ba et al. 2016, arXiv:1607.06450; PyTorch's `LayerNorm` where the channels are last, as ConvNeXt has it
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(32, 32, 3).conv(96, 4, { stride: 4 }).layerNorm().shape); // [ 8, 8, 96 ]
+   * ```
+   */
+  layerNorm<X extends Usable>(this: X, options: NormOptions = {}): X {
+    const { epsilon = 1e-5 } = options;
+    return keep(this, { op: "layerNorm", epsilon }, options);
   }
 
   /**

@@ -335,7 +335,9 @@ test("distances want codes as long as what they read", () => {
 test("a product takes a factor for each channel, as map or vector", () => {
   for (const factors of [[1, 1, 6], [6]] as const) {
     expect(describeNode(node("multiply"), [[4, 5, 6], factors]).output).toEqual([4, 5, 6]);
-    expect(() => describeNode(node("subtract"), [[4, 5, 6], factors])).toThrow(/(equal shapes|feature maps alone) for "layer"/);
+    expect(() => describeNode(node("subtract"), [[4, 5, 6], factors])).toThrow(
+      /(equal shapes|feature maps alone) for "layer"/,
+    );
   }
   expect(() =>
     describeNode(node("multiply"), [

@@ -86,6 +86,22 @@ test("a model's definition holds every option of every layer, in order", () => {
   });
 });
 
+test("normalisations of groups of channels and of pixels are written with every option", () => {
+  const { nodes } = model(input(6, 6, 4), (x) =>
+    x.groupNorm(2).layerNorm({ epsilon: 1e-6, name: "ln" }).groupNorm(4, { epsilon: 1e-3 }).flatten().layerNorm(),
+  ).definition;
+  expect(nodes).toEqual([
+    { name: "groupNorm1", op: "groupNorm", inputs: ["input"], groups: 2, epsilon: 1e-5 },
+    { name: "ln", op: "layerNorm", inputs: ["groupNorm1"], epsilon: 1e-6 },
+    { name: "groupNorm2", op: "groupNorm", inputs: ["ln"], groups: 4, epsilon: 1e-3 },
+    { name: "flatten1", op: "flatten", inputs: ["groupNorm2"] },
+    { name: "layerNorm1", op: "layerNorm", inputs: ["flatten1"], epsilon: 1e-5 },
+  ]);
+  expect(() => input(6, 6, 4).groupNorm(3)).toThrow(
+    'Expected groups that divide 4 channels for "groupNorm1" but received 3 (input [6, 6, 4]).',
+  );
+});
+
 test("normalisation, dropout, shortcuts and padding are written with every option", () => {
   const { nodes } = model(input(12, 12, 4), (x) => {
     const y = x

@@ -50,6 +50,8 @@ const kinds: Readonly<Record<string, Kind>> = {
 
 const words: Readonly<Record<string, string>> = {
   batchNorm: "BatchNorm",
+  groupNorm: "GroupNorm",
+  layerNorm: "LayerNorm",
   localResponseNorm: "LRN",
   relu: "ReLU",
   relu6: "ReLU6",
