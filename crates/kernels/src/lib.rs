@@ -30,6 +30,7 @@ pub mod reorder;
 pub mod scale;
 pub mod simd;
 pub mod softmax;
+mod subnormals;
 #[cfg(test)]
 mod testing;
 pub mod threads;
