@@ -105,8 +105,9 @@ fn batch_norm(context: Context, shape: [usize; 4]) -> Outcome {
         batch_norm::normalize(context, x.view(), &affine, None, Activation::Relu, y.view_mut());
     });
     passes.time("normalise + ReLU in place", 2 * length, || {
-        let y = y.view_mut();
-        batch_norm::normalize(context, y.as_view(), &affine, None, Activation::Relu, y);
+        // SAFETY: both go to this operation, which works in place.
+        let (x, y) = unsafe { y.view_mut().in_place() };
+        batch_norm::normalize(context, x, &affine, None, Activation::Relu, y);
     });
     passes.time("normalise + residual + ReLU", 3 * length, || {
         let dy = Some(dy.view());
@@ -130,16 +131,18 @@ fn batch_norm(context: Context, shape: [usize; 4]) -> Outcome {
     };
     passes.time("sums, recomputed mask", 2 * length, || sums(Mask::Recompute, dy.view(), None));
     passes.time("sums, y > 0, dresidual in place", 4 * length, || {
-        let place = dy.view_mut();
-        sums(Mask::Output(y.view()), place.as_view(), Some(place));
+        // SAFETY: both go to this operation, whose dresidual may be the memory of dy.
+        let (dy, dresidual) = unsafe { dy.view_mut().in_place() };
+        sums(Mask::Output(y.view()), dy, Some(dresidual));
     });
     let (dweight, dbias) = (values(channels), values(channels));
     let input = |mask: Mask, x: View4, dy: View4, dx: ViewMut4| {
         batch_norm::backward_input(context, x, dy, mask, &saved, &affine, &dweight, &dbias, dx);
     };
     passes.time("dx in place, recomputed mask", 3 * length, || {
-        let place = dy.view_mut();
-        input(Mask::Recompute, x.view(), place.as_view(), place);
+        // SAFETY: both go to this operation, whose dx may be the memory of dy.
+        let (dy, dx) = unsafe { dy.view_mut().in_place() };
+        input(Mask::Recompute, x.view(), dy, dx);
     });
     passes.time("dx, no mask", 3 * length, || input(Mask::None, x.view(), dy.view(), y.view_mut()));
     Ok(())

@@ -421,10 +421,10 @@ mod tests {
                     backward(context, dy.view(), y.view(), dx.view_mut());
                     assert_matches(&dx.values(), &gradient, 5e-7);
                     let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
-                    let view = on_x.view_mut();
-                    forward(context, view.as_view(), view);
-                    let view = on_dy.view_mut();
-                    backward(context, view.as_view(), y.view(), view);
+                    let (from, to) = on_x.in_place();
+                    forward(context, from, to);
+                    let (from, to) = on_dy.in_place();
+                    backward(context, from, y.view(), to);
                     assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
                 });
             }
@@ -447,10 +447,10 @@ mod tests {
                 hard_swish_backward(context, dy.view(), x.view(), dx.view_mut());
                 assert_matches(&dx.values(), &gradient, 3e-7);
                 let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
-                let view = on_x.view_mut();
-                hard_swish(context, view.as_view(), view);
-                let view = on_dy.view_mut();
-                hard_swish_backward(context, view.as_view(), x.view(), view);
+                let (from, to) = on_x.in_place();
+                hard_swish(context, from, to);
+                let (from, to) = on_dy.in_place();
+                hard_swish_backward(context, from, x.view(), to);
                 assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
             });
         });
@@ -481,15 +481,15 @@ mod tests {
             for forward in [relu, tanh] {
                 let (mut apart, mut in_place) = (Tensor::unwritten(shape, 0), x.clone());
                 forward(context, x.view(), apart.view_mut());
-                let view = in_place.view_mut();
-                forward(context, view.as_view(), view);
+                let (from, to) = in_place.in_place();
+                forward(context, from, to);
                 assert_eq!(apart.values(), in_place.values());
             }
             for backward in [relu_backward, tanh_backward] {
                 let (mut apart, mut in_place) = (Tensor::unwritten(shape, 0), x.clone());
                 backward(context, x.view(), y.view(), apart.view_mut());
-                let view = in_place.view_mut();
-                backward(context, view.as_view(), y.view(), view);
+                let (from, to) = in_place.in_place();
+                backward(context, from, y.view(), to);
                 assert_eq!(apart.values(), in_place.values());
             }
         });

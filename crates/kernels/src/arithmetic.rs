@@ -166,10 +166,10 @@ mod tests {
                     let (mut y, mut on_a, mut on_b) = (Tensor::unwritten(shape, 1), a.clone(), b.clone());
                     operation(context, a.view(), b.view(), y.view_mut());
                     assert_matches(&y.values(), &expected, 2e-7);
-                    let view = on_a.view_mut();
-                    operation(context, view.as_view(), b.view(), view);
-                    let view = on_b.view_mut();
-                    operation(context, a.view(), view.as_view(), view);
+                    let (from, to) = on_a.in_place();
+                    operation(context, from, b.view(), to);
+                    let (from, to) = on_b.in_place();
+                    operation(context, a.view(), from, to);
                     assert_eq!([on_a.values(), on_b.values()], [y.values(), y.values()]);
                 });
             }
@@ -202,8 +202,8 @@ mod tests {
                 let (mut y, mut in_place) = (Tensor::unwritten(shape, 1), a.clone());
                 multiply_channels(context, a.view(), b.view(), y.view_mut());
                 assert_matches(&y.values(), &expected, 1e-7);
-                let view = in_place.view_mut();
-                multiply_channels(context, view.as_view(), b.view(), view);
+                let (from, to) = in_place.in_place();
+                multiply_channels(context, from, b.view(), to);
                 assert_eq!(in_place.values(), y.values());
             });
         }

@@ -157,8 +157,8 @@ mod tests {
         on_every_isa(|context| {
             let (mut y, mut dx) = (Tensor::unwritten(shape, 0), dy.clone());
             dropout(context, x.view(), 0.4, KEY, y.view_mut());
-            let place = dx.view_mut();
-            dropout(context, place.as_view(), 0.4, KEY, place);
+            let (from, to) = dx.in_place();
+            dropout(context, from, 0.4, KEY, to);
             let expected: Vec<_> = y.values().iter().zip(dy.values()).map(|(y, dy)| y * dy).collect();
             assert_eq!(dx.values(), expected);
         });
@@ -178,8 +178,8 @@ mod tests {
     #[should_panic(expected = "a rate of at least 0 and less than 1")]
     fn a_rate_of_one_is_refused() {
         let mut y = Tensor::uniform(1, [1, 1, 1, 4], 0);
-        let view = y.view_mut();
+        let (from, to) = y.in_place();
         let context = Context { isa: Isa::available()[0], pool: &Pool::new(1) };
-        dropout(context, view.as_view(), 1.0, KEY, view);
+        dropout(context, from, 1.0, KEY, to);
     }
 }

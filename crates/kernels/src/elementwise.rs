@@ -317,10 +317,10 @@ mod tests {
                 on_every_isa(|context| {
                     let (mut y, mut on_a, mut on_b) = (Tensor::unwritten(shape, 1), a.clone(), b.clone());
                     add(context, a.view(), b.view(), activation, y.view_mut());
-                    let view = on_a.view_mut();
-                    add(context, view.as_view(), b.view(), activation, view);
-                    let view = on_b.view_mut();
-                    add(context, a.view(), view.as_view(), activation, view);
+                    let (from, to) = on_a.in_place();
+                    add(context, from, b.view(), activation, to);
+                    let (from, to) = on_b.in_place();
+                    add(context, a.view(), from, activation, to);
                     [y, on_a, on_b].iter().for_each(|y| assert_eq!(y.values(), expected));
                 });
             }

@@ -413,11 +413,11 @@ mod tests {
                 let ([mut y, mut dx], mut on_x, mut on_dy) =
                     ([(); 2].map(|()| Tensor::unwritten(shape, 0)), x.clone(), dy.clone());
                 norm.forward(context, x.view(), y.view_mut());
-                let view = on_x.view_mut();
-                norm.forward(context, view.as_view(), view);
+                let (from, to) = on_x.in_place();
+                norm.forward(context, from, to);
                 norm.backward(context, x.view(), dy.view(), dx.view_mut());
-                let view = on_dy.view_mut();
-                norm.backward(context, x.view(), view.as_view(), view);
+                let (from, to) = on_dy.in_place();
+                norm.backward(context, x.view(), from, to);
                 assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
             });
         }

@@ -154,10 +154,10 @@ mod tests {
                     let error = dweight.iter().zip(&expected_weight).map(|(a, b)| (f64::from(*a) - b).abs());
                     assert!(error.fold(0.0, f64::max) <= 2e-5, "{dweight:?} {expected_weight:?}");
                     let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
-                    let view = on_x.view_mut();
-                    prelu(context, view.as_view(), &weight, view);
-                    let view = on_dy.view_mut();
-                    prelu_backward_input(context, x.view(), view.as_view(), &weight, view);
+                    let (from, to) = on_x.in_place();
+                    prelu(context, from, &weight, to);
+                    let (from, to) = on_dy.in_place();
+                    prelu_backward_input(context, x.view(), from, &weight, to);
                     assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
                 });
             }

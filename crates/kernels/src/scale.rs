@@ -194,8 +194,8 @@ mod tests {
                     let (mut y, mut in_place) = (Tensor::unwritten(shape, 1), x.clone());
                     scale(context, x.view(), weight, bias, y.view_mut());
                     assert_matches(&y.values(), &expected, 2e-7);
-                    let view = in_place.view_mut();
-                    scale(context, view.as_view(), weight, bias, view);
+                    let (from, to) = in_place.in_place();
+                    scale(context, from, weight, bias, to);
                     assert_eq!(in_place.values(), y.values());
                 });
             }

@@ -47,6 +47,12 @@ impl Tensor {
         ViewMut4::new(&mut self.data, self.shape, self.ld).unwrap()
     }
 
+    /// The tensor as operand and result of an operation that works in place.
+    pub(crate) fn in_place(&mut self) -> (View4<'_>, ViewMut4<'_>) {
+        // SAFETY: the tests give both to one call of such an operation.
+        unsafe { self.view_mut().in_place() }
+    }
+
     /// The values without the gaps and the end, which must be as they were made.
     #[track_caller]
     pub(crate) fn values(&self) -> Vec<f32> {

@@ -67,9 +67,10 @@ macro_rules! view {
             borrow: PhantomData<&'a f32>,
         }
 
-        // SAFETY: a view is a borrow of floats; the kernels give each thread its own part of one that is written.
+        // SAFETY: a view is a borrow of floats, as a slice is.
         unsafe impl Send for $name<'_> {}
-        // SAFETY: as above.
+        // SAFETY: through a shared view nothing is written or read without an unsafe block, in which the kernels give
+        // each thread its own part of what is written.
         unsafe impl Sync for $name<'_> {}
 
         impl<'a> $name<'a> {
@@ -179,9 +180,17 @@ view!(
 );
 
 impl<'a> ViewMut4<'a> {
-    /// The same memory, to be read.
-    pub fn as_view(&self) -> View4<'a> {
+    /// The same memory, to be read as long as this view is not given away.
+    pub fn as_view(&self) -> View4<'_> {
         View4 { pointer: self.pointer, shape: self.shape, ld: self.ld, borrow: PhantomData }
+    }
+
+    /// The same memory twice, to be read and written by an operation that works in place.
+    ///
+    /// # Safety
+    /// Both go to one call of an operation that says that the one may be the memory of the other, and nowhere else.
+    pub unsafe fn in_place(self) -> (View4<'a>, Self) {
+        (View4 { pointer: self.pointer, shape: self.shape, ld: self.ld, borrow: PhantomData }, self)
     }
 
     /// Floats from each of its elements to the same element of `other`.
@@ -196,8 +205,8 @@ impl<'a> ViewMut4<'a> {
     /// Whether it is so large that nobody will find it in a cache afterwards, and its pixels begin at cache lines: a pass
     /// that does not read it writes it past the caches, which spares reading what was there before.
     pub(crate) fn streams(&self) -> bool {
-        // Twice as many bytes do not stay in a cache of 32 MB (a pass over 51 MB took half as long on two threads), half as
-        // many do (a pass over 8 MB took one and a half times as long).
+        // Twice as many bytes do not stay in a cache of 32 MB (a pass over 51 MB took half as long on two threads), half
+        // as many do (a pass over 8 MB took one and a half times as long).
         const LARGE: usize = 16 << 20;
         const LINE: usize = 64;
         let bytes = |floats: usize| floats * size_of::<f32>();

@@ -178,10 +178,10 @@ fn normalisation_works_in_place_of_x_and_of_the_residual() {
         let (mut apart, mut on_x, mut on_residual) =
             (Tensor::unwritten(shape, 1), x.clone(), residual.clone());
         run(x.view(), residual.view(), apart.view_mut());
-        let y = on_x.view_mut();
-        run(y.as_view(), residual.view(), y);
-        let y = on_residual.view_mut();
-        run(x.view(), y.as_view(), y);
+        let (from, to) = on_x.in_place();
+        run(from, residual.view(), to);
+        let (from, to) = on_residual.in_place();
+        run(x.view(), from, to);
         assert_eq!(on_x.values(), apart.values());
         assert_eq!(on_residual.values(), apart.values());
     });
@@ -260,30 +260,28 @@ fn backward_passes_work_in_place_of_dy() {
         let mut place = dy.clone();
         let [mut dweight_too, mut dbias_too] = [(); 2].map(|()| vec![f32::NAN; 37]);
         let mut scratch = vec![f32::NAN; scratch_len(shape)];
-        let (mask, masked) = (Mask::Output(y.view()), place.view_mut());
+        let (mask, (masked, dresidual_too)) = (Mask::Output(y.view()), place.in_place());
         backward_sums(
             context,
             x.view(),
-            masked.as_view(),
+            masked,
             mask,
             &saved,
             &affine,
             &mut dweight_too,
             &mut dbias_too,
-            Some(masked),
+            Some(dresidual_too),
             &mut scratch,
         );
         assert_eq!(place.values(), dresidual);
         assert_eq!([dweight_too, dbias_too], [dweight.clone(), dbias.clone()]);
         // What was masked in place needs no mask any more.
-        let written = place.view_mut();
-        let masked = written.as_view();
         let mut place_of_x = x.clone();
-        let dx_view = place_of_x.view_mut();
-        let x_view = dx_view.as_view();
-        backward_input(context, x_view, masked, Mask::None, &saved, &affine, &dweight, &dbias, dx_view);
+        let (from, to) = place_of_x.in_place();
+        backward_input(context, from, place.view(), Mask::None, &saved, &affine, &dweight, &dbias, to);
         assert_eq!(place_of_x.values(), dx);
-        backward_input(context, x.view(), masked, Mask::None, &saved, &affine, &dweight, &dbias, written);
+        let (from, to) = place.in_place();
+        backward_input(context, x.view(), from, Mask::None, &saved, &affine, &dweight, &dbias, to);
         assert_eq!(place.values(), dx);
     });
 }
