@@ -1,46 +1,90 @@
 //! A pool of threads for regions that last microseconds.
 //!
-//! [`Pool::run`] cuts a region into `parts` that the caller chose by shape. Each thread has a share of them, a contiguous
-//! range, so that it finds in its cache what it wrote in the region before. The share of a worker that has not come yet,
-//! asleep or put aside, is taken by whoever is done first, and the caller takes parts of those who are late; so a
-//! region never waits for a part that nobody has begun. The caller is thread 0. Workers spin for some tens of microseconds after a region, since the next one
-//! of the same step follows at once (a hot region costs well under a microsecond to start and join), then park.
+//! [`Pool::run`] cuts a region into `parts` that the caller chose by shape. Each thread has a share of them, a
+//! contiguous range, so that it finds in its cache what it wrote in the region before. The share of a worker
+//! that has not come yet, asleep or descheduled, is taken by whoever is done first, and the caller takes parts
+//! of those who are late; so a region never waits for a part that nobody has begun. The caller is thread 0.
+//! Workers spin for some tens of microseconds after a region, since the next one of the same step follows at
+//! once (a hot region costs well under a microsecond to start and join), then park.
 //!
-//! Which thread runs a part never changes what the part computes, so results do not depend on the number of threads.
-//! While a region runs, its threads treat subnormal numbers as zero, as `subnormals` explains.
+//! Which thread runs a part never changes what the part computes, so results do not depend on the number of
+//! threads. While a region runs, its threads treat subnormal numbers as zero, as `subnormals` explains.
 
 use crate::subnormals::FlushSubnormals;
 use std::cell::UnsafeCell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use system::{Arc, AtomicBool, AtomicU8, AtomicUsize, JoinHandle, Mutex, Ordering, Thread};
+use system::{PoisonError, spin_until, thread};
+
+/// What the pool is made of, by the standard library.
+#[cfg(not(all(test, fovea_shuttle)))]
+mod system {
+    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+    pub use std::sync::{Arc, Mutex, PoisonError};
+    pub use std::thread::{self, JoinHandle, Thread};
+    use std::time::{Duration, Instant};
+
+    /// Spins between two looks at the clock.
+    const SPINS_A_LOOK: u32 = 128;
+
+    /// Spins until `holds`, which it returns, or until so much time has passed.
+    pub fn spin_until(limit: Duration, holds: impl Fn() -> bool) -> bool {
+        let (mut spins, mut start) = (0u32, None);
+        while !holds() {
+            std::hint::spin_loop();
+            spins = spins.wrapping_add(1);
+            if spins.is_multiple_of(SPINS_A_LOOK) && start.get_or_insert_with(Instant::now).elapsed() >= limit
+            {
+                return holds();
+            }
+        }
+        true
+    }
+}
+
+/// The same by Shuttle, which runs the tests in `shuttle_tests` under schedules of its own choice.
+#[cfg(all(test, fovea_shuttle))]
+mod system {
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+    pub use shuttle::sync::{Arc, Mutex};
+    pub use shuttle::thread::{self, JoinHandle, Thread};
+    pub use std::sync::PoisonError;
+    use std::time::Duration;
+
+    /// There is no time: it passes after two looks, between which others run.
+    pub fn spin_until(_: Duration, holds: impl Fn() -> bool) -> bool {
+        if !holds() {
+            thread::yield_now();
+        }
+        holds()
+    }
+}
 
 /// How long a worker spins before it parks: longer than the serial parts between two regions of a step.
 const SPIN: Duration = Duration::from_micros(80);
 
-/// Spins between two looks at the clock.
-const SPINS_A_LOOK: u32 = 128;
-
-/// How long the caller spins for the workers before it sleeps. On a machine with more runnable threads than cores the
-/// missing worker was put aside in the middle of a part; a core that falls idle fetches it at once, whereas one that
-/// spins or yields leaves it waiting for a whole slice of the scheduler, some milliseconds.
+/// How long the caller spins for the workers before it sleeps. On a machine with more runnable threads than
+/// cores the missing worker was descheduled in the middle of a part; a core that falls idle fetches it at once,
+/// whereas one that spins or yields leaves it waiting for a whole slice of the scheduler, some milliseconds.
 const CALLER_SPIN: Duration = Duration::from_micros(30);
 
-/// How long the caller waits for a worker's share before it takes parts of it: longer than the workers of a short region
-/// differ, to whom the caller's looking at their counters is a delay.
+/// How long the caller waits for a worker's share before it takes parts of it: longer than the workers of a
+/// short region differ, to whom the caller's looking at their counters is a delay.
 const LATE: Duration = Duration::from_micros(2);
 
-/// A region: the body, and how many parts it has. The body's lifetime is erased; `Pool::run` outlives every use.
+/// A region: the body, how many parts it has, and among how many threads they are shared. The body's lifetime
+/// is erased; `Pool::run` outlives every use.
 #[derive(Clone, Copy)]
 struct Region {
     body: *const (dyn Fn(usize, usize) + Sync),
     parts: usize,
+    threads: usize,
 }
 
-/// A thread's place in the pool. What the caller and the worker hand to each other lies on one cache line, what only one
-/// of them writes in a short region on another.
+/// A thread's place in the pool. What the caller and the worker hand to each other lies on one cache line, what
+/// only one of them writes in a short region on another.
 #[derive(Default)]
 #[repr(align(128))]
 struct Seat {
@@ -72,7 +116,7 @@ const ENDED: u8 = 4;
 
 /// What the caller and the workers share.
 struct Shared {
-    /// One a thread, the caller's first.
+    /// One a thread, the caller's first. Those of workers that the system refused are the last and stay empty.
     seats: Vec<Seat>,
     /// Whether the caller sleeps, or is about to, until a worker wakes it.
     caller_sleeps: AtomicBool,
@@ -80,8 +124,8 @@ struct Shared {
     panicked: AtomicBool,
 }
 
-// SAFETY: a seat's region is written by the caller while the seat is IDLE, before the releasing store of OFFERED, and read
-// by its worker after that has made it JOINING; everything else is atomic.
+// SAFETY: a seat's region is written by the caller while the seat is IDLE, before the releasing store of
+// OFFERED, and read by its worker after that has made it JOINING; everything else is atomic.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer in a region is used only during the call of `run` that stored it.
 unsafe impl Send for Shared {}
@@ -98,8 +142,8 @@ pub struct Pool {
 impl Pool {
     /// A pool of `threads` threads, the caller among them; 0 counts as 1.
     ///
-    /// No more are started than the process has cores ([`Pool::default_threads`]): others would only take turns on them
-    /// and be waited for. Where the system refuses a thread, the pool has the ones it got.
+    /// No more are started than the process has cores ([`Pool::default_threads`]): others would only take turns
+    /// on them and be waited for. Where the system refuses a thread, the pool has the ones it got.
     pub fn new(threads: usize) -> Self {
         let threads = threads.max(1);
         Self::start(threads, threads.min(Self::default_threads()))
@@ -107,13 +151,24 @@ impl Pool {
 
     /// As [`Self::new`], with `seats` threads that run at once, more than there are cores in tests.
     pub(crate) fn start(threads: usize, seats: usize) -> Self {
+        Self::start_by(threads, seats, |index, work| {
+            thread::Builder::new().name(format!("fovea-{index}")).spawn(work)
+        })
+    }
+
+    /// As [`Self::start`], each worker started by `spawn`, which the system may make fail. After the first that
+    /// it refuses, no more are asked for: the pool is then one of fewer threads, with shares and scratch memory
+    /// for those.
+    fn start_by(
+        threads: usize,
+        seats: usize,
+        spawn: impl Fn(usize, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> Self {
         let shared = Arc::new(Shared::new(seats));
         let mut workers = Vec::with_capacity(seats - 1);
         for index in 1..seats {
             let shared = Arc::clone(&shared);
-            let builder = thread::Builder::new().name(format!("fovea-{index}"));
-            // The share of a worker that does not exist is run by the others.
-            let Ok(handle) = builder.spawn(move || shared.work(index)) else { break };
+            let Ok(handle) = spawn(index, Box::new(move || shared.work(index))) else { break };
             workers.push((handle.thread().clone(), Some(handle)));
         }
         Self { shared, threads, workers, busy: AtomicBool::new(false) }
@@ -121,7 +176,7 @@ impl Pool {
 
     /// The cores this process may use: processors in its affinity mask, and no more than its cgroup's quota.
     pub fn default_threads() -> usize {
-        thread::available_parallelism().map_or(1, usize::from)
+        std::thread::available_parallelism().map_or(1, usize::from)
     }
 
     /// Threads, the caller among them: as many as were asked for, though fewer may run at once.
@@ -129,9 +184,10 @@ impl Pool {
         self.threads
     }
 
-    /// Threads that run at once: no more than the process has cores. Scratch memory is for so many, and work is cut for them.
+    /// Threads that run at once: no more than the process has cores and the system granted. Scratch memory is
+    /// for so many, and work is cut for them.
     pub fn at_once(&self) -> usize {
-        self.shared.seats.len()
+        1 + self.workers.len()
     }
 
     /// As [`Pool::run`], on the caller's thread alone where that is not worth handing out.
@@ -140,16 +196,17 @@ impl Pool {
             return self.run(parts, body);
         }
         let _flushing = FlushSubnormals::new();
-        // Its arithmetic stays within these lines, as `subnormals` demands, if the optimiser does not see what is called.
+        // Its arithmetic stays within these lines, as `subnormals` demands, if the optimiser does not see what
+        // is called.
         let body: &dyn Fn(usize, usize) = std::hint::black_box(&body);
         (0..parts).for_each(|part| body(0, part));
     }
 
     /// Runs `body(thread, part)` once for every part in `0..parts`; returns when all are done.
     ///
-    /// `thread` is below [`Pool::at_once`], and no two calls at the same time have the same one, so it may index
-    /// scratch memory (a region started inside a region is the exception: it runs alone, as thread 0). A panic in
-    /// a part is passed on after every thread has left the region.
+    /// `thread` is below [`Pool::at_once`], and no two calls at the same time have the same one, so it may
+    /// index scratch memory (a region started inside a region is the exception: it runs alone, as thread 0). A
+    /// panic in a part is passed on after every thread has left the region.
     pub fn run(&self, parts: usize, body: impl Fn(usize, usize) + Sync) {
         let alone = parts <= 1 || self.workers.is_empty() || self.busy.swap(true, Ordering::Acquire);
         if alone {
@@ -159,7 +216,7 @@ impl Pool {
         // SAFETY: only the lifetime changes. `run` does not return or unwind before every worker has left the
         // region (the wait below), so no worker uses the reference after `body` is gone.
         let erased: &'static (dyn Fn(usize, usize) + Sync) = unsafe { std::mem::transmute(erased) };
-        let region = Region { body: erased, parts };
+        let region = Region { body: erased, parts, threads: self.at_once() };
         for (seat, (worker, _)) in self.shared.seats[1..].iter().zip(&self.workers) {
             // SAFETY: `busy` makes this the only caller, and the seat is idle.
             unsafe { *seat.region.get() = Some(region) };
@@ -190,7 +247,8 @@ impl Drop for Pool {
             seat.state.store(ENDED, Ordering::SeqCst);
             worker.unpark();
             if let Some(handle) = handle.take() {
-                // A worker catches what its parts throw, so it cannot have panicked; there is nothing to report.
+                // A worker catches what its parts throw, so it cannot have panicked; there is nothing to
+                // report.
                 let _ = handle.join();
             }
         }
@@ -226,15 +284,16 @@ impl Shared {
 
     /// A worker's end of a region; wakes the caller if it sleeps.
     fn leave(&self, seat: &Seat) {
-        // Sequentially consistent, as is the caller's side: either it sees that the worker left or we see it sleep.
+        // Sequentially consistent, as is the caller's side: either it sees that the worker left or we see it
+        // sleep.
         seat.state.store(IDLE, Ordering::SeqCst);
         if self.caller_sleeps.load(Ordering::SeqCst) {
             self.wake_caller();
         }
     }
 
-    /// Wakes the caller. Its name stays: a worker may be put aside right before this, and the caller by now sleep in the
-    /// next region, whose workers need the name.
+    /// Wakes the caller. Its name stays: a worker may be descheduled right before this, and the caller by now
+    /// sleep in the next region, whose workers need the name.
     fn wake_caller(&self) {
         let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
         caller.iter().for_each(Thread::unpark);
@@ -274,7 +333,7 @@ impl Shared {
             own.state.store(JOINED, Ordering::Release);
         }
         self.run_parts(region, thread, thread);
-        for share in (thread + 1..self.seats.len()).chain(1..thread) {
+        for share in (thread + 1..region.threads).chain(1..thread) {
             let seat = &self.seats[share];
             if seat.state.load(Ordering::Relaxed) == OFFERED && seat.changes(OFFERED, IDLE) {
                 seat.share.taken.store(0, Ordering::Relaxed);
@@ -286,7 +345,7 @@ impl Shared {
     /// Runs the parts of a share that nobody has taken, as `thread`, which takes part in the region.
     fn run_parts(&self, region: Region, thread: usize, share: usize) {
         let _flushing = FlushSubnormals::new();
-        let bound = |share: usize| region.parts * share / self.seats.len();
+        let bound = |share: usize| region.parts * share / region.threads;
         let parts = bound(share + 1) - bound(share);
         loop {
             let part = self.seats[share].share.taken.fetch_add(1, Ordering::Relaxed);
@@ -317,19 +376,6 @@ impl Seat {
         }
         state()
     }
-}
-
-/// Spins until `holds`, which it returns, or until so much time has passed.
-fn spin_until(limit: Duration, holds: impl Fn() -> bool) -> bool {
-    let (mut spins, mut start) = (0u32, None);
-    while !holds() {
-        std::hint::spin_loop();
-        spins = spins.wrapping_add(1);
-        if spins.is_multiple_of(SPINS_A_LOOK) && start.get_or_insert_with(Instant::now).elapsed() >= limit {
-            return holds();
-        }
-    }
-    true
 }
 
 /// A raw pointer that threads may share, because each writes only what belongs to its own part.
@@ -370,10 +416,24 @@ impl<T> Shareable<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, fovea_shuttle))]
+mod shuttle_tests;
+
+#[cfg(all(test, not(fovea_shuttle)))]
 mod tests {
     use super::*;
+    use crate::conv2d::{Conv2d, Conv2dShape, Pass};
+    use crate::testing::Tensor;
+    use crate::{Context, Isa};
     use std::sync::atomic::AtomicU32;
+
+    /// A pool that the system grants some of the workers it asks for.
+    fn granted(workers: usize, seats: usize) -> Pool {
+        Pool::start_by(seats, seats, |index, work| match index <= workers {
+            true => thread::Builder::new().spawn(work),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        })
+    }
 
     #[test]
     fn every_part_runs_once_on_a_thread_in_range() {
@@ -387,6 +447,48 @@ mod tests {
                 });
                 assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
             }
+        }
+    }
+
+    #[test]
+    fn where_the_system_refuses_a_worker_every_part_still_runs_once() {
+        for seats in 2..6 {
+            for workers in 0..seats {
+                let pool = granted(workers, seats);
+                assert_eq!((pool.threads(), pool.at_once()), (seats, workers + 1));
+                for parts in [0, 1, 2, 3, 5, 64, 64, 64] {
+                    let hits: Vec<_> = (0..parts).map(|_| AtomicU32::new(0)).collect();
+                    pool.run(parts, |thread, part| {
+                        assert!(thread < pool.at_once(), "scratch memory is for {} threads", pool.at_once());
+                        hits[part].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1), "{workers} of {seats}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_system_refuses_workers_the_results_are_the_same_to_the_bit() {
+        let (input, kernel, padding) = ([24, 24, 9], [3, 3], [1; 4]);
+        let shape =
+            Conv2dShape { input, filters: 13, kernel, stride: [1, 1], padding, dilation: [1, 1], groups: 1 };
+        let isa = Isa::detect().unwrap();
+        let convolution = Conv2d::new(shape, isa).unwrap();
+        let (x, dy) = (Tensor::uniform(1, [7, 24, 24, 9], 0), Tensor::uniform(2, [7, 24, 24, 13], 0));
+        let gradient = |pool: &Pool| {
+            let (context, mut gradient) = (Context { isa, pool }, vec![0.0; convolution.weight_len()]);
+            // One float more, so that the scratch memory can begin at a multiple of eight bytes.
+            let mut memory =
+                vec![0.0f32; 1 + convolution.scratch_len(Pass::BackwardWeight, 7, pool.at_once())];
+            let start = memory.as_ptr().addr() % 8 / 4;
+            let memory = &mut memory[start..];
+            convolution.backward_weight(context, x.view(), dy.view(), &mut gradient, None, memory);
+            gradient.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let alone = gradient(&Pool::new(1));
+        for workers in 0..5 {
+            assert_eq!(gradient(&granted(workers, 5)), alone, "{workers} workers");
         }
     }
 
