@@ -1,8 +1,9 @@
-//! How far the cost model of convolutions is from the truth: the milliseconds that each way of a pass should take and takes,
-//! on one thread.
+//! How far the cost model of convolutions is from the truth: the milliseconds that each way of a pass should
+//! take and takes, on one thread.
 //!
-//! `cargo run --release -p fovea-kernels --example candidates [FILTER]`, `FOVEA_ISA` chooses the instruction set. What the
-//! model chooses has a star; the last line says how often a choice is more than a tenth slower than the best way.
+//! `cargo run --release -p fovea-kernels --example candidates [FILTER]`, `FOVEA_ISA` chooses the instruction
+//! set. What the model chooses has a star; the last line says how often a choice is more than a tenth slower
+//! than the best way.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 

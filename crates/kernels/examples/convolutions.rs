@@ -1,8 +1,8 @@
 //! Percent of the FMA peak that each pass of a convolution reaches, on one thread and on all.
 //!
-//! `cargo run --release -p fovea-kernels --example convolutions [FILTER]`, `FOVEA_ISA` chooses the instruction set. The
-//! peak is measured beside every line, since a machine's clock changes from minute to minute. Depthwise convolutions are
-//! bound by memory: they show gigabytes of x and y a second instead.
+//! `cargo run --release -p fovea-kernels --example convolutions [FILTER]`, `FOVEA_ISA` chooses the instruction
+//! set. The peak is measured beside every line, since a machine's clock changes from minute to minute.
+//! Depthwise convolutions are bound by memory: they show gigabytes of x and y a second instead.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 

@@ -1,12 +1,13 @@
 //! Times the memory-bound kernels on the shapes of LeNet, ResNet, GoogLeNet and AlexNet.
 //!
-//! `cargo run --release -p fovea-kernels --example memory_bound [THREADS] [SECTION]` with a section among `batchNorm`,
-//! `pooling`, `elementwise`, `localResponseNorm`, `loss`, `optimizers`, or all of them. Each line has the fastest of many calls
-//! in microseconds, the bandwidth (what the pass must read and write, once) and its percentage of that of a plain copy
-//! of a tensor of the same size. `FOVEA_ISA` chooses the instruction set.
+//! `cargo run --release -p fovea-kernels --example memory_bound [THREADS] [SECTION]` with a section among
+//! `batchNorm`, `pooling`, `elementwise`, `localResponseNorm`, `loss`, `optimizers`, or all of them. Each line
+//! has the fastest of many calls in microseconds, the bandwidth (what the pass must read and write, once) and
+//! its percentage of that of a plain copy of a tensor of the same size. `FOVEA_ISA` chooses the instruction
+//! set.
 #![allow(clippy::print_stdout)]
 
-use fovea_kernels::batch_norm::{self, Mask, Running};
+use fovea_kernels::batch_norm::{self, Backward, Mask, Running};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::loss::{Criterion, Targets};
 use fovea_kernels::optimizer::{Moments, Optimizer, STATES, Span, Spans, Update};
@@ -115,19 +116,8 @@ fn batch_norm(context: Context, shape: [usize; 4]) -> Outcome {
     });
     let mut sums = |mask: Mask, dy: View4, dresidual: Option<ViewMut4>| {
         let weights = (&mut dweight, &mut dbias);
-        let x = x.view();
-        batch_norm::backward_sums(
-            context,
-            x,
-            dy,
-            mask,
-            &saved,
-            &affine,
-            weights.0,
-            weights.1,
-            dresidual,
-            &mut scratch,
-        );
+        let backward = Backward { x: x.view(), dy, mask, saved: &saved, affine: &affine };
+        batch_norm::backward_sums(context, backward, weights.0, weights.1, dresidual, &mut scratch);
     };
     passes.time("sums, recomputed mask", 2 * length, || sums(Mask::Recompute, dy.view(), None));
     passes.time("sums, y > 0, dresidual in place", 4 * length, || {
@@ -137,7 +127,8 @@ fn batch_norm(context: Context, shape: [usize; 4]) -> Outcome {
     });
     let (dweight, dbias) = (values(channels), values(channels));
     let input = |mask: Mask, x: View4, dy: View4, dx: ViewMut4| {
-        batch_norm::backward_input(context, x, dy, mask, &saved, &affine, &dweight, &dbias, dx);
+        let backward = Backward { x, dy, mask, saved: &saved, affine: &affine };
+        batch_norm::backward_input(context, backward, &dweight, &dbias, dx);
     };
     passes.time("dx in place, recomputed mask", 3 * length, || {
         // SAFETY: both go to this operation, whose dx may be the memory of dy.

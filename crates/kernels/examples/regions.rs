@@ -1,9 +1,9 @@
 //! What a parallel region costs, and what a pool gains or loses with more threads than one.
 //!
-//! `cargo run --release -p fovea-kernels --example regions`: for 1, 2, 3, 4 and 8 threads, a region that follows the one
-//! before at once (hot), one after a pause in which the workers have parked (cold), and a pass of work over the same
-//! work on one thread, in regions as short as those of small networks. While a number of other threads keeps the cores
-//! busy, if one is given.
+//! `cargo run --release -p fovea-kernels --example regions`: for 1, 2, 3, 4 and 8 threads, a region that
+//! follows the one before at once (hot), one after a pause in which the workers have parked (cold), and a pass
+//! of work over the same work on one thread, in regions as short as those of small networks. While a number of
+//! other threads keeps the cores busy, if one is given.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a program for the terminal
 

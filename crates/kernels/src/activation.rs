@@ -1,4 +1,5 @@
-//! Activations: elementwise functions, and their gradients in terms of the output y, or of x where y does not tell.
+//! Activations: elementwise functions, and their gradients in terms of the output y, or of x where y does not
+//! tell.
 //!
 //! | function | y | dx |
 //! |---|---|---|
@@ -12,8 +13,8 @@
 //! | tanh | tanh(x) | dy (1 - y^2) |
 //! | sigmoid | 1 / (1 + e^-x) | dy y (1 - y) |
 //!
-//! Shapes: all `[n, h, w, c]`. NaN stays NaN on the way forward, and ReLU lets no gradient through where y is NaN.
-//! y may be the memory of x, and dx that of dy or y: everything works in place.
+//! Shapes: all `[n, h, w, c]`. NaN stays NaN on the way forward, and ReLU lets no gradient through where y is
+//! NaN. y may be the memory of x, and dx that of dy or y: everything works in place.
 //!
 //! Each function panics if the shapes of its views differ.
 

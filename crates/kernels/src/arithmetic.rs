@@ -1,5 +1,5 @@
-//! Differences, products and quotients, value by value; and products with a factor for each channel of each image, which
-//! is how squeeze and excitation weighs channels.
+//! Differences, products and quotients, value by value; and products with a factor for each channel of each
+//! image, which is how squeeze and excitation weighs channels.
 //!
 //! Shapes: a, b and y `[n, h, w, c]`. y may be the memory of a or of b.
 
@@ -59,7 +59,8 @@ pub fn divide(context: Context, a: View4, b: View4, y: ViewMut4) {
     map(context, Divide, a, b, &y);
 }
 
-/// y = a b, where b has one factor for each channel of an image; the gradient of a is dy b. y may be the memory of a.
+/// y = a b, where b has one factor for each channel of an image; the gradient of a is dy b. y may be the memory
+/// of a.
 ///
 /// Shapes: a, y `[n, h, w, c]`, b `[n, 1, 1, c]`.
 ///

@@ -1,8 +1,9 @@
-//! Passes that treat every pixel alike, with numbers of their own for each channel: each is a [`Pass`], which says what
-//! happens to one vector of channels of a few pixels; and [`Sums`] over all pixels.
+//! Passes that treat every pixel alike, with numbers of their own for each channel: each is a [`Pass`], which
+//! says what happens to one vector of channels of a few pixels; and [`Sums`] over all pixels.
 //!
-//! A part of the image is walked in tiles of four pixels, so that what belongs to a channel (pivot, scale, running
-//! sums) is loaded, and the sums stored, once for four pixels, while memory is still read nearly in order.
+//! A part of the image is walked in tiles of four pixels, so that what belongs to a channel (pivot, scale,
+//! running sums) is loaded, and the sums stored, once for four pixels, while memory is still read nearly in
+//! order.
 
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
@@ -16,14 +17,14 @@ const BLOCK: usize = 32;
 /// Pixels of a tile.
 const TILE: usize = 4;
 
-/// Whether a pass that reads these views should write y past the caches: y is as [`ViewMut4::streams`] says, and not in a
-/// cache because it has just been read.
+/// Whether a pass that reads these views should write y past the caches: y is as [`ViewMut4::streams`] says,
+/// and not in a cache because it has just been read.
 pub(crate) fn streams(y: &ViewMut4, read: &[View4]) -> bool {
     y.streams() && read.iter().all(|view| view.pointer() != y.pointer())
 }
 
-/// Floats from what is read to what is asked for: enough to hide the latency of memory, little enough for the nearest
-/// cache.
+/// Floats from what is read to what is asked for: enough to hide the latency of memory, little enough for the
+/// nearest cache.
 const AHEAD: usize = 512;
 
 /// How a pass over the pixels is cut, by blocks of pixels.
@@ -66,7 +67,8 @@ impl Place {
     /// Writes the channels of the `p`-th pixel, past the caches if `stream`.
     ///
     /// # Safety
-    /// As [`Place::read`], and no other thread touches the element; [`streams`] says which views may be streamed to.
+    /// As [`Place::read`], and no other thread touches the element; [`streams`] says which views may be
+    /// streamed to.
     #[inline(always)]
     pub(crate) unsafe fn write<S: Simd>(
         &self,
@@ -179,8 +181,8 @@ impl<P: Pass> Walk<'_, P> {
             false => [0, AHEAD],
         };
         let mut channel = 0;
-        // SAFETY: pixels and channels are some of x's, whose shape the pass's views and arrays have; the pixels belong
-        // to this part alone.
+        // SAFETY: pixels and channels are some of x's, whose shape the pass's views and arrays have; the pixels
+        // belong to this part alone.
         unsafe {
             while channel + S::LANES <= self.channels {
                 self.pass.tile::<S, PIXELS>(simd, Place { pixel, ahead, channel, count: S::LANES });
@@ -194,12 +196,12 @@ impl<P: Pass> Walk<'_, P> {
     }
 }
 
-/// Pixels whose sums are plain f32 numbers: few enough that rounding costs the sums of a large tensor no more digits than
-/// those of a small one, many enough that adding them up is nothing beside taking them.
+/// Pixels whose sums are plain f32 numbers: few enough that rounding costs the sums of a large tensor no more
+/// digits than those of a small one, many enough that adding them up is nothing beside taking them.
 const RUN: usize = 128;
 
-/// Arrays of a part, each with a float for both sums of every channel: the sums of the last run and, where there are
-/// several, those of the runs before as a rounded total and what its rounding lost.
+/// Arrays of a part, each with a float for both sums of every channel: the sums of the last run and, where
+/// there are several, those of the runs before as a rounded total and what its rounding lost.
 fn arrays(parts: Parts) -> usize {
     if parts.longest() * BLOCK > RUN { 3 } else { 1 }
 }
@@ -225,7 +227,8 @@ impl<'a> Sums<'a> {
         Self { x, parts: parts(pixels, channels), arrays }
     }
 
-    /// Runs for each part the pass that `pass` makes; it adds to both arrays of that part, which begin as zeros.
+    /// Runs for each part the pass that `pass` makes; it adds to both arrays of that part, which begin as
+    /// zeros.
     pub(crate) fn add_up<P: Pass>(
         &mut self,
         context: Context,
@@ -251,8 +254,8 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// Adds the sums of all parts in f64, in order, and gives `finish` each channel with its two sums. The arrays have the first
-/// sum of every channel and the second, in turns.
+/// Adds the sums of all parts in f64, in order, and gives `finish` each channel with its two sums. The arrays
+/// have the first sum of every channel and the second, in turns.
 pub(crate) fn finish_sums(
     context: Context,
     arrays: &[f32],
@@ -292,15 +295,16 @@ impl<P: Pass> Kernel for AddUp<'_, P> {
 impl<P> AddUp<'_, P> {
     /// Adds the sums of a run to the totals, which lose nothing, and begins them anew.
     ///
-    /// Source: Knuth, The Art of Computer Programming, volume 2, 4.2.2: the error of a rounded sum is a number of the same
-    /// precision.
+    /// Source: Knuth, The Art of Computer Programming, volume 2, 4.2.2: the error of a rounded sum is a number
+    /// of the same precision.
     #[inline(always)]
     fn end_run<S: Simd>(&self, simd: S) {
         let len = 2 * self.channels;
         for at in (0..len).step_by(S::LANES) {
             let count = S::LANES.min(len - at);
             let [run, total, lost] = [0, 1, 2].map(|array| self.arrays.wrapping_add(array * len + at));
-            // SAFETY: a part of several runs has three arrays with `count` floats there, which are this part's alone.
+            // SAFETY: a part of several runs has three arrays with `count` floats there, which are this part's
+            // alone.
             unsafe {
                 let (a, b) = (simd.load_up_to(total, count), simd.load_up_to(run, count));
                 let sum = simd.add(a, b);

@@ -1,11 +1,13 @@
 //! Dropout.
 //!
-//! Each value is kept with probability `1 - rate` and divided by it, or becomes zero. Which values are kept is a pure
-//! function of the key and the value's place, so no mask is stored: the backward pass draws the same numbers again.
-//! They are drawn for a block of values at a time, by code without branches that the compiler turns into vectors of
-//! whatever width the instruction set has; whole numbers decide, so every set keeps the same values.
+//! Each value is kept with probability `1 - rate` and divided by it, or becomes zero. Which values are kept is
+//! a pure function of the key and the value's place, so no mask is stored: the backward pass draws the same
+//! numbers again. They are drawn for a block of values at a time, by code without branches that the compiler
+//! turns into vectors of whatever width the instruction set has; whole numbers decide, so every set keeps the
+//! same values.
 //!
-//! Source: Hinton, Srivastava, Krizhevsky, Sutskever, Salakhutdinov, arXiv:1207.0580; scaled in training ("inverted").
+//! Source: Hinton, Srivastava, Krizhevsky, Sutskever, Salakhutdinov, arXiv:1207.0580; scaled in training
+//! ("inverted").
 
 use crate::parts::Parts;
 use crate::random::{Philox, WORDS};
@@ -19,8 +21,8 @@ const COST: usize = 4;
 /// y = x / (1 - rate) where a value is kept, otherwise 0; on the way back the same call takes dy to dx.
 ///
 /// - `rate`: probability of a zero, 0 <= rate < 1.
-/// - `key`: the random numbers. Element i of the tensor, counted densely in NHWC order whatever the pixel strides, is
-///   kept if `key.uniform(i) >= rate`.
+/// - `key`: the random numbers. Element i of the tensor, counted densely in NHWC order whatever the pixel
+///   strides, is kept if `key.uniform(i) >= rate`.
 ///
 /// Shapes: both `[n, h, w, c]`; y may be the memory of x.
 ///
@@ -67,8 +69,8 @@ impl Kernel for Part {
             while value < end {
                 let (row, channel) = (value / self.row, value % self.row);
                 let count = (self.row - channel).min(end - value);
-                // SAFETY: the values from this one to the end of its row or block are the part's, and it drew a number
-                // for each.
+                // SAFETY: the values from this one to the end of its row or block are the part's, and it drew a
+                // number for each.
                 unsafe {
                     let x = self.x.add(row * self.lds[0] + channel);
                     let y = self.y.add(row * self.lds[1] + channel);

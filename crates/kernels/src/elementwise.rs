@@ -1,7 +1,7 @@
 //! Passes that treat every element alike.
 //!
-//! An operation is a value that implements [`Elementwise`]; [`map`] runs it over views of one shape. Where the pixels of
-//! all views stand side by side it runs over one flat run of floats, otherwise pixel by pixel.
+//! An operation is a value that implements [`Elementwise`]; [`map`] runs it over views of one shape. Where the
+//! pixels of all views stand side by side it runs over one flat run of floats, otherwise pixel by pixel.
 //!
 //! Writing where an operation reads is legal if both are the same view: every element is read before it is
 //! written, and no other is.
@@ -34,7 +34,8 @@ pub fn add_assign(context: Context, y: ViewMut4, x: View4) {
     map(context, Add, y.as_view(), x, &y);
 }
 
-/// y = x, also between views of different pixel strides: a value goes to or comes from its channels of a wider buffer.
+/// y = x, also between views of different pixel strides: a value goes to or comes from its channels of a wider
+/// buffer.
 ///
 /// Shapes: both `[n, h, w, c]`.
 ///
@@ -112,7 +113,8 @@ impl Frame {
         Self { top, left, heights: [h, outer[1]], widths: [w, outer[2]], frames_rows }
     }
 
-    /// The first pixel of the inner tensor in a row of the outer, and its pixel of the outer, if the row crosses it.
+    /// The first pixel of the inner tensor in a row of the outer, and its pixel of the outer, if the row
+    /// crosses it.
     fn inner_row(&self, row: usize) -> Option<(usize, usize)> {
         let (image, line) = (row / self.heights[1], row % self.heights[1]);
         let line = line.checked_sub(self.top).filter(|&line| line < self.heights[0])?;
@@ -202,7 +204,8 @@ impl Elementwise for Fill {
 /// Floats that stay together when a dense pass is cut into parts.
 const BLOCK: usize = 1024;
 
-/// y = operation(a, b) for every element; operands that the operation does not read may be any view of the shape.
+/// y = operation(a, b) for every element; operands that the operation does not read may be any view of the
+/// shape.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -229,8 +232,8 @@ pub(crate) fn map<O: Elementwise>(context: Context, operation: O, a: View4, b: V
     }
 }
 
-/// A part: rows of `length` floats, `lds` apart in a, b and y. They lie inside the views that [`map`] cut them from,
-/// and no other part touches those of y.
+/// A part: rows of `length` floats, `lds` apart in a, b and y. They lie inside the views that [`map`] cut them
+/// from, and no other part touches those of y.
 struct Rows<O> {
     operation: O,
     a: *const f32,
@@ -285,7 +288,8 @@ mod tests {
     use super::*;
     use crate::testing::{Tensor, assert_threads_agree, on_every_isa};
 
-    /// Shapes whose floats and channels leave every kind of remainder, large enough for several parts at the end.
+    /// Shapes whose floats and channels leave every kind of remainder, large enough for several parts at the
+    /// end.
     const SHAPES: [[usize; 4]; 6] =
         [[1, 1, 1, 1], [2, 3, 5, 3], [1, 2, 2, 17], [2, 4, 1, 33], [1, 7, 3, 16], [5, 64, 64, 7]];
 

@@ -398,10 +398,10 @@ mod tests {
                 assert_matches(&dweight, &gradients.dweight, 1e-5);
                 assert_matches(&dbias, &gradients.dbias, 1e-5);
                 let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
-                let view = on_x.view_mut();
-                norm.forward(context, view.as_view(), [&weight, &bias], &mut statistics, view);
-                let view = on_dy.view_mut();
-                norm.backward_input(context, [x.view(), view.as_view()], &weight, &statistics, view);
+                let (from, to) = on_x.in_place();
+                norm.forward(context, from, [&weight, &bias], &mut statistics, to);
+                let (from, to) = on_dy.in_place();
+                norm.backward_input(context, [x.view(), from], &weight, &statistics, to);
                 assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
             });
         }

@@ -1,7 +1,7 @@
 //! Which instruction set the kernels run on, as a token whose possession proves that this machine has it.
 //!
-//! [`Isa`] can only be made by asking the processor, so a function that takes one may call SIMD code of that set
-//! without asking again: the proof travels with the value.
+//! [`Isa`] can only be made by asking the processor, so a function that takes one may call SIMD code of that
+//! set without asking again: the proof travels with the value.
 
 use crate::Pool;
 #[cfg(target_arch = "aarch64")]

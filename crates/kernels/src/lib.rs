@@ -1,9 +1,9 @@
 //! Compute kernels: SIMD, multithreaded, no graph, no I/O, no allocation in a hot call.
 //!
-//! Everything here works on views of NHWC `f32` memory that the caller owns ([`View4`], [`ViewMut4`]) and runs on
-//! the instruction set ([`Isa`]) and the threads ([`Pool`]) that a [`Context`] names. Forward and backward of an
-//! operation stand beside each other in one file. Work is cut by shape, never by the number of threads, and every
-//! reduction is a tree of fixed shape, so the same input gives the same bits on 1, 2 or 16 threads.
+//! Everything here works on views of NHWC `f32` memory that the caller owns ([`View4`], [`ViewMut4`]) and runs
+//! on the instruction set ([`Isa`]) and the threads ([`Pool`]) that a [`Context`] names. Forward and backward
+//! of an operation stand beside each other in one file. Work is cut by shape, never by the number of threads,
+//! and every reduction is a tree of fixed shape, so the same input gives the same bits on 1, 2 or 16 threads.
 //!
 //! An inner loop is written once, generic over [`simd::Simd`], and compiled once per instruction set; only what
 //! differs in kind, the size of a register tile for example, is chosen per set.

@@ -3,17 +3,20 @@
 //! ```text
 //! s_i = k + alpha / size * sum of x_j^2 over the window of channel i
 //! y_i = x_i s_i^-beta
-//! dx_i = dy_i s_i^-beta - 2 alpha beta / size * x_i * sum of dy_j x_j s_j^(-beta - 1) over all j with i in their window
+//! dx_i = dy_i s_i^-beta
+//!     - 2 alpha beta / size * x_i * sum of dy_j x_j s_j^(-beta - 1) over all j with i in their window
 //! ```
 //!
-//! The window of channel i is i - size / 2 ..= i + (size - 1) / 2, cut at the first and the last channel, as in PyTorch's
-//! `LocalResponseNorm`; the divisor is always `size`. The backward pass computes s again from x.
+//! The window of channel i is i - size / 2 ..= i + (size - 1) / 2, cut at the first and the last channel, as in
+//! PyTorch's `LocalResponseNorm`; the divisor is always `size`. The backward pass computes s again from x.
 //!
-//! A pixel's squares are written into a row between zeros, from which windows are summed at any channel alike, a vector
-//! at a time. The row is short and stands on the stack: where channels are many, it goes along them a segment at a time,
-//! and each segment takes from the one before what its first windows need. The usual beta of 3/4 needs two square roots, any other a logarithm and an exponential.
+//! A pixel's squares are written into a row between zeros, from which windows are summed at any channel alike,
+//! a vector at a time. The row is short and stands on the stack: where channels are many, it goes along them a
+//! segment at a time, and each segment takes from the one before what its first windows need. The usual beta of
+//! 3/4 needs two square roots, any other a logarithm and an exponential.
 //!
-//! Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
+//! Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks",
+//! 2012.
 
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
@@ -119,8 +122,8 @@ struct Pass<'a, const BACKWARD: bool, const ROOTS: bool> {
     /// y or dx.
     to: &'a ViewMut4<'a>,
     pixels: Range<usize>,
-    /// Channels before the first of a segment that a row has, zeros where there are none. Behind the segment, twice as
-    /// many stand in the row, and some to fill a vector.
+    /// Channels before the first of a segment that a row has, zeros where there are none. Behind the segment,
+    /// twice as many stand in the row, and some to fill a vector.
     reach: usize,
     /// Channels of a segment.
     segment: usize,
@@ -174,7 +177,8 @@ impl<const BACKWARD: bool, const ROOTS: bool> Kernel for Pass<'_, BACKWARD, ROOT
 }
 
 impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
-    /// Moves the last `count` floats of both rows to their beginning, for the next segment, and zeros the others.
+    /// Moves the last `count` floats of both rows to their beginning, for the next segment, and zeros the
+    /// others.
     fn keep(&self, count: usize) {
         for row in [self.squares, self.terms] {
             // SAFETY: both rows have ROW floats, which are this part's alone; `count` is no more.
@@ -184,8 +188,8 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
         }
     }
 
-    /// A stage for the segment that begins at a channel, after the stages before it and the segments before. A stage
-    /// that others take windows of is as much ahead of them as a window reaches.
+    /// A stage for the segment that begins at a channel, after the stages before it and the segments before. A
+    /// stage that others take windows of is as much ahead of them as a window reaches.
     #[inline(always)]
     fn channels<S: Simd>(&self, simd: S, pixel: usize, start: usize, stage: Stage) {
         let channels = self.x.c();
@@ -196,8 +200,8 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
         };
         let mut channel = if start == 0 { 0 } else { start + ahead };
         let end = channels.min(start + self.segment + ahead);
-        // SAFETY: pixel and channels are some of the part; squares are written before windows of them are summed, and
-        // the terms of all channels that a window reaches before theirs.
+        // SAFETY: pixel and channels are some of the part; squares are written before windows of them are
+        // summed, and the terms of all channels that a window reaches before theirs.
         unsafe {
             while channel < end {
                 let at = self.reach + channel - start;
@@ -247,7 +251,8 @@ impl<const BACKWARD: bool, const ROOTS: bool> Pass<'_, BACKWARD, ROOTS> {
     #[inline(always)]
     unsafe fn window<S: Simd>(&self, simd: S, row: *const f32, place: Place, before: usize) -> S::Vector {
         let width = self.before() + self.after() + 1;
-        // SAFETY: `reach` is no less than either side of a window, so from the first to the last lane all is in the row.
+        // SAFETY: `reach` is no less than either side of a window, so from the first to the last lane all is in
+        // the row.
         unsafe {
             let first = row.add(place.at - before);
             let mut sum = simd.load(first);
@@ -352,7 +357,8 @@ mod tests {
         [1, 2, 1, 4501],
     ];
 
-    /// AlexNet's, an even window, one channel alone, all channels of most shapes, the largest; with a weight that is felt.
+    /// AlexNet's, an even window, one channel alone, all channels of most shapes, the largest; with a weight
+    /// that is felt.
     const NORMS: [LocalResponseNorm; 6] = [
         LocalResponseNorm { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 },
         LocalResponseNorm { size: 4, alpha: 2.0, beta: 0.75, k: 2.0 },

@@ -5,8 +5,8 @@ use std::ops::Range;
 /// Most parts of a pass, so that one value a part fits into an array on the stack.
 pub(crate) const MOST_PARTS: usize = 64;
 
-/// Floats that an elementwise kernel passes in about ten microseconds. With less to do, waking a thread costs more than
-/// it saves.
+/// Floats that an elementwise kernel passes in about ten microseconds. With less to do, waking a thread costs
+/// more than it saves.
 const TOO_FEW: usize = 100_000;
 
 /// Floats a part has at least: a few microseconds, against a fraction of one for handing a part out.
@@ -20,8 +20,8 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Cuts `items` items, each as much work as `floats` floats are to an elementwise kernel. The number of parts is
-    /// a power of two or the number of items, which splits evenly among most numbers of threads.
+    /// Cuts `items` items, each as much work as `floats` floats are to an elementwise kernel. The number of
+    /// parts is a power of two or the number of items, which splits evenly among most numbers of threads.
     pub(crate) fn new(items: usize, floats: usize) -> Self {
         let total = items.saturating_mul(floats);
         let wanted = if total < TOO_FEW { 1 } else { (total / LEAST).min(MOST_PARTS).next_power_of_two() };
@@ -38,8 +38,8 @@ impl Parts {
         if self.count > 0 { self.items.div_ceil(self.count) } else { 0 }
     }
 
-    /// The items of a part; no two parts differ by more than one, and the longer ones are spread evenly, so that half of the
-    /// parts are half of the work.
+    /// The items of a part; no two parts differ by more than one, and the longer ones are spread evenly, so
+    /// that half of the parts are half of the work.
     pub(crate) fn range(self, part: usize) -> Range<usize> {
         let (each, longer) = (self.items / self.count, self.items % self.count);
         let bound = |part: usize| part * each + part * longer / self.count;

@@ -1,15 +1,15 @@
 //! The speed that no kernel can pass: fused multiply-adds on registers alone.
 //!
-//! Percent of peak means percent of this, measured in the same process, since a machine's clock differs from minute to
-//! minute.
+//! Percent of peak means percent of this, measured in the same process, since a machine's clock differs from
+//! minute to minute.
 
 use crate::simd::{Kernel, Simd};
 use crate::{Context, Pool};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Independent accumulators: enough to hide the latency of a multiply-add (4 cycles, two a cycle), few enough for
-/// sixteen registers.
+/// Independent accumulators: enough to hide the latency of a multiply-add (4 cycles, two a cycle), few enough
+/// for sixteen registers.
 const CHAINS: usize = 12;
 
 struct MultiplyAdds {

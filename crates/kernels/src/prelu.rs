@@ -1,4 +1,5 @@
-//! Leaky ReLU whose slope is learnt: y = x where x > 0, otherwise weight x, with a weight for each channel or one for all.
+//! Leaky ReLU whose slope is learnt: y = x where x > 0, otherwise weight x, with a weight for each channel or
+//! one for all.
 //!
 //! The sign of y does not tell that of x where the weight is zero or negative, so the gradients read x.
 //!
@@ -43,7 +44,8 @@ pub fn scratch_len([n, h, w, c]: [usize; 4]) -> usize {
     c + Sums::len(n * h * w, c)
 }
 
-/// Gradient of the weight: the sum of x dy over the pixels, and the channels where they share it, where x is not positive.
+/// Gradient of the weight: the sum of x dy over the pixels, and the channels where they share it, where x is
+/// not positive.
 ///
 /// # Panics
 /// As [`prelu`], and if the scratch memory is shorter than [`scratch_len`] says.

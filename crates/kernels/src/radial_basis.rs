@@ -1,8 +1,8 @@
-//! Units that measure how far a vector is from a code of theirs: y_i = -sum_j (x_j - codes_ij)^2, so that the largest
-//! belongs to the nearest code.
+//! Units that measure how far a vector is from a code of theirs: y_i = -sum_j (x_j - codes_ij)^2, so that the
+//! largest belongs to the nearest code.
 //!
-//! The codes are constants: dx_j = -2 sum_i dy_i (x_j - codes_ij), and nothing else has a gradient. There are few units
-//! (an output for each class), so each vector is compared with one code after the other.
+//! The codes are constants: dx_j = -2 sum_i dy_i (x_j - codes_ij), and nothing else has a gradient. There are
+//! few units (an output for each class), so each vector is compared with one code after the other.
 //!
 //! Shapes: x, dx `[n, 1, 1, inputs]`, codes `[units, inputs]`, y, dy `[n, 1, 1, units]`.
 //!
@@ -62,8 +62,8 @@ impl Kernel for Distances<'_> {
                 let mut sum = simd.zero();
                 for j in (0..inputs).step_by(S::LANES) {
                     let count = S::LANES.min(inputs - j);
-                    // SAFETY: x and the code have `inputs` floats, of which `count` stand from the j-th on; lanes behind
-                    // them are zero in both.
+                    // SAFETY: x and the code have `inputs` floats, of which `count` stand from the j-th on;
+                    // lanes behind them are zero in both.
                     let difference = unsafe {
                         simd.sub(
                             simd.load_up_to(x.add(j), count),
@@ -97,8 +97,8 @@ impl Kernel for Gradients<'_> {
             let (x, dy, dx) = (self.x.pixel(row), self.dy.pixel(row), self.dx.pixel(row));
             for j in (0..inputs).step_by(S::LANES) {
                 let count = S::LANES.min(inputs - j);
-                // SAFETY: x, dx and each code have `inputs` floats, of which `count` stand from the j-th on, dy one for each
-                // unit; no other part has that row of dx.
+                // SAFETY: x, dx and each code have `inputs` floats, of which `count` stand from the j-th on, dy
+                // one for each unit; no other part has that row of dx.
                 unsafe {
                     let value = simd.load_up_to(x.add(j), count);
                     let mut sum = simd.zero();

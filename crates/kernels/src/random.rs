@@ -1,9 +1,9 @@
 //! Counter-based random numbers: Philox4x32-10.
 //!
-//! A value is a pure function of (seed, stream, index), so it depends neither on the number of threads that draw nor
-//! on where a resumed run begins. Four words come out of every counter; the functions that take an `index` count
-//! single values and cut the counter themselves, and the plural ones give all values of one counter at once, which is
-//! the quicker way to fill memory.
+//! A value is a pure function of (seed, stream, index), so it depends neither on the number of threads that
+//! draw nor on where a resumed run begins. Four words come out of every counter; the functions that take an
+//! `index` count single values and cut the counter themselves, and the plural ones give all values of one
+//! counter at once, which is the quicker way to fill memory.
 //!
 //! Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
@@ -80,12 +80,12 @@ impl Philox {
         self.block(counter).map(|word| (word >> 8) as f32 * (1.0 / (1 << 24) as f32))
     }
 
-    /// The upper 24 bits, as whole numbers, of the words of counters from `counter` on: what [`Philox::uniforms`] gives
-    /// times 2^24.
+    /// The upper 24 bits, as whole numbers, of the words of counters from `counter` on: what
+    /// [`Philox::uniforms`] gives times 2^24.
     ///
-    /// One counter a turn, without branches and with each word in the lower half of 64 bits, which is what a vector
-    /// multiplication reads and its product needs: the compiler takes as many turns at once as a vector holds. Inlined
-    /// into a function for an instruction set it runs as wide as that set.
+    /// One counter a turn, without branches and with each word in the lower half of 64 bits, which is what a
+    /// vector multiplication reads and its product needs: the compiler takes as many turns at once as a vector
+    /// holds. Inlined into a function for an instruction set it runs as wide as that set.
     #[inline(always)]
     pub(crate) fn fill(&self, counter: u64, numbers: &mut [f32; WORDS]) {
         const LOW: u64 = u32::MAX as u64;
@@ -114,15 +114,16 @@ impl Philox {
         }
     }
 
-    /// The value at `index` of a sequence of normal values with mean 0 and deviation 1, at most 6.7 in magnitude.
+    /// The value at `index` of a sequence of normal values with mean 0 and deviation 1, at most 6.7 in
+    /// magnitude.
     pub fn normal(&self, index: u64) -> f32 {
         self.normals(index / 4)[(index % 4) as usize]
     }
 
     /// The values at `4 * counter ..` of the sequence that [`Philox::normal`] gives.
     ///
-    /// Computed in f64 (Box and Muller), so that the mathematical libraries of different platforms, which differ in
-    /// the last bit, round to the same f32.
+    /// Computed in f64 (Box and Muller), so that the mathematical libraries of different platforms, which
+    /// differ in the last bit, round to the same f32.
     pub fn normals(&self, counter: u64) -> [f32; 4] {
         let scale = 1.0 / (1u64 << 32) as f64;
         let pair = |radius: u32, angle: u32| {

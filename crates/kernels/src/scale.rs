@@ -1,16 +1,18 @@
-//! A factor and a summand for each channel: y = x weight + bias, either of them left out where it is not wanted.
+//! A factor and a summand for each channel: y = x weight + bias, either of them left out where it is not
+//! wanted.
 //!
 //! LeCun's subsampling layers learn both, a transposed convolution has a bias.
 //!
-//! Shapes: x, y, dy `[n, h, w, c]` with any pixel strides; weight, bias and their gradients `[c]`. Sums over the pixels
-//! are exact to nearly every digit of an f32 number, as those of batch normalisation.
+//! Shapes: x, y, dy `[n, h, w, c]` with any pixel strides; weight, bias and their gradients `[c]`. Sums over
+//! the pixels are exact to nearly every digit of an f32 number, as those of batch normalisation.
 
 use crate::channelwise::{self, Pass, Place, Sums};
 use crate::simd::Simd;
 use crate::threads::Shareable;
 use crate::{Context, View4, ViewMut4};
 
-/// y = x weight + bias. y may be the memory of x. The gradient of x is that of y times the weight: the same without bias.
+/// y = x weight + bias. y may be the memory of x. The gradient of x is that of y times the weight: the same
+/// without bias.
 ///
 /// # Panics
 /// If shapes or lengths differ.

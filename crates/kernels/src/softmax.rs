@@ -1,7 +1,7 @@
 //! Softmax over the channels of each pixel, and its logarithm.
 //!
-//! The largest value is subtracted first, so no exponential overflows, however large the values. A row with a NaN or
-//! a positive infinity becomes NaN, as in PyTorch; minus infinity becomes 0.
+//! The largest value is subtracted first, so no exponential overflows, however large the values. A row with a
+//! NaN or a positive infinity becomes NaN, as in PyTorch; minus infinity becomes 0.
 //!
 //! Shapes: all `[n, h, w, classes]`. y may be the memory of x, dx that of dy.
 

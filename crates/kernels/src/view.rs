@@ -1,8 +1,8 @@
 //! Views of NHWC memory: a pointer, four sizes and the distance between pixels.
 //!
 //! A view's pixels stand `ld >= c` floats apart, so a branch of a concatenation is a view of some channels of a
-//! wider buffer. Because such branches interleave in memory, a view holds a pointer and not a slice; the lifetime
-//! keeps the buffer borrowed.
+//! wider buffer. Because such branches interleave in memory, a view holds a pointer and not a slice; the
+//! lifetime keeps the buffer borrowed.
 
 use std::marker::PhantomData;
 
@@ -69,8 +69,8 @@ macro_rules! view {
 
         // SAFETY: a view is a borrow of floats, as a slice is.
         unsafe impl Send for $name<'_> {}
-        // SAFETY: through a shared view nothing is written or read without an unsafe block, in which the kernels give
-        // each thread its own part of what is written.
+        // SAFETY: through a shared view nothing is written or read without an unsafe block, in which the
+        // kernels give each thread its own part of what is written.
         unsafe impl Sync for $name<'_> {}
 
         impl<'a> $name<'a> {
@@ -83,12 +83,13 @@ macro_rules! view {
                 Ok(Self { pointer: data.$as_pointer(), shape, ld, borrow: PhantomData })
             }
 
-            /// A view of memory that is not one slice of its own: a part of an arena, some channels of a buffer.
+            /// A view of memory that is not one slice of its own: a part of an arena, some channels of a
+            /// buffer.
             ///
             /// # Safety
-            /// For the lifetime, `pointer` is valid for every element `[n, h, w, c]` at a pixel stride of `ld >= c`,
-            /// and nobody writes what the view reads, or reads or writes what the view writes, save through a view
-            /// given to the same call of an operation that says it works in place.
+            /// For the lifetime, `pointer` is valid for every element `[n, h, w, c]` at a pixel stride of `ld
+            /// >= c`, and nobody writes what the view reads, or reads or writes what the view writes, save
+            /// through a view given to the same call of an operation that says it works in place.
             pub unsafe fn from_raw(pointer: $pointer, shape: [usize; 4], ld: usize) -> Self {
                 debug_assert!(ld >= shape[3]);
                 Self { pointer, shape, ld, borrow: PhantomData }
@@ -188,7 +189,8 @@ impl<'a> ViewMut4<'a> {
     /// The same memory twice, to be read and written by an operation that works in place.
     ///
     /// # Safety
-    /// Both go to one call of an operation that says that the one may be the memory of the other, and nowhere else.
+    /// Both go to one call of an operation that says that the one may be the memory of the other, and nowhere
+    /// else.
     pub unsafe fn in_place(self) -> (View4<'a>, Self) {
         (View4 { pointer: self.pointer, shape: self.shape, ld: self.ld, borrow: PhantomData }, self)
     }
@@ -202,11 +204,12 @@ impl<'a> ViewMut4<'a> {
         other.pointer.addr().wrapping_sub(self.pointer.addr()) as isize / size_of::<f32>() as isize
     }
 
-    /// Whether it is so large that nobody will find it in a cache afterwards, and its pixels begin at cache lines: a pass
-    /// that does not read it writes it past the caches, which spares reading what was there before.
+    /// Whether it is so large that nobody will find it in a cache afterwards, and its pixels begin at cache
+    /// lines: a pass that does not read it writes it past the caches, which spares reading what was there
+    /// before.
     pub(crate) fn streams(&self) -> bool {
-        // Twice as many bytes do not stay in a cache of 32 MB (a pass over 51 MB took half as long on two threads), half
-        // as many do (a pass over 8 MB took one and a half times as long).
+        // Twice as many bytes do not stay in a cache of 32 MB (a pass over 51 MB took half as long on two
+        // threads), half as many do (a pass over 8 MB took one and a half times as long).
         const LARGE: usize = 16 << 20;
         const LINE: usize = 64;
         let bytes = |floats: usize| floats * size_of::<f32>();

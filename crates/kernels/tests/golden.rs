@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use fovea_kernels::batch_norm::{self, Mask, Running};
-use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::batch_norm::{self, Backward, Mask, Running};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Forward, Pass};
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::loss::{Criterion, Targets};
 use fovea_kernels::optimizer::{Moments, Optimizer, STATES, Span, Spans, Update};
@@ -15,7 +15,8 @@ use fovea_kernels::{Activation, Context, Isa, Pool, View4, ViewMut4};
 use fovea_reference::check::{relative_error, widen};
 use fovea_reference::{self as reference, Golden, Pooling};
 
-/// Of the largest value: a dozen roundings of f32 (6e-8 each); the longest sums here have some hundred products.
+/// Of the largest value: a dozen roundings of f32 (6e-8 each); the longest sums here have some hundred
+/// products.
 const TOLERANCE: f64 = 1e-6;
 
 fn on_every_isa(test: impl Fn(Context)) {
@@ -82,16 +83,8 @@ fn convolution_equals_pytorch(context: Context, golden: &Golden, name: &str, cas
     let y = written(output, |y| {
         let bias = Some(golden.values(&of("b")));
         let mut scratch = scratch(Pass::Forward);
-        convolution.forward(
-            context,
-            view(&x, input),
-            &weight,
-            bias,
-            None,
-            Activation::None,
-            y,
-            scratch.aligned(),
-        );
+        let forward = Forward { bias, ..Forward::new(view(&x, input), &weight) };
+        convolution.forward(context, forward, y, scratch.aligned());
     });
     assert_equal(context, &of("y"), &y, &golden.nhwc(&of("y")));
 
@@ -192,20 +185,10 @@ fn batch_norm_equals_pytorch(context: Context, golden: &Golden, name: &str, case
 
     let [mut dweight, mut dbias] = [(); 2].map(|()| vec![f32::NAN; channels]);
     let (weights, scratch) = ((&mut dweight, &mut dbias), &mut scratch);
-    batch_norm::backward_sums(
-        context,
-        x,
-        dy,
-        Mask::None,
-        &saved,
-        &affine,
-        weights.0,
-        weights.1,
-        None,
-        scratch,
-    );
+    let backward = Backward { x, dy, mask: Mask::None, saved: &saved, affine: &affine };
+    batch_norm::backward_sums(context, backward, weights.0, weights.1, None, scratch);
     let dx = written(shape, |dx| {
-        batch_norm::backward_input(context, x, dy, Mask::None, &saved, &affine, &dweight, &dbias, dx);
+        batch_norm::backward_input(context, backward, &dweight, &dbias, dx);
     });
     for (tensor, actual, expected) in [
         ("dweight", &dweight, golden.values(&of("dweight"))),

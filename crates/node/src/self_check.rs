@@ -8,7 +8,7 @@ mod resizing;
 mod values;
 mod winograd;
 
-use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Forward, Pass};
 use fovea_kernels::loss::{Criterion, Targets};
 use fovea_kernels::optimizer::{Moments, Optimizer, STATES, Span, Spans, Update};
 use fovea_kernels::pool2d::{AvgPool2d, MaxPool2d, Pool2dShape};
@@ -113,7 +113,8 @@ fn convolutions(context: Context, names: Passes, shape: Conv2dShape) -> Errors {
     let mut y = vec![0.0; dy.len()];
     let mut scratch = Scratch::new(&conv, Pass::Forward, context);
     let (x_view, y_view) = (view(&x, x_shape)?, view_mut(&mut y, y_shape)?);
-    conv.forward(context, x_view, &weight, Some(&bias), None, Activation::None, y_view, scratch.aligned());
+    let forward = Forward { bias: Some(&bias), ..Forward::new(x_view, &weight) };
+    conv.forward(context, forward, y_view, scratch.aligned());
 
     let mut dx = vec![0.0; x.len()];
     let mut scratch = Scratch::new(&conv, Pass::BackwardInput, context);

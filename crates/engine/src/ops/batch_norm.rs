@@ -15,7 +15,7 @@ use crate::onnx::export::{Export, Exported, Value};
 use crate::operand::{Operands, Reach};
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 use fovea_kernels::batch_norm::{self, Running};
-use fovea_kernels::pool2d::{MaxPool2d, PooledGradient};
+use fovea_kernels::pool2d::{MaxPool2d, NormalizedBackward, PooledGradient};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -312,17 +312,24 @@ impl Gradients {
             .read(masks[1], reach)
     }
 
-    fn mask<'a>(&self, memory: &Memory<'a>) -> batch_norm::Mask<'a> {
-        match self.mask {
+    /// What the kernels read where nothing was pooled.
+    fn masked<'a>(&self, memory: &Memory<'a>) -> batch_norm::Backward<'a> {
+        let mask = match self.mask {
             Mask::None => batch_norm::Mask::None,
             Mask::Recompute => batch_norm::Mask::Recompute,
             Mask::Output(y) => batch_norm::Mask::Output(memory.view(y)),
-        }
+        };
+        let [x, dy] = [self.x, self.dy].map(|value| memory.view(value));
+        let [saved, affine] = self.statistics.map(|statistics| memory.floats(statistics));
+        batch_norm::Backward { x, dy, mask, saved, affine }
     }
 
-    fn pooled<'a>(&self, memory: &Memory<'a>, pool: &Pooled) -> PooledGradient<'a> {
+    /// What they read where it was.
+    fn pooled<'a>(&self, memory: &Memory<'a>, pool: &Pooled) -> NormalizedBackward<'a> {
         let y = pool.y.map(|y| memory.view(y));
-        PooledGradient { dy: memory.view(self.dy), argmax: memory.bytes(pool.argmax), y }
+        let gradient = PooledGradient { dy: memory.view(self.dy), argmax: memory.bytes(pool.argmax), y };
+        let [saved, affine] = self.statistics.map(|statistics| memory.floats(statistics));
+        NormalizedBackward { x: memory.view(self.x), gradient, saved, affine }
     }
 
     fn explain(&self, row: &mut PlanRow) {
@@ -365,19 +372,15 @@ impl Call for BackwardWeight {
         let Self { gradient, dresidual } = self;
         let (layer, context, scratch) = (&gradient.layer, step.context, memory.scratch());
         let [dweight, dbias] = both_mut(step.gradients, &layer.weight, &layer.bias);
-        let x = memory.view(gradient.x);
-        let [saved, affine] = gradient.statistics.map(|statistics| memory.floats(statistics));
         match &gradient.pool {
             Some(pool) => {
-                let pooled = gradient.pooled(memory, pool);
-                pool.layer.normalized_sums(context, x, pooled, saved, dweight, dbias, scratch);
+                let backward = gradient.pooled(memory, pool);
+                pool.layer.normalized_sums(context, backward, dweight, dbias, scratch);
             }
             None => {
-                let (dy, mask) = (memory.view(gradient.dy), gradient.mask(memory));
+                let backward = gradient.masked(memory);
                 let dresidual = dresidual.map(|dresidual| memory.view_mut(dresidual));
-                batch_norm::backward_sums(
-                    context, x, dy, mask, saved, affine, dweight, dbias, dresidual, scratch,
-                );
+                batch_norm::backward_sums(context, backward, dweight, dbias, dresidual, scratch);
             }
         }
     }
@@ -411,17 +414,13 @@ impl Call for BackwardInput {
         let Self { gradient, dx } = self;
         let (layer, context) = (&gradient.layer, step.context);
         let [dweight, dbias] = [&layer.weight, &layer.bias].map(|place| &step.gradients[place.clone()]);
-        let (x, dx) = (memory.view(gradient.x), memory.view_mut(*dx));
-        let [saved, affine] = gradient.statistics.map(|statistics| memory.floats(statistics));
+        let dx = memory.view_mut(*dx);
         match &gradient.pool {
             Some(pool) => {
-                let pooled = gradient.pooled(memory, pool);
-                pool.layer.normalized_input(context, x, pooled, saved, affine, dweight, dbias, dx);
+                let backward = gradient.pooled(memory, pool);
+                pool.layer.normalized_input(context, backward, dweight, dbias, dx);
             }
-            None => {
-                let (dy, mask) = (memory.view(gradient.dy), gradient.mask(memory));
-                batch_norm::backward_input(context, x, dy, mask, saved, affine, dweight, dbias, dx);
-            }
+            None => batch_norm::backward_input(context, gradient.masked(memory), dweight, dbias, dx),
         }
     }
 

@@ -15,9 +15,9 @@ use crate::operand::{Operands, Reach};
 use crate::order::Order;
 use crate::program::{Program, ValueId};
 use crate::select::weights;
+use fovea_kernels::arithmetic;
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
 use fovea_kernels::conv2d::{self, Conv2d, Conv2dShape, Pass};
-use fovea_kernels::{Activation, arithmetic};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -274,25 +274,25 @@ impl Call for Forward {
         let (context, activation) = (step.context, self.function.activation());
         let residual = residual.map(|residual| memory.view(residual));
         let (weight, bias) = step.weights(layer, self.folded.is_some());
-        let (x, y, scratch) = (memory.view(*x), memory.view_mut(*y), memory.scratch());
+        let (y, scratch) = (memory.view_mut(*y), memory.scratch());
+        let forward = conv2d::Forward { x: memory.view(*x), weight, bias, residual, activation };
+        let with = |weight| conv2d::Forward { weight, ..forward };
         // Training keeps no weights, and nothing else takes moments.
         match (moments.map(|moments| memory.floats_mut(moments)), algorithm) {
             (Some(moments), Algorithm::Winograd(winograd, weight)) => {
-                let weight = memory.floats(*weight);
-                winograd.run_with_moments(context, x, weight, bias, y, moments, scratch);
+                winograd.run_with_moments(context, with(memory.floats(*weight)), y, moments, scratch);
             }
             (Some(moments), Algorithm::Direct | Algorithm::WinogradKept(_)) => {
-                layer.kernel.forward_with_moments(context, x, weight, bias, y, moments, scratch);
+                layer.kernel.forward_with_moments(context, forward, y, moments, scratch);
             }
             (None, Algorithm::Direct) => {
-                layer.kernel.forward(context, x, weight, bias, residual, activation, y, scratch);
+                layer.kernel.forward(context, forward, y, scratch);
             }
             (None, Algorithm::Winograd(winograd, weight)) => {
-                winograd.run(context, x, memory.floats(*weight), bias, residual, activation, y, scratch);
+                winograd.run(context, with(memory.floats(*weight)), y, scratch);
             }
             (None, Algorithm::WinogradKept(winograd)) => {
-                let weight = step.kept.transformed(layer);
-                winograd.run(context, x, weight, bias, residual, activation, y, scratch);
+                winograd.run(context, with(step.kept.transformed(layer)), y, scratch);
             }
         }
     }
@@ -429,8 +429,9 @@ impl Call for BackwardInput {
         let residual = residual.map(|residual| memory.view(residual));
         match algorithm {
             Algorithm::Winograd(winograd, weight) => {
-                let weight = memory.floats(*weight);
-                winograd.run(context, dy, weight, None, residual, Activation::None, dx, scratch);
+                let product =
+                    conv2d::Forward { residual, ..conv2d::Forward::new(dy, memory.floats(*weight)) };
+                winograd.run(context, product, dx, scratch);
             }
             // A session keeps no weights for gradients: they change with every step.
             Algorithm::Direct | Algorithm::WinogradKept(_) => {

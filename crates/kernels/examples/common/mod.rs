@@ -1,7 +1,8 @@
-//! What the examples share that time convolutions: memory for a pass, the pass as a training step runs it, and a clock.
+//! What the examples share that time convolutions: memory for a pass, the pass as a training step runs it, and
+//! a clock.
 
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
-use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Forward, Pass};
 use fovea_kernels::{Activation, Context, View4, ViewMut4, peak};
 use std::time::{Duration, Instant};
 
@@ -98,18 +99,20 @@ impl<'a> Timed<'a> {
     fn run(&mut self) {
         let Self { context, convolution, pass, winograd, shapes: [xs, ys], x, y, .. } = self;
         let Self { weight, packed, transformed, bias, scratch, .. } = self;
-        let (context, none, relu) = (*context, Activation::None, Activation::Relu);
+        let (context, activation) = (*context, Activation::Relu);
         let skip = scratch.as_ptr().align_offset(64);
         let scratch = &mut scratch[skip..];
         match (pass, winograd) {
             (Pass::Forward, winograd) => {
                 let (x, y) = (View4::new(x, *xs, xs[3]).unwrap(), ViewMut4::new(y, *ys, ys[3]).unwrap());
+                let forward = Forward { x, weight, bias: Some(bias), residual: None, activation };
                 match winograd {
                     Some(WinogradPass::Product(winograd)) => {
                         winograd.transform_weight(context, weight, transformed);
-                        winograd.run(context, x, transformed, Some(bias), None, relu, y, scratch);
+                        let forward = Forward { weight: transformed, ..forward };
+                        winograd.run(context, forward, y, scratch);
                     }
-                    _ => convolution.forward(context, x, weight, Some(bias), None, relu, y, scratch),
+                    _ => convolution.forward(context, forward, y, scratch),
                 }
             }
             (Pass::BackwardInput, winograd) => {
@@ -118,7 +121,7 @@ impl<'a> Timed<'a> {
                 match winograd {
                     Some(WinogradPass::Product(winograd)) => {
                         winograd.transform_weight(context, packed, transformed);
-                        winograd.run(context, dy, transformed, None, None, none, dx, scratch);
+                        winograd.run(context, Forward::new(dy, transformed), dx, scratch);
                     }
                     _ => convolution.backward_input(context, dy, packed, None, dx, scratch),
                 }

@@ -11,15 +11,16 @@
 //! | inference | [`running_affine`], [`normalize`] |
 //! | backward | [`backward_sums`] for weight, bias and residual, then [`backward_input`] |
 //!
-//! Between the passes stand two small arrays: `saved`, the mean of each channel (c floats) and 1 / sqrt(variance +
-//! epsilon) (c floats), and `affine`, scale (c) and shift (c) with which x * scale + shift is the normalised value with
-//! weight and bias applied.
+//! Between the passes stand two small arrays: `saved`, the mean of each channel (c floats) and 1 /
+//! sqrt(variance + epsilon) (c floats), and `affine`, scale (c) and shift (c) with which x * scale + shift is
+//! the normalised value with weight and bias applied.
 //!
 //! Shapes: x, y, dy, dx `[n, h, w, c]` with any pixel strides; weight, bias and their gradients `[c]`.
 //!
-//! Sums over the pixels are taken in f32 for short runs of them, of differences from a pivot near the mean, so that a mean
-//! far larger than the deviation costs the variance no digits; the runs are added without loss, in order. So the mean has
-//! nearly every digit that an f32 number holds: a ReLU behind the normalisation decides by the sign of values next to 0.
+//! Sums over the pixels are taken in f32 for short runs of them, of differences from a pivot near the mean, so
+//! that a mean far larger than the deviation costs the variance no digits; the runs are added without loss, in
+//! order. So the mean has nearly every digit that an f32 number holds: a ReLU behind the normalisation decides
+//! by the sign of values next to 0.
 //!
 //! Source: Ioffe, Szegedy, arXiv:1502.03167. Equals PyTorch's `BatchNorm2d`.
 
@@ -54,6 +55,21 @@ pub enum Mask<'a> {
     Recompute,
     /// Where this y > 0: a ReLU after the residual.
     Output(View4<'a>),
+}
+
+/// What both backward passes read.
+#[derive(Clone, Copy, Debug)]
+pub struct Backward<'a> {
+    /// What was normalised.
+    pub x: View4<'a>,
+    /// The gradient of y.
+    pub dy: View4<'a>,
+    /// What of it passes.
+    pub mask: Mask<'a>,
+    /// From [`statistics`], [`statistics_from_moments`] or [`running`].
+    pub saved: &'a [f32],
+    /// From [`affine`].
+    pub affine: &'a [f32],
 }
 
 /// Floats of scratch memory that [`statistics`] and [`backward_sums`] need for a tensor of this shape.
@@ -179,8 +195,9 @@ impl Statistics {
     }
 }
 
-/// Mean and deviation of each channel from the running statistics, into `saved`: for the training of a network in which this
-/// layer is frozen. Its gradient then passes as [`backward_input`] has it for gradients of weight and bias that are zero.
+/// Mean and deviation of each channel from the running statistics, into `saved`: for the training of a network
+/// in which this layer is frozen. Its gradient then passes as [`backward_input`] has it for gradients of weight
+/// and bias that are zero.
 ///
 /// # Panics
 /// If an array is not as long as the channels ask.
@@ -273,21 +290,17 @@ pub fn normalize(
 ///
 /// # Panics
 /// If shapes or lengths differ.
-#[allow(clippy::too_many_arguments)] // what the passes hand to each other, each named by its formula
 pub fn backward_sums(
     context: Context,
-    x: View4,
-    dy: View4,
-    mask: Mask,
-    saved: &[f32],
-    affine: &[f32],
+    backward: Backward,
     dweight: &mut [f32],
     dbias: &mut [f32],
     dresidual: Option<ViewMut4>,
     scratch: &mut [f32],
 ) {
+    let Backward { x, dy, mask, saved, affine } = backward;
     let channels = x.c();
-    check_backward(x, dy, mask, saved, affine);
+    check_backward(backward);
     assert!(dresidual.as_ref().is_none_or(|d| d.shape() == x.shape()), "shape of dresidual");
     assert_eq!([dweight.len(), dbias.len()], [channels; 2], "length of dweight or dbias");
     assert!(scratch.len() >= scratch_len(x.shape()), "length of the scratch memory");
@@ -336,26 +349,16 @@ pub fn backward_sums(
     });
 }
 
-/// dx = scale * (dz - dbias / pixels - x' * dweight / pixels), where dz is the masked dy, x' the normalised x, and the
-/// gradients those of [`backward_sums`]. dx may be the memory of dy or of x. After `backward_sums` with a dresidual, that is dz
-/// and the mask [`Mask::None`].
+/// dx = scale * (dz - dbias / pixels - x' * dweight / pixels), where dz is the masked dy, x' the normalised x,
+/// and the gradients those of [`backward_sums`]. dx may be the memory of dy or of x. After `backward_sums` with
+/// a dresidual, that is dz and the mask [`Mask::None`].
 ///
 /// # Panics
 /// If shapes or lengths differ.
-#[allow(clippy::too_many_arguments)] // what the passes hand to each other, each named by its formula
-pub fn backward_input(
-    context: Context,
-    x: View4,
-    dy: View4,
-    mask: Mask,
-    saved: &[f32],
-    affine: &[f32],
-    dweight: &[f32],
-    dbias: &[f32],
-    dx: ViewMut4,
-) {
+pub fn backward_input(context: Context, backward: Backward, dweight: &[f32], dbias: &[f32], dx: ViewMut4) {
+    let Backward { x, dy, mask, saved, affine } = backward;
     let channels = x.c();
-    check_backward(x, dy, mask, saved, affine);
+    check_backward(backward);
     assert_eq!(dx.shape(), x.shape(), "shape of dx");
     assert_eq!([dweight.len(), dbias.len()], [channels; 2], "length of dweight or dbias");
     let ((mean, deviation), affine, dx) = (saved.split_at(channels), Affine::new(affine), &dx);
@@ -379,7 +382,7 @@ pub fn backward_input(
     }
 }
 
-fn check_backward(x: View4, dy: View4, mask: Mask, saved: &[f32], affine: &[f32]) {
+fn check_backward(Backward { x, dy, mask, saved, affine }: Backward) {
     let shapes = match mask {
         Mask::Output(y) => [dy.shape(), y.shape()],
         _ => [dy.shape(); 2],

@@ -7,12 +7,14 @@ use crate::{View4, ViewMut4};
 /// Pixels that a pivot is the mean of.
 const SAMPLES: usize = 16;
 
-/// How many times the samples' mean magnitude a number is whose rounding a pivot shares: 2^10 leaves it 13 binary digits.
+/// How many times the samples' mean magnitude a number is whose rounding a pivot shares: 2^10 leaves it 13
+/// binary digits.
 const COARSE: f32 = 1024.0;
 
-/// For each channel a value near the mean: that of a few pixels from all over x, with few digits. So the difference from
-/// it is exact for nearly every x. With all digits, its last ones would be cut from each x alike, and the mean of the
-/// differences would be off by as much. `magnitude` is scratch memory for the channels.
+/// For each channel a value near the mean: that of a few pixels from all over x, with few digits. So the
+/// difference from it is exact for nearly every x. With all digits, its last ones would be cut from each x
+/// alike, and the mean of the differences would be off by as much. `magnitude` is scratch memory for the
+/// channels.
 pub(super) fn pivot(x: View4, pivot: &mut [f32], magnitude: &mut [f32]) {
     let samples = SAMPLES.min(x.pixels());
     pivot.fill(0.0);
@@ -104,8 +106,8 @@ impl<const RESIDUAL: bool> Pass for Normalize<'_, RESIDUAL> {
 
 /// Which elements an activation let pass.
 pub(super) trait Gate: Copy + Sync {
-    /// dy where the activation let the element of the `p`-th pixel pass, otherwise 0; `x` and its `scale` and `shift` are
-    /// what the activation was applied to. Implementations are `#[inline(always)]`.
+    /// dy where the activation let the element of the `p`-th pixel pass, otherwise 0; `x` and its `scale` and
+    /// `shift` are what the activation was applied to. Implementations are `#[inline(always)]`.
     ///
     /// # Safety
     /// As [`Place::read`].
@@ -217,8 +219,8 @@ impl<G: Gate> Pass for BackwardSums<'_, G> {
     }
 }
 
-/// dx = scale * (dz - dbias / pixels - (x - mean) * deviation * dweight / pixels), where dz is the masked dy and
-/// `deviation` one over the standard deviation.
+/// dx = scale * (dz - dbias / pixels - (x - mean) * deviation * dweight / pixels), where dz is the masked dy
+/// and `deviation` one over the standard deviation.
 pub(super) struct BackwardInput<'a, G> {
     pub(super) x: View4<'a>,
     pub(super) dy: View4<'a>,

@@ -202,8 +202,9 @@ fn backward_of(
     let mut scratch = vec![f32::NAN; scratch_len(shape)];
     let residual = (how != 1).then(|| dresidual.view_mut());
     let (weights, scratch) = ((&mut dweight, &mut dbias), &mut scratch);
-    backward_sums(context, x, dy, mask, saved, affine, weights.0, weights.1, residual, scratch);
-    backward_input(context, x, dy, mask, saved, affine, &dweight, &dbias, dx.view_mut());
+    let backward = Backward { x, dy, mask, saved, affine };
+    backward_sums(context, backward, weights.0, weights.1, residual, scratch);
+    backward_input(context, backward, &dweight, &dbias, dx.view_mut());
     let dresidual = if how == 1 { vec![] } else { dresidual.values() };
     [dx.values(), dweight, dbias, dresidual]
 }
@@ -232,7 +233,8 @@ fn gradients_equal_the_reference_with_every_mask() {
                 let views = [x.view(), dy.view(), y.view()];
                 let [dx, dweight, dbias, dresidual] =
                     backward_of(context, how, views, [&saved, &affine], gap_x);
-                // A pixel of two has a gradient that cancels almost altogether: compare with what it is made of.
+                // A pixel of two has a gradient that cancels almost altogether: compare with what it is made
+                // of.
                 let deviations = statistics[1].iter().map(|v| 1.0 / (v + NORM.epsilon).sqrt());
                 let scale = deviations.fold(0.0, f64::max);
                 let errors = dx.iter().zip(&expected.dx).map(|(a, b)| (f64::from(*a) - b).abs() / scale);
@@ -263,11 +265,7 @@ fn backward_passes_work_in_place_of_dy() {
         let (mask, (masked, dresidual_too)) = (Mask::Output(y.view()), place.in_place());
         backward_sums(
             context,
-            x.view(),
-            masked,
-            mask,
-            &saved,
-            &affine,
+            Backward { x: x.view(), dy: masked, mask, saved: &saved, affine: &affine },
             &mut dweight_too,
             &mut dbias_too,
             Some(dresidual_too),
@@ -278,10 +276,13 @@ fn backward_passes_work_in_place_of_dy() {
         // What was masked in place needs no mask any more.
         let mut place_of_x = x.clone();
         let (from, to) = place_of_x.in_place();
-        backward_input(context, from, place.view(), Mask::None, &saved, &affine, &dweight, &dbias, to);
+        let (mask, saved, affine) = (Mask::None, &saved[..], &affine[..]);
+        let backward = Backward { x: from, dy: place.view(), mask, saved, affine };
+        backward_input(context, backward, &dweight, &dbias, to);
         assert_eq!(place_of_x.values(), dx);
         let (from, to) = place.in_place();
-        backward_input(context, x.view(), from, Mask::None, &saved, &affine, &dweight, &dbias, to);
+        let backward = Backward { x: x.view(), dy: from, mask, saved, affine };
+        backward_input(context, backward, &dweight, &dbias, to);
         assert_eq!(place.values(), dx);
     });
 }
@@ -368,11 +369,13 @@ fn what_is_written_past_the_caches_is_what_is_written_into_them() {
             &|y| normalize(context, x.view(), &affine, Some(residual.view()), Activation::None, y),
             &|dx| {
                 let (x, dy) = (x.view(), dy.view());
-                backward_input(context, x, dy, Mask::Recompute, &saved, &affine, dweight, dbias, dx);
+                let backward = Backward { x, dy, mask: Mask::Recompute, saved: &saved, affine: &affine };
+                backward_input(context, backward, dweight, dbias, dx);
             },
             &|dx| {
                 let (x, dy, y) = (x.view(), dy.view(), residual.view());
-                backward_input(context, x, dy, Mask::Output(y), &saved, &affine, dweight, dbias, dx);
+                let backward = Backward { x, dy, mask: Mask::Output(y), saved: &saved, affine: &affine };
+                backward_input(context, backward, dweight, dbias, dx);
             },
         ];
         for write in passes {

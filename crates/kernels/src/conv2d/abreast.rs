@@ -1,10 +1,11 @@
 //! Several output pixels abreast, as one pixel of more channels, where few filters would leave lanes idle.
 //!
-//! With six filters, a vector of sixteen lanes is filled to three eighths. But the outputs of two neighbouring pixels stand
-//! side by side in NHWC: twelve floats. They are one pixel of a convolution with twice the filters, twice the horizontal
-//! stride, and a kernel that is wider by one stride, in which each filter stands once for each pixel, shifted, between zeros.
-//! A 5 x 5 kernel becomes 5 x 6: 30 products of a vector for two pixels instead of 50. The weight gradient is the same
-//! backwards: what the wider kernel's copies of a weight collect is added up.
+//! With six filters, a vector of sixteen lanes is filled to three eighths. But the outputs of two neighbouring
+//! pixels stand side by side in NHWC: twelve floats. They are one pixel of a convolution with twice the
+//! filters, twice the horizontal stride, and a kernel that is wider by one stride, in which each filter stands
+//! once for each pixel, shifted, between zeros. A 5 x 5 kernel becomes 5 x 6: 30 products of a vector for two
+//! pixels instead of 50. The weight gradient is the same backwards: what the wider kernel's copies of a weight
+//! collect is added up.
 //!
 //! The sums are those of the plain convolution, in the same order, with zeros in between.
 //!
@@ -12,8 +13,8 @@
 
 use super::layout::Panels;
 use super::tile::LINE;
-use super::{Conv2d, Conv2dShape, Pass, weight_gradient};
-use crate::{Activation, Context, Isa, View4, ViewMut4};
+use super::{Conv2d, Conv2dShape, Forward, Pass, weight_gradient};
+use crate::{Context, View4, ViewMut4};
 
 /// How many times fewer products are worth the wider weights.
 const GAIN: f64 = 1.25;
@@ -23,13 +24,16 @@ const GAIN: f64 = 1.25;
 pub(super) struct Abreast {
     /// The wide convolution.
     pub convolution: Box<Conv2d>,
+    /// Layout of the plain convolution's weights, one panel.
+    plain: Panels,
     /// Pixels of the plain convolution in one of the wide.
     pub pixels: usize,
 }
 
 impl Abreast {
     /// As many pixels abreast as need the fewest products, if that are few enough.
-    pub fn choose(shape: &Conv2dShape, output: [usize; 3], isa: Isa) -> Option<Self> {
+    pub fn choose(plain: &Conv2d) -> Option<Self> {
+        let Conv2d { shape, output, isa, .. } = plain;
         let possible = shape.groups == 1 && shape.dilation[1] == 1 && shape.filters < isa.lanes();
         let most = if possible { (isa.lanes() / shape.filters).min(output[1]) } else { 1 };
         // Products of a vector for each pixel, kernel row and channel.
@@ -47,8 +51,8 @@ impl Abreast {
             stride: [stride[0], pixels * stride[1]],
             ..*shape
         };
-        let convolution = Box::new(Conv2d::plain(wide, isa).ok()?);
-        Some(Self { convolution, pixels })
+        let convolution = Box::new(Conv2d::plain(wide, *isa).ok()?);
+        Some(Self { convolution, plain: plain.panels, pixels })
     }
 
     /// Whether a view of the plain convolution's output can be seen as one of the wide's.
@@ -89,24 +93,13 @@ impl Abreast {
         )
     }
 
-    /// The forward pass with the plain convolution's weights; views and lengths have been checked, and the output
-    /// [fits](Self::fits).
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
-    pub fn forward(
-        &self,
-        context: Context,
-        plain: &Panels,
-        x: View4,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        residual: Option<View4>,
-        activation: Activation,
-        y: &ViewMut4,
-        scratch: &mut [f32],
-    ) {
+    /// The forward pass with the plain convolution's weights; views and lengths have been checked, and the
+    /// output [fits](Self::fits).
+    pub fn forward(&self, context: Context, forward: Forward, y: &ViewMut4, scratch: &mut [f32]) {
+        let (Self { plain, .. }, Forward { weight, bias, residual, .. }) = (self, forward);
         let (wide, wide_bias, scratch) = self.split(scratch);
         wide.fill(0.0);
-        self.for_each_row(plain, |from, to| {
+        self.for_each_row(|from, to| {
             wide[to..to + plain.columns].copy_from_slice(&weight[from..from + plain.columns]);
         });
         for pixel in wide_bias.chunks_exact_mut(plain.columns) {
@@ -117,24 +110,22 @@ impl Abreast {
         // SAFETY: as in `view`; the caller's borrow keeps others away.
         let y = unsafe { ViewMut4::from_raw(y.pointer(), shape, shape[3]) };
         let residual = residual.map(|residual| self.view(residual));
-        let gather = self.convolution.forward_gather();
-        gather.run(context, x, wide, bias, residual, activation, &y, None, scratch);
+        let forward = Forward { weight: wide, bias, residual, ..forward };
+        self.convolution.forward_gather().run(context, forward, &y, None, scratch);
     }
 
-    /// The gradients of the plain convolution's weights and bias; views and lengths have been checked, and the output's
-    /// gradient [fits](Self::fits).
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
+    /// The gradients of the plain convolution's weights and bias; views and lengths have been checked, and the
+    /// output's gradient [fits](Self::fits).
     pub fn backward_weight(
         &self,
         context: Context,
-        plain: &Panels,
         x: View4,
         dy: View4,
         dweight: &mut [f32],
         dbias: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
-        let (wide, wide_bias, scratch) = self.split(scratch);
+        let (columns, (wide, wide_bias, scratch)) = (self.plain.columns, self.split(scratch));
         let mut wide_bias = dbias.is_some().then_some(wide_bias);
         weight_gradient::run(
             &self.convolution,
@@ -147,18 +138,19 @@ impl Abreast {
         );
         let add = |to: &mut [f32], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         dweight.fill(0.0);
-        self.for_each_row(plain, |to, from| {
-            add(&mut dweight[to..to + plain.columns], &wide[from..from + plain.columns]);
+        self.for_each_row(|to, from| {
+            add(&mut dweight[to..to + columns], &wide[from..from + columns]);
         });
         if let (Some(dbias), Some(wide_bias)) = (dbias, wide_bias) {
             dbias.fill(0.0);
-            wide_bias.chunks_exact(plain.columns).for_each(|pixel| add(dbias, pixel));
+            wide_bias.chunks_exact(columns).for_each(|pixel| add(dbias, pixel));
         }
     }
 
-    /// Calls `each(index in the plain weights, index in the wide ones)` for the filters of each tap and channel, once for each
-    /// pixel. Both are one panel.
-    fn for_each_row(&self, plain: &Panels, mut each: impl FnMut(usize, usize)) {
+    /// Calls `each(index in the plain weights, index in the wide ones)` for the filters of each tap and
+    /// channel, once for each pixel. Both are one panel.
+    fn for_each_row(&self, mut each: impl FnMut(usize, usize)) {
+        let plain = &self.plain;
         let Conv2dShape { kernel: [kh, wide_kw], stride, input: [_, _, c], .. } = self.convolution.shape;
         let (step, width) = (stride[1] / self.pixels, self.convolution.panels.width);
         let kw = wide_kw - (self.pixels - 1) * step;

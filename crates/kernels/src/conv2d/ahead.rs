@@ -5,8 +5,8 @@ use crate::View4;
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Cache lines of some pixels, fetched a few at a time: what gathers pixels jumps from row to row and would wait for
-/// each line.
+/// Cache lines of some pixels, fetched a few at a time: what gathers pixels jumps from row to row and would
+/// wait for each line.
 pub(super) struct Ahead {
     next: *const f32,
     /// Lines of a pixel, and those from `next` to the pixel's end.
@@ -20,7 +20,8 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// The share of one of `parts` parts in some pixels, to be fetched in `steps` steps. The channels are whole lines.
+    /// The share of one of `parts` parts in some pixels, to be fetched in `steps` steps. The channels are whole
+    /// lines.
     pub(super) fn new(view: &View4, pixels: Range<usize>, [part, parts]: [usize; 2], steps: usize) -> Self {
         let lines = view.c() / LINE;
         let all = pixels.len() * lines;

@@ -8,8 +8,8 @@ pub(super) fn padded_size([h, w]: [usize; 2], [top, right, bottom, left]: [usize
     [h + top + bottom, w + left + right]
 }
 
-/// Copies some rows of an image of x between zeros into `to`, pixels side by side: rows of the padded image, which may
-/// reach beyond its end.
+/// Copies some rows of an image of x between zeros into `to`, pixels side by side: rows of the padded image,
+/// which may reach beyond its end.
 ///
 /// Shapes: x `[n, h, w, c]`, `to` `[rows, w + left + right, c]`.
 pub(super) fn copy_between_zeros(

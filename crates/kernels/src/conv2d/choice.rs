@@ -1,11 +1,11 @@
 //! What a pass can be computed by, and which way is the cheapest.
 //!
-//! The cost of a way is the number of floating-point operations in whose time, at the peak, it would be done. It is made of
-//! vector operations: multiply-adds over the share of the peak that their register tiles reach, transforms and copies,
-//! and the time that weights take which come from memory. The constants were measured on one core with AVX-512 and with
-//! AVX2 (`cargo run --release -p fovea-kernels --example candidates` compares them with the machine at hand); they are the
-//! same everywhere, so that a network is computed by the same ways, and to the same bits, on every machine that has the
-//! instruction set.
+//! The cost of a way is the number of floating-point operations in whose time, at the peak, it would be done.
+//! It is made of vector operations: multiply-adds over the share of the peak that their register tiles reach,
+//! transforms and copies, and the time that weights take which come from memory. The constants were measured on
+//! one core with AVX-512 and with AVX2 (`cargo run --release -p fovea-kernels --example candidates` compares
+//! them with the machine at hand); they are the same everywhere, so that a network is computed by the same
+//! ways, and to the same bits, on every machine that has the instruction set.
 
 use super::layout::Panels;
 use super::packed_weight_gradient::GROUP;
@@ -91,7 +91,8 @@ impl Conv2d {
         }
     }
 
-    /// Holds a pass to a way, whatever it costs. False, and nothing changes, where the pass cannot be computed so.
+    /// Holds a pass to a way, whatever it costs. False, and nothing changes, where the pass cannot be computed
+    /// so.
     pub fn hold(&mut self, pass: Pass, algorithm: Algorithm) -> bool {
         let possible = self.candidates(pass, 1, Weights::Stay);
         if !possible.iter().any(|candidate| candidate.algorithm == algorithm) {
@@ -111,8 +112,8 @@ impl Conv2d {
         true
     }
 
-    /// Chooses between the ways that [`Conv2d::backward_input`] and [`Conv2d::backward_weight`] have; they do not depend on
-    /// the batch.
+    /// Chooses between the ways that [`Conv2d::backward_input`] and [`Conv2d::backward_weight`] have; they do
+    /// not depend on the batch.
     pub(super) fn choose_direct_ways(&mut self) {
         let cheaper = |pass: Pass, algorithm: Algorithm| {
             let candidates = self.candidates(pass, 1, Weights::Change);
@@ -313,7 +314,8 @@ const ADD: f64 = 3.0;
 /// What scattering reaches of a tile's share of the peak.
 const SCATTER: f64 = 0.9;
 
-/// Shares of the peak: weight gradients, unpacked and packed; Winograd's products and those of its weight gradient.
+/// Shares of the peak: weight gradients, unpacked and packed; Winograd's products and those of its weight
+/// gradient.
 const REDUCTION_WIDE: f64 = 0.79;
 const REDUCTION_NARROW: f64 = 0.74;
 const PACKED_REDUCTION: f64 = 0.87;
@@ -348,8 +350,8 @@ impl Transforms {
 /// Reading the transformed weights once more for a block, from a cache that all cores share.
 const WEIGHTS_A_BLOCK: f64 = 3.0;
 
-/// Floats of transformed weights that stay in a cache from being written to being read; what a vector of them costs then,
-/// and what it costs in memory.
+/// Floats of transformed weights that stay in a cache from being written to being read; what a vector of them
+/// costs then, and what it costs in memory.
 const SMALL_WEIGHTS: usize = 1 << 22;
 const NEAR: f64 = 4.0;
 const READ_FAR: f64 = 12.0;

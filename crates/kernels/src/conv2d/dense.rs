@@ -1,22 +1,22 @@
 //! Dense layers: maps of one pixel, where a product has few rows (the images) and many weights.
 //!
-//! Each weight meets only as many inputs as there are images, so the time is that of reading the weights from memory:
-//! they are read once, in chunks of the inner dimension that stay in the second-level cache while all rows of images
-//! meet them, and the sums wait in scratch memory from chunk to chunk.
+//! Each weight meets only as many inputs as there are images, so the time is that of reading the weights from
+//! memory: they are read once, in chunks of the inner dimension that stay in the second-level cache while all
+//! rows of images meet them, and the sums wait in scratch memory from chunk to chunk.
 //!
-//! The input gradient reads the same panels as the forward pass and transposes a chunk of them in registers: packing
-//! transposed weights first would read and write all of them once more.
+//! The input gradient reads the same panels as the forward pass and transposes a chunk of them in registers:
+//! packing transposed weights first would read and write all of them once more.
 //!
-//! A single row meets each weight once and a register tile of it has few sums, each of which waits for the one before:
-//! where the weights stay in a near cache, several panels are computed at once.
+//! A single row meets each weight once and a register tile of it has few sums, each of which waits for the one
+//! before: where the weights stay in a near cache, several panels are computed at once.
 //!
-//! Rows that lie a multiple of a page apart fall into the same set of the first-level cache, which has fewer ways than a
-//! register tile has rows: such inputs are copied with a line between the rows.
+//! Rows that lie a multiple of a page apart fall into the same set of the first-level cache, which has fewer
+//! ways than a register tile has rows: such inputs are copied with a line between the rows.
 
 use super::layout::Panels;
 use super::scratch;
 use super::tile::{self, Addresses, LINE, ProductJob};
-use super::{Conv2d, Conv2dShape, Pass};
+use super::{Conv2d, Conv2dShape, Forward, Pass};
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Activation, Context, Isa, View4, ViewMut4};
@@ -44,7 +44,8 @@ const fn panels_at_once(vectors: usize) -> usize {
 /// Enough parts for sixteen threads to share evenly.
 const PARTS_WANTED: usize = 64;
 
-/// A pass of a dense layer: rows of `inner` inputs times a matrix of as many rows gives rows of `columns.columns` outputs.
+/// A pass of a dense layer: rows of `inner` inputs times a matrix of as many rows gives rows of
+/// `columns.columns` outputs.
 pub(super) struct Dense<'a> {
     isa: Isa,
     inner: usize,
@@ -117,18 +118,9 @@ impl<'a> Dense<'a> {
         self.copy_len(batch, SET_PERIOD) + threads * self.scratch_pieces(batch).iter().sum::<usize>()
     }
 
-    /// Computes `output`. The caller has checked shapes and weight length.
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
-    pub fn run(
-        &self,
-        context: Context,
-        input: View4,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        activation: Activation,
-        output: &ViewMut4,
-        scratch: &mut [f32],
-    ) {
+    /// Computes `output`, without residual. The caller has checked shapes and weight length.
+    pub fn run(&self, context: Context, forward: Forward, output: &ViewMut4, scratch: &mut [f32]) {
+        let Forward { x: input, weight, bias, activation, .. } = forward;
         let rows = input.n();
         if rows == 0 {
             return;
@@ -238,7 +230,8 @@ impl OneRow<'_> {
         let mut sums = [[simd.zero(); NV]; P];
         let column = |p: usize, j: usize| (first + p) * columns.width + j * S::LANES;
         let lanes = |column: usize| columns.columns.saturating_sub(column).min(S::LANES);
-        // SAFETY: the row has a float for each row of a panel; bias and output have one for each column that exists.
+        // SAFETY: the row has a float for each row of a panel; bias and output have one for each column that
+        // exists.
         unsafe {
             if let Some(bias) = self.bias {
                 for p in 0..P {
@@ -332,17 +325,10 @@ impl Part<'_> {
             };
             let offset = start as isize;
             for (index, row) in (0..self.rows).step_by(rows).enumerate() {
+                let (inputs, outputs) = (self.inputs.wrapping_add(row), self.outputs.wrapping_add(row));
                 let job = ProductJob {
-                    pixels: self.inputs.wrapping_add(row),
-                    addresses: Addresses::Offsets(&offset),
-                    pitch: rows,
-                    taps: 1,
-                    start: 0,
                     run,
                     weight,
-                    outputs: self.outputs.wrapping_add(row),
-                    next_outputs: self.outputs.wrapping_add(row),
-                    output_step: 0,
                     column,
                     pixel_count: (self.rows - row).min(rows),
                     channel_count: columns.columns_of(self.panel),
@@ -352,14 +338,13 @@ impl Part<'_> {
                     },
                     sums: if is_first { std::ptr::null() } else { self.sums.wrapping_add(row * width) },
                     keep: if is_last { std::ptr::null_mut() } else { self.sums.wrapping_add(row * width) },
-                    residual: None,
                     relu: self.relu && is_last,
-                    stream: false,
-                    moments: None,
                     // The next chunk's weights follow; each tile asks for a line a step.
                     ahead: [weight.wrapping_add(run * width + index * run * LINE); 2],
+                    ..ProductJob::new(inputs, Addresses::Offsets(&offset), rows, outputs)
                 };
-                // SAFETY: the tables have a pointer for each row of whole tiles, the panel `run` rows from here on.
+                // SAFETY: the tables have a pointer for each row of whole tiles, the panel `run` rows from here
+                // on.
                 unsafe { tile::product::<S, NV>(simd, &job) };
             }
         }
@@ -402,8 +387,8 @@ impl Kernel for TransposeChunk<'_> {
                 let rows = columns.columns.saturating_sub(row).min(S::LANES);
                 let from = part.weight.as_ptr().wrapping_add(at);
                 let to = part.transposed.wrapping_add(element * columns.width + column);
-                // SAFETY: a panel has a row of `width` floats for each column of the result, of which `rows` are left; the
-                // chunk has room for whole vectors of elements.
+                // SAFETY: a panel has a row of `width` floats for each column of the result, of which `rows`
+                // are left; the chunk has room for whole vectors of elements.
                 unsafe { simd.transpose(from, weights.width, rows, to, columns.width, S::LANES) };
                 // A panel is read in stretches of a page at most, which the processor does not look beyond.
                 let next = from.wrapping_add(part.dense.chunk() / weights.width * weights.panel_len());

@@ -1,25 +1,26 @@
 //! Depthwise convolution: as many groups as channels and filters, so that every channel is filtered by itself.
 //!
-//! There is no matrix product in it: nine multiply-adds for each float read make it a memory-bound pass. The lanes of a
-//! vector are channels, and a register tile is some output pixels of one vector of channels, so that an input pixel
-//! is loaded once for all windows of the tile that see it.
+//! There is no matrix product in it: nine multiply-adds for each float read make it a memory-bound pass. The
+//! lanes of a vector are channels, and a register tile is some output pixels of one vector of channels, so that
+//! an input pixel is loaded once for all windows of the tile that see it.
 //!
 //! | pass | file | what it is |
 //! |---|---|---|
 //! | forward, input gradient | `depthwise_gather` | y[p, c] = sum over taps t of x[p at t, c] w[t, c] |
 //! | weight gradient | `depthwise_weight_gradient` | dw[t, c] = sum over pixels p of x[p at t, c] dy[p, c] |
 //!
-//! Weights lie as `[tap][channels]`, channels padded with zeros to whole vectors. The input gradient reads them in the
-//! order in which its windows see them: backwards for stride 1, each phase of the stride by itself otherwise.
+//! Weights lie as `[tap][channels]`, channels padded with zeros to whole vectors. The input gradient reads them
+//! in the order in which its windows see them: backwards for stride 1, each phase of the stride by itself
+//! otherwise.
 
 use super::depthwise_gather::Gather;
 use super::layout::Panels;
 use super::taps::{self, Phase, Tap};
 use super::{Conv2dShape, Isa, Pass, depthwise_weight_gradient};
 
-/// Runs a block for each `$index` from 0 up to a constant of at most 17, with the loop unrolled: the register tiles of
-/// depthwise convolutions are too large for the compiler to unroll by itself, and what is indexed by a loop's
-/// variable lies in memory.
+/// Runs a block for each `$index` from 0 up to a constant of at most 17, with the loop unrolled: the register
+/// tiles of depthwise convolutions are too large for the compiler to unroll by itself, and what is indexed by a
+/// loop's variable lies in memory.
 macro_rules! unroll {
     ($index:ident < $end:expr, $body:block) => {
         unroll!(@ $index, $end, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
@@ -36,8 +37,8 @@ pub(super) use unroll;
 /// The longest side of a tile or strip, in pixels.
 pub(super) const MOST_SIDE: usize = 8;
 
-/// Pixels of a tile's side, for maps of a size: seven divides the maps of networks for 224 pixels (112, 56, 28, 14, 7),
-/// eight those of networks for 32 and 256.
+/// Pixels of a tile's side, for maps of a size: seven divides the maps of networks for 224 pixels (112, 56, 28,
+/// 14, 7), eight those of networks for 32 and 256.
 pub(super) fn tile_side(size: usize) -> usize {
     if size.next_multiple_of(7) <= size.next_multiple_of(8) { 7 } else { 8 }
 }
@@ -73,14 +74,14 @@ impl Image {
     }
 }
 
-/// Whether pixels are so far apart that all of them compete for a few sets of the first-level cache: it maps addresses
-/// that are a multiple of four kilobytes apart to the same set.
+/// Whether pixels are so far apart that all of them compete for a few sets of the first-level cache: it maps
+/// addresses that are a multiple of four kilobytes apart to the same set.
 pub(super) fn is_crowded(channels: usize) -> bool {
     (channels * size_of::<f32>()).is_multiple_of(1024)
 }
 
-/// How many floats ahead a tile prefetches: what the tile `below` it reads, or its own channels after the next few, since a
-/// crowded cache keeps nothing for as long as a row of tiles takes.
+/// How many floats ahead a tile prefetches: what the tile `below` it reads, or its own channels after the next
+/// few, since a crowded cache keeps nothing for as long as a row of tiles takes.
 pub(super) fn ahead(channels: usize, below: usize) -> usize {
     if is_crowded(channels) { 64 } else { below }
 }

@@ -1,24 +1,24 @@
 //! Forward pass and input gradient of a depthwise convolution.
 //!
-//! Both compute output pixels from windows of an input. A tile is a row of seven or eight pixels; the addresses of the
-//! input pixels that it sees are computed once and serve all its channels, those outside the input pointing to zeros,
-//! and those of output pixels behind the end of a row to memory that nobody reads.
+//! Both compute output pixels from windows of an input. A tile is a row of seven or eight pixels; the addresses
+//! of the input pixels that it sees are computed once and serve all its channels, those outside the input
+//! pointing to zeros, and those of output pixels behind the end of a row to memory that nobody reads.
 //!
 //! | windows | tile | loads for 63 multiply-adds |
 //! |---|---|---|
-//! | 3 x 3, side by side, 32 registers | 3 x 7 sums of the output rows that an input row reaches, 9 weights | 9 |
+//! | 3 x 3, side by side, 32 registers | 3 x 7 sums of the rows that an input row reaches, 9 weights | 9 |
 //! | 3 x 3, side by side, 16 registers | 1 x 7 sums, 3 weights | 27 |
 //! | 3 x 3, two apart | 1 x 7 sums, 9 or 3 weights | 45 |
 //! | any taps | 1 x 7 sums | 63 |
 //!
-//! The first walks down a strip of rows and loads each input pixel once. That counts where a pixel's channels are a
-//! multiple of a kilobyte: then all pixels compete for a few sets of the first-level cache, and none stays there. While
-//! a strip is computed, what it or the strip below reads later is prefetched; without it, 112 x 112 x 32 takes 1.4 times
-//! as long.
+//! The first walks down a strip of rows and loads each input pixel once. That counts where a pixel's channels
+//! are a multiple of a kilobyte: then all pixels compete for a few sets of the first-level cache, and none
+//! stays there. While a strip is computed, what it or the strip below reads later is prefetched; without it,
+//! 112 x 112 x 32 takes 1.4 times as long.
 
 use super::depthwise::{Image, MOST_SIDE, ahead, corner_of_3x3, is_crowded, tile_side, unroll};
 use super::taps::{Phase, Tap};
-use super::{scratch, tile};
+use super::{Forward, scratch, tile};
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
@@ -89,18 +89,9 @@ impl Gather<'_> {
         self.zeros_len() + threads * self.thread_len()
     }
 
-    /// Computes every pixel of `output` from `input`. The caller has checked shapes and weight length.
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
-    pub fn run(
-        &self,
-        context: Context,
-        input: View4,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        activation: Activation,
-        output: &ViewMut4,
-        scratch: &mut [f32],
-    ) {
+    /// Computes every pixel of `output`, without residual. The caller has checked shapes and weight length.
+    pub fn run(&self, context: Context, forward: Forward, output: &ViewMut4, scratch: &mut [f32]) {
+        let Forward { x: input, weight, bias, activation, .. } = forward;
         scratch::check(scratch, self.scratch_len(context.pool.at_once()));
         let (zeros, scratch) = scratch.split_at_mut(self.zeros_len());
         zeros.fill(0.0);
@@ -130,8 +121,8 @@ impl Gather<'_> {
         self.phases.iter().map(|phase| phase.grid[0]).max().unwrap_or_default()
     }
 
-    /// Computes some rows of each phase on this thread, counted over all images, each of which has as many as the phase with
-    /// the most. `scratch` is [`Self::thread_len`] floats.
+    /// Computes some rows of each phase on this thread, counted over all images, each of which has as many as
+    /// the phase with the most. `scratch` is [`Self::thread_len`] floats.
     pub fn run_rows(
         &self,
         input: View4,
@@ -265,8 +256,8 @@ impl Rows<'_> {
             let ahead = ahead(self.gather.channels, below);
             let tile = self.tile(strip.phase, inputs.as_ptr(), outputs.as_ptr(), ahead);
             let whole = tile.channels / S::LANES * S::LANES;
-            // SAFETY: the tables have an address for each pixel that the tile sees and writes, each with all channels;
-            // weights and bias are those of the convolution.
+            // SAFETY: the tables have an address for each pixel that the tile sees and writes, each with all
+            // channels; weights and bias are those of the convolution.
             unsafe {
                 for at in (0..whole).step_by(S::LANES) {
                     stream::<S, COLUMNS>(simd, &tile, rows, at, S::LANES);
@@ -374,8 +365,8 @@ impl Rows<'_> {
 /// One vector of channels of `rows` x COLUMNS pixels that see neighbouring 3 x 3 windows.
 ///
 /// # Safety
-/// The tile's tables have the addresses of all input pixels, row by row, and of all output pixels; they, the bias and
-/// each tap's weights have `at + lanes` floats, the weights a whole vector at `at`.
+/// The tile's tables have the addresses of all input pixels, row by row, and of all output pixels; they, the
+/// bias and each tap's weights have `at + lanes` floats, the weights a whole vector at `at`.
 #[inline(always)]
 unsafe fn stream<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, rows: usize, at: usize, lanes: usize) {
     // SAFETY: the caller vouches for every address.

@@ -1,14 +1,14 @@
 //! The weight gradient of a depthwise convolution: dw[t, c] = sum over pixels p of x[p at t, c] dy[p, c], and
 //! db[c] = sum over p of dy[p, c].
 //!
-//! A tile is a row of seven or eight pixels of dy and one vector of channels. Their gradients stay in registers while
-//! the input pixels that their windows see pass by, a kernel row after the other; an input pixel is loaded once for
-//! all windows of the tile that see it. Where there are registers for three such rows, a tile walks down a strip of
-//! rows, and each input pixel is loaded once in all. The sums, few enough for the first-level cache, are loaded and
-//! stored by each tile.
+//! A tile is a row of seven or eight pixels of dy and one vector of channels. Their gradients stay in registers
+//! while the input pixels that their windows see pass by, a kernel row after the other; an input pixel is
+//! loaded once for all windows of the tile that see it. Where there are registers for three such rows, a tile
+//! walks down a strip of rows, and each input pixel is loaded once in all. The sums, few enough for the
+//! first-level cache, are loaded and stored by each tile.
 //!
-//! The rows of the batch are cut into chunks by shape alone; each chunk has its own sums, which are added in order. So
-//! the bits do not depend on the number of threads.
+//! The rows of the batch are cut into chunks by shape alone; each chunk has its own sums, which are added in
+//! order. So the bits do not depend on the number of threads.
 
 use super::depthwise::{Depthwise, Image, MOST_SIDE, ahead, corner_of_3x3, tile_side, unroll};
 use super::depthwise_gather::streams;
@@ -203,7 +203,8 @@ impl Rows<'_> {
                 let tile = Tile { x: inputs.as_ptr(), dy: gradients.as_ptr(), sums: self.sums, width, ahead };
                 let Range { start, end } = self.channels;
                 let whole = start + (end - start) / S::LANES * S::LANES;
-                // SAFETY: the tables have an address for each pixel, each with all channels, and so have the sums.
+                // SAFETY: the tables have an address for each pixel, each with all channels, and so have the
+                // sums.
                 unsafe {
                     for at in (start..whole).step_by(S::LANES) {
                         stream::<S, COLUMNS>(simd, &tile, rows, at, S::LANES);
@@ -293,12 +294,12 @@ impl Rows<'_> {
     }
 }
 
-/// Adds one vector of channels of `rows` x COLUMNS pixels, whose windows are side by side, to the sums of nine taps and of
-/// the bias.
+/// Adds one vector of channels of `rows` x COLUMNS pixels, whose windows are side by side, to the sums of nine
+/// taps and of the bias.
 ///
 /// # Safety
-/// The tile's tables have the addresses of all input pixels that the windows see, row by row, and of all pixels of dy,
-/// each with `at + lanes` floats; each tap's sums and the bias's have a whole vector at `at`.
+/// The tile's tables have the addresses of all input pixels that the windows see, row by row, and of all pixels
+/// of dy, each with `at + lanes` floats; each tap's sums and the bias's have a whole vector at `at`.
 #[inline(always)]
 unsafe fn stream<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, rows: usize, at: usize, lanes: usize) {
     // SAFETY: the caller vouches for every address.
@@ -335,7 +336,8 @@ unsafe fn stream<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, rows: usiz
     }
 }
 
-/// Adds one vector of channels of COLUMNS pixels, whose windows are STRIDE apart, to the sums of nine taps and of the bias.
+/// Adds one vector of channels of COLUMNS pixels, whose windows are STRIDE apart, to the sums of nine taps and
+/// of the bias.
 ///
 /// # Safety
 /// As [`stream`], for one row.

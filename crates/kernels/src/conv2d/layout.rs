@@ -1,8 +1,8 @@
 //! How weights lie in memory.
 //!
-//! A matrix of `rows` x `columns` (rows: taps and input channels; columns: output channels) is cut into panels of
-//! `width` columns. A panel stores its rows one after the other, so the register tile reads it as one stream. The last
-//! panel is padded with zero columns; groups follow each other:
+//! A matrix of `rows` x `columns` (rows: taps and input channels; columns: output channels) is cut into panels
+//! of `width` columns. A panel stores its rows one after the other, so the register tile reads it as one
+//! stream. The last panel is padded with zero columns; groups follow each other:
 //!
 //! `[group][panel][row][width]`, row = (kernel row, kernel column, channel).
 //!
@@ -27,8 +27,8 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// Chooses the width: the fewest padded columns, and among equals the widest of at most two vectors (a tile of two
-    /// reads each pixel's float half as often as two tiles of one).
+    /// Chooses the width: the fewest padded columns, and among equals the widest of at most two vectors (a tile
+    /// of two reads each pixel's float half as often as two tiles of one).
     pub fn new(isa: Isa, groups: usize, rows: usize, columns: usize) -> Self {
         let padded = |vectors: usize| columns.next_multiple_of(vectors * isa.lanes());
         let preference = [2, 3, 1];
@@ -156,16 +156,16 @@ impl Kernel for TransposePanel<'_> {
                 let source = from.start(group, filter / from.width) + filter % from.width;
                 let source = weight.as_ptr().wrapping_add(source + (row + column) * from.width);
                 let target = to.as_mut_ptr().wrapping_add(filter * width + column);
-                // SAFETY: `from_rows` rows of the weights' panel, whose width is whole vectors, and `to_rows` rows of
-                // the packed one, likewise.
+                // SAFETY: `from_rows` rows of the weights' panel, whose width is whole vectors, and `to_rows`
+                // rows of the packed one, likewise.
                 unsafe { simd.transpose(source, from.width, from_rows, target, width, to_rows) };
             }
         }
     }
 }
 
-/// What the input gradient's `gather` reads: for each phase's taps, a row for each output channel, a column for each
-/// input channel.
+/// What the input gradient's `gather` reads: for each phase's taps, a row for each output channel, a column for
+/// each input channel.
 pub(super) fn pack_transposed(
     context: Context,
     shape: &Conv2dShape,
@@ -190,8 +190,8 @@ pub(super) fn pack_transposed(
     });
 }
 
-/// What the input gradient's `scatter` reads: for each kernel row, in its order, a row for each output channel, a column for
-/// each tap and input channel of that kernel row.
+/// What the input gradient's `scatter` reads: for each kernel row, in its order, a row for each output channel,
+/// a column for each tap and input channel of that kernel row.
 pub(super) fn pack_kernel_rows(
     context: Context,
     shape: &Conv2dShape,

@@ -1,22 +1,22 @@
 //! Two-dimensional convolution.
 //!
-//! Every pass is a matrix product over a matrix that is never built (implicit GEMM): the rows are output pixels, the
-//! columns output channels, and the inner dimension runs over the kernel's taps and the input's channels, which
-//! in NHWC stand side by side in memory.
+//! Every pass is a matrix product over a matrix that is never built (implicit GEMM): the rows are output
+//! pixels, the columns output channels, and the inner dimension runs over the kernel's taps and the input's
+//! channels, which in NHWC stand side by side in memory.
 //!
 //! | pass | file | what it is |
 //! |---|---|---|
 //! | forward | `gather` | y[p, k] = sum over taps t, channels c of x[p at t, c] w[t, c, k] |
-//! | input gradient | `gather` | the same with flipped, transposed weights; one sub-convolution for each phase of the stride |
-//! | input gradient, few channels | `scatter` | dx rows gather over kernel rows, products of a kernel row are scattered |
+//! | input gradient | `gather` | the same with flipped, transposed weights, for each phase of the stride |
+//! | input gradient, few channels | `scatter` | dx rows gather over kernel rows, whose products are scattered |
 //! | weight gradient | `weight_gradient` | dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k] |
 //! | weight gradient, many channels | `packed_weight_gradient` | the same from packed copies of x and dy |
 //! | forward and weight gradient, few filters | `abreast` | both of the above, several pixels taken as one |
 //! | all, every channel by itself | `depthwise` | no matrix product: the lanes are channels |
 //! | forward of the latter and a 1 x 1 convolution | `separable` | both, band by band |
 //!
-//! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a convolution of a
-//! 1 x 1 map with a 1 x 1 kernel: one code path serves both.
+//! Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`, weights as [`layout`] says. A dense layer is a
+//! convolution of a 1 x 1 map with a 1 x 1 kernel: one code path serves both.
 
 mod abreast;
 mod ahead;
@@ -67,6 +67,29 @@ pub enum Pass {
     BackwardWeight,
 }
 
+/// What a convolution computes with, and what its sums go through: y = activation(convolution of x + bias +
+/// residual).
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// `[n, h, w, c]`.
+    pub x: View4<'a>,
+    /// In the layout of what computes.
+    pub weight: &'a [f32],
+    /// `[filters]`.
+    pub bias: Option<&'a [f32]>,
+    /// What is added to the sums: shape and pixel distance of y, and perhaps its memory.
+    pub residual: Option<View4<'a>>,
+    /// What is applied last.
+    pub activation: Activation,
+}
+
+impl<'a> Forward<'a> {
+    /// The convolution alone: no bias, no residual, no activation.
+    pub fn new(x: View4<'a>, weight: &'a [f32]) -> Self {
+        Self { x, weight, bias: None, residual: None, activation: Activation::None }
+    }
+}
+
 /// How the input gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InputGradient {
@@ -102,7 +125,7 @@ impl Conv2d {
     /// Checks the geometry and chooses layouts and algorithms for `isa`.
     pub fn new(shape: Conv2dShape, isa: Isa) -> Result<Self, ShapeError> {
         let mut convolution = Self::plain(shape, isa)?;
-        convolution.abreast = Abreast::choose(&shape, convolution.output, isa);
+        convolution.abreast = Abreast::choose(&convolution);
         Ok(convolution)
     }
 
@@ -163,8 +186,9 @@ impl Conv2d {
         self.output
     }
 
-    /// Floats of the weights in the kernels' layout; more than [`Conv2dShape::parameters`] where panels are padded with
-    /// zeros. The weight gradient has the same layout, zeros included, so an elementwise optimizer keeps them zero.
+    /// Floats of the weights in the kernels' layout; more than [`Conv2dShape::parameters`] where panels are
+    /// padded with zeros. The weight gradient has the same layout, zeros included, so an elementwise optimizer
+    /// keeps them zero.
     pub fn weight_len(&self) -> usize {
         self.panels.len()
     }
@@ -192,8 +216,8 @@ impl Conv2d {
         });
     }
 
-    /// Whether [`Self::backward_input`] reads packed weights; if not, it reads the weights as they are, and packing only
-    /// copies them.
+    /// Whether [`Self::backward_input`] reads packed weights; if not, it reads the weights as they are, and
+    /// packing only copies them.
     pub fn packs_gradient_weight(&self) -> bool {
         self.input_gradient != InputGradient::Dense
     }
@@ -206,7 +230,8 @@ impl Conv2d {
         }
     }
 
-    /// Rearranges the weights into what [`Self::backward_input`] reads; needed after each change of the weights.
+    /// Rearranges the weights into what [`Self::backward_input`] reads; needed after each change of the
+    /// weights.
     ///
     /// # Panics
     /// When a slice has another length than [`Self::weight_len`] and [`Self::gradient_weight_len`].
@@ -298,46 +323,34 @@ impl Conv2d {
         self.depthwise.is_none() && self.input_gradient != InputGradient::Dense
     }
 
-    /// y = activation(convolution of x + bias + residual).
+    /// y = activation(convolution of x + bias + residual), with weights in the kernels' layout.
     ///
-    /// Shapes: x `[n, h, w, c]`, weight in the kernels' layout, bias `[filters]`, y `[n, h', w', filters]`; the residual has
-    /// y's shape and pixel distance, and may be y's memory.
+    /// Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`.
     ///
     /// # Panics
-    /// When there is a residual without [`Self::adds_residual`], when a shape or length is not the one said here, or the scratch memory is shorter than
-    /// [`Self::scratch_len`] or not aligned to 8 bytes.
-    #[allow(clippy::too_many_arguments)] // one tensor each; a struct would only repeat their names
-    pub fn forward(
-        &self,
-        context: Context,
-        x: View4,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        residual: Option<View4>,
-        activation: Activation,
-        y: ViewMut4,
-        scratch: &mut [f32],
-    ) {
+    /// When there is a residual without [`Self::adds_residual`], when a shape or length is not the one said
+    /// here or by [`Forward`], or the scratch memory is shorter than [`Self::scratch_len`] or not aligned to 8
+    /// bytes.
+    pub fn forward(&self, context: Context, forward: Forward, y: ViewMut4, scratch: &mut [f32]) {
+        self.check_forward(context, forward, &y);
+        match &self.depthwise {
+            Some(depthwise) => depthwise.forward().run(context, forward, &y, scratch),
+            None if self.input_gradient == InputGradient::Dense => {
+                Dense::new(self, Pass::Forward).run(context, forward, &y, scratch);
+            }
+            None => match &self.abreast {
+                Some(abreast) if abreast.fits(y.ld()) => abreast.forward(context, forward, &y, scratch),
+                _ => self.forward_gather().run(context, forward, &y, None, scratch),
+            },
+        }
+    }
+
+    fn check_forward(&self, context: Context, forward: Forward, y: &ViewMut4) {
+        let Forward { x, weight, bias, residual, .. } = forward;
         self.check(context, x.shape(), y.shape());
         assert_eq!(weight.len(), self.weight_len());
         assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
         assert!(residual.is_none() || self.adds_residual(), "depthwise and dense layers add no residual");
-        match &self.depthwise {
-            Some(depthwise) => depthwise.forward().run(context, x, weight, bias, activation, &y, scratch),
-            None if self.input_gradient == InputGradient::Dense => {
-                Dense::new(self, Pass::Forward).run(context, x, weight, bias, activation, &y, scratch);
-            }
-            None => match &self.abreast {
-                Some(abreast) if abreast.fits(y.ld()) => {
-                    let panels = &self.panels;
-                    abreast.forward(context, panels, x, weight, bias, residual, activation, &y, scratch);
-                }
-                _ => {
-                    let gather = self.forward_gather();
-                    gather.run(context, x, weight, bias, residual, activation, &y, None, scratch);
-                }
-            },
-        }
     }
 
     /// Floats of the moments of a batch's results, if [`Self::forward_with_moments`] can take them.
@@ -346,28 +359,23 @@ impl Conv2d {
         possible.then(|| self.forward_gather().moments_len(batch))
     }
 
-    /// As [`Self::forward`] without residual and activation; besides, takes the moments of y's channels, from which
-    /// [`statistics_from_moments`](crate::batch_norm::statistics_from_moments) follow.
+    /// As [`Self::forward`] without residual and activation; besides, takes the moments of y's channels, from
+    /// which [`statistics_from_moments`](crate::batch_norm::statistics_from_moments) follow.
     ///
     /// # Panics
-    /// As [`Self::forward`], and unless there are [`Self::moments_len`] moments.
-    #[allow(clippy::too_many_arguments)] // one tensor each
+    /// As [`Self::forward`], when there is a residual or an activation, and unless there are
+    /// [`Self::moments_len`] moments.
     pub fn forward_with_moments(
         &self,
         context: Context,
-        x: View4,
-        weight: &[f32],
-        bias: Option<&[f32]>,
+        forward: Forward,
         y: ViewMut4,
         moments: &mut [f32],
         scratch: &mut [f32],
     ) {
-        self.check(context, x.shape(), y.shape());
-        assert_eq!(weight.len(), self.weight_len());
-        assert!(bias.is_none_or(|bias| bias.len() == self.shape.filters));
-        assert_eq!(Some(moments.len()), self.moments_len(x.n()), "length of the moments");
-        let (gather, none) = (self.forward_gather(), Activation::None);
-        gather.run(context, x, weight, bias, None, none, &y, Some(moments), scratch);
+        self.check_forward(context, forward, &y);
+        assert_eq!(Some(moments.len()), self.moments_len(forward.x.n()), "length of the moments");
+        self.forward_gather().run(context, forward, &y, Some(moments), scratch);
     }
 
     /// Whether [`Self::backward_input`] can add a residual: matrix products of gathered pixels can.
@@ -377,8 +385,9 @@ impl Conv2d {
 
     /// dx, overwritten: the gradient of the loss by x, and the residual, where x is read elsewhere, too.
     ///
-    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`] where [`Self::packs_gradient_weight`], dx `[n, h, w, c]`; the
-    /// residual has dx's shape and pixel distance, and may be dx's memory.
+    /// Shapes: dy `[n, h', w', filters]`, `gradient_weight` from [`Self::pack_gradient_weight`] where
+    /// [`Self::packs_gradient_weight`], dx `[n, h, w, c]`; the residual has dx's shape and pixel distance, and
+    /// may be dx's memory.
     ///
     /// # Panics
     /// As [`Self::forward`], for [`Self::adds_residual_to_gradient`].
@@ -397,14 +406,13 @@ impl Conv2d {
             residual.is_none() || self.adds_residual_to_gradient(),
             "only gathered gradients add a residual"
         );
+        let product = Forward { residual, ..Forward::new(dy, gradient_weight) };
         if let Some(depthwise) = &self.depthwise {
-            let gather = depthwise.backward_input();
-            return gather.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
+            return depthwise.backward_input().run(context, product, &dx, scratch);
         }
         match self.input_gradient {
             InputGradient::Dense => {
-                let dense = Dense::new(self, Pass::BackwardInput);
-                dense.run(context, dy, gradient_weight, None, Activation::None, &dx, scratch);
+                Dense::new(self, Pass::BackwardInput).run(context, product, &dx, scratch);
             }
             InputGradient::Scatter => scatter::run(self, context, dy, gradient_weight, &dx, scratch),
             InputGradient::Gather => {
@@ -412,16 +420,14 @@ impl Conv2d {
                     residual.is_some_and(|residual| residual.pointer() == dx.pointer().cast_const());
                 // Pixels that no tap meets have the residual already where it is dx's memory.
                 for phase in self.phases.iter().filter(|phase| !(in_place && phase.taps.is_empty())) {
-                    let gather = self.input_gradient_gather(phase);
-                    let (bias, none) = (None, Activation::None);
-                    gather.run(context, dy, gradient_weight, bias, residual, none, &dx, None, scratch);
+                    self.input_gradient_gather(phase).run(context, product, &dx, None, scratch);
                 }
             }
         }
     }
 
-    /// dweight and dbias, overwritten: the gradients of the loss by the weights, in the kernels' layout, and by the
-    /// bias `[filters]`.
+    /// dweight and dbias, overwritten: the gradients of the loss by the weights, in the kernels' layout, and by
+    /// the bias `[filters]`.
     ///
     /// Shapes: x `[n, h, w, c]`, dy `[n, h', w', filters]`.
     ///
@@ -444,7 +450,7 @@ impl Conv2d {
                 depthwise_weight_gradient::run(depthwise, context, x, dy, dweight, dbias, scratch);
             }
             (None, Some(abreast)) if abreast.fits(dy.ld()) => {
-                abreast.backward_weight(context, &self.panels, x, dy, dweight, dbias, scratch);
+                abreast.backward_weight(context, x, dy, dweight, dbias, scratch);
             }
             (None, _) => weight_gradient::run(self, context, x, dy, dweight, dbias, scratch),
         }

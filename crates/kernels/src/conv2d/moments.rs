@@ -1,12 +1,13 @@
-//! Sums of each channel of a convolution's results and of their squares, taken while the results are in registers: a batch
-//! normalization behind it would otherwise read all of them once more.
+//! Sums of each channel of a convolution's results and of their squares, taken while the results are in
+//! registers: a batch normalization behind it would otherwise read all of them once more.
 //!
-//! Pixels are summed in groups, which depend on the shape alone; each is summed by one thread in one order, so that the
-//! number of threads changes no bit. A group has a pivot for each channel, its first pixel's result with few digits, and sums
-//! the differences from it: so a mean far larger than the deviation costs the variance no digits.
+//! Pixels are summed in groups, which depend on the shape alone; each is summed by one thread in one order, so
+//! that the number of threads changes no bit. A group has a pivot for each channel, its first pixel's result
+//! with few digits, and sums the differences from it: so a mean far larger than the deviation costs the
+//! variance no digits.
 //!
-//! A group's record: the number of its pixels, on a cache line of its own; then pivots, sums and squares, each `[channels]`
-//! on whole cache lines.
+//! A group's record: the number of its pixels, on a cache line of its own; then pivots, sums and squares, each
+//! `[channels]` on whole cache lines.
 
 use super::tile::LINE;
 use crate::simd::{Kernel, Simd};
@@ -18,8 +19,8 @@ const LEAST_PIXELS: usize = 64;
 /// Groups at most, where tiles may be grouped at will.
 const MOST_GROUPS: usize = 128;
 
-/// How many times its magnitude a number is whose rounding a pivot shares: 2^10 leaves it 13 binary digits, so that the
-/// difference from it is exact for nearly every result.
+/// How many times its magnitude a number is whose rounding a pivot shares: 2^10 leaves it 13 binary digits, so
+/// that the difference from it is exact for nearly every result.
 const COARSE: f32 = 1024.0;
 
 /// Tiles of a group, of `pixels` pixels each, where there are `total` of them.
@@ -94,8 +95,8 @@ pub(super) struct Running<S: Simd> {
 }
 
 impl<S: Simd> Running<S> {
-    /// For the vector of channels from `channel` on, a multiple of LANES. The group `begins` with this pixel, whose results
-    /// are `first`.
+    /// For the vector of channels from `channel` on, a multiple of LANES. The group `begins` with this pixel,
+    /// whose results are `first`.
     ///
     /// # Safety
     /// The group has the channel, and no other thread touches its arrays there.
@@ -158,8 +159,8 @@ impl Totals {
     /// Channels whose totals are taken side by side.
     pub(crate) const CHANNELS: usize = LINE;
 
-    /// What finds those of the channels from `first` on, a multiple of [`Self::CHANNELS`]; what is beyond the last channel
-    /// has no meaning.
+    /// What finds those of the channels from `first` on, a multiple of [`Self::CHANNELS`]; what is beyond the
+    /// last channel has no meaning.
     pub(crate) fn of(moments: &[f32], channels: usize, first: usize) -> impl Kernel<Output = Self> {
         TakeTotals { moments, channels, first }
     }

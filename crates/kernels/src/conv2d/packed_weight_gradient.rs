@@ -1,12 +1,12 @@
 //! The weight gradient of many channels: x and dy are packed, so that the register tile reads both as streams.
 //!
-//! Unpacked, a tile takes a line or two of each pixel, at a step that is often a power of two: the lines of a block fall
-//! into few sets of the first-level cache and push each other out. Here a block of about two hundred pixels is copied
-//! to `[channels / 16][row][column][16]` (x, zeros around it) and `[panel][pixel][width]` (dy): a panel's block stays in
-//! the first-level cache while all of x passes.
+//! Unpacked, a tile takes a line or two of each pixel, at a step that is often a power of two: the lines of a
+//! block fall into few sets of the first-level cache and push each other out. Here a block of about two hundred
+//! pixels is copied to `[channels / 16][row][column][16]` (x, zeros around it) and `[panel][pixel][width]`
+//! (dy): a panel's block stays in the first-level cache while all of x passes.
 //!
-//! Where dw is small, chunks of the images are parts: each packs and multiplies alone, into its own copy of dw. Where it
-//! is large, all threads pack a block together, then share its panels.
+//! Where dw is small, chunks of the images are parts: each packs and multiplies alone, into its own copy of dw.
+//! Where it is large, all threads pack a block together, then share its panels.
 
 use super::ahead::Ahead;
 use super::tile::{self, LINE, Reduction, ReductionJob};
@@ -203,8 +203,8 @@ struct Block<'a> {
     dbias: Option<*mut f32>,
 }
 
-// SAFETY: the parts of a region write disjoint groups and panels of the packed tensors, or disjoint panels of the
-// gradients, and read what the region before has written.
+// SAFETY: the parts of a region write disjoint groups and panels of the packed tensors, or disjoint panels of
+// the gradients, and read what the region before has written.
 unsafe impl Sync for Block<'_> {}
 
 impl Block<'_> {
@@ -364,13 +364,14 @@ impl Multiply<'_> {
                     let offset = tap / kw * dilation[0] * row + tap % kw * dilation[1] * GROUP;
                     let x = job.x.wrapping_add(group * layout.group_len + offset);
                     let sums = sums.wrapping_add((tap * c + group * GROUP) * panels.width);
-                    // Large weights come from memory: asked for now, they are here when the products are summed.
+                    // Large weights come from memory: asked for now, they are here when the products are
+                    // summed.
                     for line in (0..GROUP * panels.width).step_by(LINE) {
                         simd.prefetch(sums.wrapping_add(line));
                     }
                     ahead.iter_mut().for_each(|ahead| ahead.fetch(simd));
-                    // SAFETY: the packed pixels and their taps lie in the block, the sums in the panel of dw, which
-                    // belongs to one part.
+                    // SAFETY: the packed pixels and their taps lie in the block, the sums in the panel of dw,
+                    // which belongs to one part.
                     unsafe { reduce_group::<S, NV>(simd, ReductionJob { x, sums, ..job }.joined()) };
                 }
             }
@@ -399,7 +400,8 @@ impl Multiply<'_> {
 }
 
 impl ReductionJob {
-    /// The same pixels in fewer, longer loops where rows or images continue each other, as without taps they do.
+    /// The same pixels in fewer, longer loops where rows or images continue each other, as without taps they
+    /// do.
     #[inline(always)]
     fn joined(mut self) -> Self {
         if self.x_step[1] == self.columns * self.x_step[2] {

@@ -1,13 +1,13 @@
 //! The input gradient of a convolution with few input channels.
 //!
-//! With six channels the `gather` would fill six of sixteen lanes. Here the columns of the product are a whole kernel
-//! row, kernel width x channels floats that stand side by side in dx. A dx row gathers over the kernel's rows: the product of
-//! each dy column with all weights that meet this row, one long sum. Over the kernel's columns the products, which
-//! overlap, are scattered: each is added to dx. Small maps gain once more: `gather` walks all taps of every dx
-//! pixel, of which those near the border meet only zeros.
+//! With six channels the `gather` would fill six of sixteen lanes. Here the columns of the product are a whole
+//! kernel row, kernel width x channels floats that stand side by side in dx. A dx row gathers over the kernel's
+//! rows: the product of each dy column with all weights that meet this row, one long sum. Over the kernel's
+//! columns the products, which overlap, are scattered: each is added to dx. Small maps gain once more: `gather`
+//! walks all taps of every dx pixel, of which those near the border meet only zeros.
 //!
-//! The pixels of a tile are the same column of several images, then the next: a product that is added where the one before
-//! it was added would wait until that has left the store buffer.
+//! The pixels of a tile are the same column of several images, then the next: a product that is added where the
+//! one before it was added would wait until that has left the store buffer.
 
 use super::scratch;
 use super::tile::{self, Addresses, ProductJob};
@@ -244,30 +244,17 @@ impl Images<'_> {
             let start = panels.start(self.group, panel) + meeting.place * channels * panels.width;
             let weight = self.weight.as_ptr().wrapping_add(start);
             let job = ProductJob {
-                pixels: self.inputs,
-                addresses: Addresses::Offsets(self.offsets),
-                pitch: tile,
                 taps: meeting.count,
-                start: 0,
                 run: channels,
                 weight,
-                outputs: self.outputs,
-                next_outputs: self.outputs,
-                output_step: 0,
                 column: panel * panels.width,
                 pixel_count: pixels.len(),
                 channel_count: panels.width,
-                bias: std::ptr::null(),
-                sums: std::ptr::null(),
-                keep: std::ptr::null_mut(),
-                residual: None,
-                relu: false,
-                stream: false,
-                moments: None,
                 ahead: [weight; 2],
+                ..ProductJob::new(self.inputs, Addresses::Offsets(self.offsets), tile, self.outputs)
             };
-            // SAFETY: a tile of dy pixels of `channels` floats in each row met, the weights of as many kernel rows, and
-            // products with room for every panel.
+            // SAFETY: a tile of dy pixels of `channels` floats in each row met, the weights of as many kernel
+            // rows, and products with room for every panel.
             unsafe { tile::product::<S, NV>(simd, &job) };
         }
     }
@@ -289,8 +276,8 @@ impl Images<'_> {
             let first_column = (left + first_tap as isize) as usize;
             let from = self.products.cast_const().wrapping_add(index * products_len + first_tap * c);
             let to = self.dx.pixel((image * h + row) * w + first_column).wrapping_add(self.group * c);
-            // SAFETY: taps first_tap..end_tap of a kernel row lie in this row of dx, which belongs to this part; the
-            // products have c floats for each.
+            // SAFETY: taps first_tap..end_tap of a kernel row lie in this row of dx, which belongs to this
+            // part; the products have c floats for each.
             unsafe {
                 if is_run {
                     add_run(simd, from, to, (end_tap - first_tap) * c);

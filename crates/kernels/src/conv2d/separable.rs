@@ -1,9 +1,9 @@
 //! A depthwise convolution and the 1 x 1 convolution behind it, depth-first.
 //!
-//! One after the other, they write the map between them to memory and read it again, and while the first runs all threads
-//! wait for memory. Here each thread filters a band of rows into scratch memory that stays in its second-level cache,
-//! and multiplies it at once, meanwhile asking for what the next band will read. Every value is computed by the same tiles in the
-//! same order as by the two passes, so the bits are the same.
+//! One after the other, they write the map between them to memory and read it again, and while the first runs
+//! all threads wait for memory. Here each thread filters a band of rows into scratch memory that stays in its
+//! second-level cache, and multiplies it at once, meanwhile asking for what the next band will read. Every
+//! value is computed by the same tiles in the same order as by the two passes, so the bits are the same.
 //!
 //! Shapes: x `[n, h, w, c]`, between `[n, h', w', c]`, y `[n, h', w', filters]`.
 
@@ -12,11 +12,12 @@ use super::depthwise_gather::{Filter, Place};
 use super::gather::Lines;
 use super::gather::Source;
 use super::tile::LINE;
-use super::{Conv2d, Conv2dShape, scratch};
+use super::{Conv2d, Conv2dShape, Forward, scratch};
 use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
 
-/// Bytes of a band of the map between: with what it is made from and the weights, it stays in a second-level cache.
+/// Bytes of a band of the map between: with what it is made from and the weights, it stays in a second-level
+/// cache.
 const BAND_BYTES: usize = 128 << 10;
 
 /// Vector multiply-adds that are worth a region of threads.
@@ -52,8 +53,8 @@ impl<'a> Separable<'a> {
         (plain && follows && is_map).then_some(Self { convolutions, depthwise })
     }
 
-    /// Whether the two are faster as one: where each thread has so many pixels that its reading all of the weights counts
-    /// less than the map between.
+    /// Whether the two are faster as one: where each thread has so many pixels that its reading all of the
+    /// weights counts less than the map between.
     pub fn pays(&self, batch: usize, threads: usize) -> bool {
         let [h, w, filters] = self.convolutions[1].output;
         batch * h * w >= filters * threads
@@ -111,12 +112,12 @@ impl<'a> Separable<'a> {
 
     /// y = activation(1 x 1 convolution of activation(depthwise convolution of x + bias) + bias + residual).
     ///
-    /// Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`; the residual has y's shape and pixel distance, and may be y's
-    /// memory; neither may be x's.
+    /// Shapes: x `[n, h, w, c]`, y `[n, h', w', filters]`; the residual has y's shape and pixel distance, and
+    /// may be y's memory; neither may be x's.
     ///
     /// # Panics
-    /// When a shape or length is not the one said here, or the scratch memory is shorter than [`Self::scratch_len`] or not
-    /// aligned to 8 bytes.
+    /// When a shape or length is not the one said here, or the scratch memory is shorter than
+    /// [`Self::scratch_len`] or not aligned to 8 bytes.
     pub fn forward(
         &self,
         context: Context,
@@ -142,7 +143,8 @@ impl<'a> Separable<'a> {
         let Stage { weight, bias, activation } = depthwise;
         let filter = Filter { weight, bias, relu: activation == Activation::Relu, zeros };
         let Stage { weight, bias, activation } = pointwise;
-        let epilogue = product.epilogue(weight, bias, residual, activation, &y);
+        // It reads bands instead of x.
+        let epilogue = product.epilogue(Forward { x, weight, bias, residual, activation }, &y);
         let (ld, bands) = (self.ld(), self.bands(n, context.pool.at_once()));
         let worth = n * h * w * weight.len() / context.isa.lanes() >= MULTIPLY_ADDS_A_REGION;
         let scratch = Shareable::new(scratch);
@@ -179,8 +181,8 @@ mod tests {
     /// Input, filters, kernel, stride, padding of the depthwise convolution.
     type Case = (usize, [usize; 3], usize, usize, usize, usize);
 
-    /// Bands of one and of several rows and tiles, channels that crowd the first-level cache, remainders of tiles and panels,
-    /// products in chunks, taps of all kinds, maps of one row and of few pixels.
+    /// Bands of one and of several rows and tiles, channels that crowd the first-level cache, remainders of
+    /// tiles and panels, products in chunks, taps of all kinds, maps of one row and of few pixels.
     const CASES: &[Case] = &[
         (2, [112, 30, 32], 64, 3, 1, 1),
         (3, [23, 27, 40], 33, 3, 2, 1),
@@ -258,18 +260,11 @@ mod tests {
             separable.forward(context, x.view(), stages, residual, y.view_mut(), memory);
         } else {
             let mut map = Tensor::new(&vec![f32::NAN; len(between)], between, gap);
-            first.forward(
-                context,
-                x.view(),
-                &weights[0],
-                bias,
-                None,
-                Activation::Relu,
-                map.view_mut(),
-                memory,
-            );
-            let (map, none) = (map.view(), Activation::None);
-            second.forward(context, map, &weights[1], last_bias, residual, none, y.view_mut(), memory);
+            let relu = Activation::Relu;
+            let forward = Forward { bias, activation: relu, ..Forward::new(x.view(), &weights[0]) };
+            first.forward(context, forward, map.view_mut(), memory);
+            let forward = Forward { bias: last_bias, residual, ..Forward::new(map.view(), &weights[1]) };
+            second.forward(context, forward, y.view_mut(), memory);
         }
         y.values()
     }

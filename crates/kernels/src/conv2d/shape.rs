@@ -66,7 +66,8 @@ impl std::error::Error for ShapeError {}
 const LARGEST: usize = 1 << 40;
 
 impl Conv2dShape {
-    /// Output height, width and channels, each `(padded - dilation (kernel - 1) - 1) / stride + 1`, rounded down.
+    /// Output height, width and channels, each `(padded - dilation (kernel - 1) - 1) / stride + 1`, rounded
+    /// down.
     pub fn output(&self) -> Result<[usize; 3], ShapeError> {
         let positive = [
             (self.input[0], "input height"),

@@ -9,8 +9,8 @@ pub(super) struct Tap {
     pub column: isize,
 }
 
-/// The pixels of dx whose position modulo the stride is the same: they meet the same taps of the kernel, so they are a
-/// convolution of stride 1 over dy.
+/// The pixels of dx whose position modulo the stride is the same: they meet the same taps of the kernel, so
+/// they are a convolution of stride 1 over dy.
 #[derive(Clone, Debug)]
 pub(super) struct Phase {
     /// First row and column of dx.
@@ -35,10 +35,12 @@ pub(super) fn forward_taps(shape: &Conv2dShape) -> Vec<Tap> {
     (0..kh * kw).map(|index| tap(index / kw, index % kw)).collect()
 }
 
-/// The phases of the input gradient: stride height x stride width of them, fewer where dx is smaller than the stride.
+/// The phases of the input gradient: stride height x stride width of them, fewer where dx is smaller than the
+/// stride.
 pub(super) fn input_gradient_phases(shape: &Conv2dShape) -> Vec<Phase> {
     let [top, _, _, left] = shape.padding;
-    // On one axis: the kernel's taps a with (position + padding - a dilation) divisible by the stride, and the quotients.
+    // On one axis: the kernel's taps a with (position + padding - a dilation) divisible by the stride, and the
+    // quotients.
     let taps_of = |axis: usize, position: usize, padding: usize| -> Vec<(usize, isize)> {
         let (dilation, stride) = (shape.dilation[axis], shape.stride[axis] as isize);
         let reach = |tap: usize| (position + padding) as isize - (tap * dilation) as isize;

@@ -17,9 +17,9 @@ fn shape(input: [usize; 3], filters: usize, kernel: usize) -> Conv2dShape {
     Conv2dShape { input, filters, kernel, stride: [1, 1], padding, dilation: [1, 1], groups: 1 }
 }
 
-/// Geometries that reach every path: kernel rows merged or not, copied between zeros, pointers to zeros, scatter and
-/// gather, phases with and without taps, remainders of tiles and of panels, chunks of the inner dimension, bands of an
-/// image, pixels abreast.
+/// Geometries that reach every path: kernel rows merged or not, copied between zeros, pointers to zeros,
+/// scatter and gather, phases with and without taps, remainders of tiles and of panels, chunks of the inner
+/// dimension, bands of an image, pixels abreast.
 fn cases() -> Vec<(usize, Conv2dShape)> {
     let mut cases = vec![
         (5, shape([28, 28, 1], 6, 5)),
@@ -69,8 +69,9 @@ fn cases() -> Vec<(usize, Conv2dShape)> {
     cases
 }
 
-/// Channels that fill whole vectors and not, more than one part takes; tiles of seven and of eight pixels, whole and cut
-/// short, of two rows and of one; several chunks of rows; padding of all kinds, and beyond the kernel; any taps.
+/// Channels that fill whole vectors and not, more than one part takes; tiles of seven and of eight pixels,
+/// whole and cut short, of two rows and of one; several chunks of rows; padding of all kinds, and beyond the
+/// kernel; any taps.
 fn depthwise_cases() -> Vec<(usize, Conv2dShape)> {
     let depthwise =
         |input: [usize; 3], kernel| Conv2dShape { groups: input[2], ..shape(input, input[2], kernel) };
@@ -159,7 +160,8 @@ fn run(isa: Isa, threads: usize, gap: usize, batch: usize, shape: Conv2dShape, i
     let bias = Some(inputs.b.as_slice());
     let mut memory = of(Pass::Forward);
     let memory = aligned(&mut memory);
-    convolution.forward(context, x.view(), &weight, bias, None, Activation::None, y.view_mut(), memory);
+    let forward = Forward { bias, ..Forward::new(x.view(), &weight) };
+    convolution.forward(context, forward, y.view_mut(), memory);
     let mut memory = of(Pass::BackwardInput);
     let memory = aligned(&mut memory);
     convolution.backward_input(context, dy.view(), &gradient_weight, None, dx.view_mut(), memory);
@@ -214,8 +216,8 @@ fn the_bits_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// The gradients are those of the kernels' own forward pass: y is linear in x, w and b, so a central difference of any
-/// step is exact but for rounding.
+/// The gradients are those of the kernels' own forward pass: y is linear in x, w and b, so a central difference
+/// of any step is exact but for rounding.
 #[test]
 fn gradients_equal_finite_differences_of_the_forward_pass() {
     let batch = 2;
@@ -254,16 +256,10 @@ fn the_epilogue_clips_negative_values_and_lets_a_nan_through() {
         convolution.pack_weight(&[1.0, -1.0, f32::NAN], &mut weight);
         let (x, mut y) = ([2.0], [f32::INFINITY; 3]);
         let mut memory = scratch(&convolution, Pass::Forward, 1, 1);
-        convolution.forward(
-            context,
-            View4::new(&x, [1, 1, 1, 1], 1).unwrap(),
-            &weight,
-            None,
-            None,
-            Activation::Relu,
-            ViewMut4::new(&mut y, [1, 1, 1, 3], 3).unwrap(),
-            aligned(&mut memory),
-        );
+        let x = View4::new(&x, [1, 1, 1, 1], 1).unwrap();
+        let forward = Forward { activation: Activation::Relu, ..Forward::new(x, &weight) };
+        let y_view = ViewMut4::new(&mut y, [1, 1, 1, 3], 3).unwrap();
+        convolution.forward(context, forward, y_view, aligned(&mut memory));
         assert_eq!(y[..2], [2.0, 0.0]);
         assert!(y[2].is_nan());
     }
@@ -286,8 +282,9 @@ fn a_residual_is_added_before_the_activation_wherever_it_lies() {
         let residual = Tensor::new(&inputs.dy, [batch, oh, ow, k], 1);
         let mut memory = scratch(&convolution, Pass::Forward, batch, 2);
         let mut forward = |residual: Option<View4>, activation, y: ViewMut4| {
-            let (bias, memory) = (Some(inputs.b.as_slice()), aligned(&mut memory));
-            convolution.forward(context, x.view(), &weight, bias, residual, activation, y, memory);
+            let forward =
+                Forward { x: x.view(), weight: &weight, bias: Some(&inputs.b), residual, activation };
+            convolution.forward(context, forward, y, aligned(&mut memory));
         };
         let mut y = Tensor::new(&vec![f32::NAN; inputs.dy.len()], [batch, oh, ow, k], 1);
         forward(None, Activation::None, y.view_mut());
@@ -331,8 +328,8 @@ fn a_residual_is_added_to_the_input_gradient_wherever_it_lies() {
         let by_winograd = |residual: Option<View4>, dx: ViewMut4| {
             let (Some(winograd), Some(weight)) = (&winograd, &transformed) else { return };
             let mut memory = vec![f32::NAN; winograd.scratch_len(2) + 2];
-            let (none, memory) = (Activation::None, aligned(&mut memory));
-            winograd.run(context, dy.view(), weight, None, residual, none, dx, memory);
+            let product = Forward { residual, ..Forward::new(dy.view(), weight) };
+            winograd.run(context, product, dx, aligned(&mut memory));
         };
         type Backward<'a> = &'a dyn Fn(Option<View4>, ViewMut4);
         let ways: [Backward; 2] = [&directly, &by_winograd];
@@ -368,8 +365,8 @@ fn results_written_past_the_caches_are_the_same() {
             let view = ViewMut4::new(y, [1, 512, 512, 16], 16).unwrap();
             assert_eq!(view.streams(), streams);
             let mut memory = scratch(&convolution, Pass::Forward, 1, 2);
-            let memory = aligned(&mut memory);
-            convolution.forward(context, x, &weight, None, None, Activation::Relu, view, memory);
+            let forward = Forward { activation: Activation::Relu, ..Forward::new(x, &weight) };
+            convolution.forward(context, forward, view, aligned(&mut memory));
             y.to_vec()
         });
         assert!(streamed == cached, "{}", isa.name());
@@ -414,8 +411,8 @@ fn padded(kernel: usize, padding: [usize; 4], input: [usize; 3], filters: usize)
     Conv2dShape { padding, ..shape(input, filters, kernel) }
 }
 
-/// Both kernels on maps whose sides are multiples of a tile's and not, some smaller than a tile, one with fewer channels out
-/// than in, one with fewer tiles than the threads share, padding of all kinds.
+/// Both kernels on maps whose sides are multiples of a tile's and not, some smaller than a tile, one with fewer
+/// channels out than in, one with fewer tiles than the threads share, padding of all kinds.
 fn winograd_cases() -> Vec<(usize, Conv2dShape)> {
     vec![
         (2, padded(3, [1; 4], [16, 16, 64], 64)),
@@ -452,7 +449,8 @@ fn winograd_equals_the_reference_forward_and_for_the_input_gradient() {
     }
 }
 
-/// Runs on every instruction set and number of threads: close to the reference, and the same bits on any number.
+/// Runs on every instruction set and number of threads: close to the reference, and the same bits on any
+/// number.
 fn hold_winograd(
     shape: &Conv2dShape,
     threads: &[usize],
@@ -499,13 +497,14 @@ fn run_winograd(
         let mut y = Tensor::new(&vec![f32::NAN; batch * oh * ow * k], [batch, oh, ow, k], gap);
         let mut memory = vec![f32::NAN; winograd.scratch_len(threads) + 2];
         let memory = aligned(&mut memory);
-        winograd.run(context, x.view(), &transformed, bias, None, Activation::None, y.view_mut(), memory);
+        let forward = Forward { bias, ..Forward::new(x.view(), &transformed) };
+        winograd.run(context, forward, y.view_mut(), memory);
         y.values()
     })
 }
 
-/// Both kernels on maps whose sides are multiples of a tile's and not, widths of one, two and three vectors, padding of all
-/// kinds; two cut into chunks of tiles, most into channels, some in several blocks.
+/// Both kernels on maps whose sides are multiples of a tile's and not, widths of one, two and three vectors,
+/// padding of all kinds; two cut into chunks of tiles, most into channels, some in several blocks.
 fn winograd_weight_gradient_cases() -> Vec<(usize, Conv2dShape)> {
     vec![
         (3, padded(3, [1; 4], [13, 13, 32], 48)),

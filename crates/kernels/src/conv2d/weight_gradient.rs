@@ -1,11 +1,13 @@
-//! The weight gradient: dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k], and db[k] = sum over p of dy[p, k].
+//! The weight gradient: dw[t, c, k] = sum over pixels p of x[p at t, c] dy[p, k], and db[k] = sum over p of
+//! dy[p, k].
 //!
-//! A register tile holds some patch elements (t, c) x some output channels and walks over pixels. Patch elements that
-//! stand side by side in x, a whole kernel row where pixels are dense, share one address. Padded images are first
-//! copied between zeros, so that no tap needs a check.
+//! A register tile holds some patch elements (t, c) x some output channels and walks over pixels. Patch
+//! elements that stand side by side in x, a whole kernel row where pixels are dense, share one address. Padded
+//! images are first copied between zeros, so that no tap needs a check.
 //!
-//! The batch is cut into chunks of images by shape alone; each chunk sums into its own copy of dw, and the copies are
-//! added in order. So the bits do not depend on the number of threads. Large weights are cut by panel instead.
+//! The batch is cut into chunks of images by shape alone; each chunk sums into its own copy of dw, and the
+//! copies are added in order. So the bits do not depend on the number of threads. Large weights are cut by
+//! panel instead.
 //!
 //! Where channels are many, `packed_weight_gradient` takes over.
 
@@ -29,7 +31,8 @@ const COPIES_LEN: usize = 1 << 18;
 /// Parts that suffice for sixteen threads.
 const PARTS_WANTED: usize = 16;
 
-/// Bytes of x and dy that are walked again and again, once for each tile: they should stay in the second-level cache.
+/// Bytes of x and dy that are walked again and again, once for each tile: they should stay in the second-level
+/// cache.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// Floats of one part of the final sum.
@@ -160,8 +163,8 @@ pub(super) fn run(
     });
     if cut.chunks > 1 {
         let sources = (gradients.pointer().cast_const(), gradients_len, cut.chunks);
-        // SAFETY: every chunk has written its weights and, if asked for, its bias behind them; the parts below write
-        // disjoint ranges of the results.
+        // SAFETY: every chunk has written its weights and, if asked for, its bias behind them; the parts below
+        // write disjoint ranges of the results.
         unsafe {
             add_chunks(context, sources, &dweight, weight_len);
             if with_bias {
@@ -240,7 +243,8 @@ struct Block {
     x: *const f32,
     /// Floats between pixels of x.
     ld: usize,
-    /// Floats from an image to the next, a row of pixels to the next, a pixel to the next, following the stride.
+    /// Floats from an image to the next, a row of pixels to the next, a pixel to the next, following the
+    /// stride.
     x_step: [usize; 3],
     /// Floats from one row of x to the next.
     x_row: usize,
@@ -300,8 +304,8 @@ impl Part<'_> {
 }
 
 impl Block {
-    /// The same pixels in fewer, longer loops where rows or images continue each other: a dense layer has one pixel an
-    /// image, a 1 x 1 convolution has rows without borders.
+    /// The same pixels in fewer, longer loops where rows or images continue each other: a dense layer has one
+    /// pixel an image, a 1 x 1 convolution has rows without borders.
     fn joined(mut self) -> Self {
         if self.rows == 1 || self.x_step[1] == self.columns * self.x_step[2] {
             self.columns *= self.rows;
@@ -365,8 +369,8 @@ impl Tiles<'_> {
                 sums_group: run * panels.width,
                 accumulate: block.accumulate,
             };
-            // SAFETY: the block's pixels and their patches lie in x or its padded copy, their gradients in dy, the
-            // panel in dweight; the bias has a float for each channel.
+            // SAFETY: the block's pixels and their patches lie in x or its padded copy, their gradients in dy,
+            // the panel in dweight; the bias has a float for each channel.
             unsafe {
                 if joined {
                     tile::reduce_rows::<S, NV>(simd, job, kh, run);

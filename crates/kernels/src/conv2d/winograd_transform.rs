@@ -1,9 +1,10 @@
-//! The forms of Winograd's algorithm and their one-dimensional transforms; a tile is transformed along its columns, then
-//! along its rows.
+//! The forms of Winograd's algorithm and their one-dimensional transforms; a tile is transformed along its
+//! columns, then along its rows.
 //!
-//! All follow from evaluating polynomials at 0, +-P, +-Q and infinity. B' depends on these points alone, so one transform of
-//! the inputs serves every form; G and A evaluate polynomials with as many coefficients as a kernel or a tile of outputs
-//! has rows. Pairs of points share their even and odd parts, so a line of six costs a dozen operations.
+//! All follow from evaluating polynomials at 0, +-P, +-Q and infinity. B' depends on these points alone, so one
+//! transform of the inputs serves every form; G and A evaluate polynomials with as many coefficients as a
+//! kernel or a tile of outputs has rows. Pairs of points share their even and odd parts, so a line of six costs
+//! a dozen operations.
 
 use super::Conv2dShape;
 use crate::simd::Simd;
@@ -24,8 +25,8 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// That of a convolution, if it has one: of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple of 16 channels on both
-    /// sides.
+    /// That of a convolution, if it has one: of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple of 16
+    /// channels on both sides.
     pub(super) fn of(shape: &Conv2dShape) -> Option<Self> {
         let Conv2dShape { input: [_, _, channels], filters, kernel, stride, dilation, groups, .. } = *shape;
         let whole = channels.is_multiple_of(16) && filters.is_multiple_of(16);

@@ -65,7 +65,8 @@ impl<L: OfOutput> Elementwise<'_, L> {
     /// Loss and gradient of one pixel.
     ///
     /// # Safety
-    /// `row` is a pixel of the views, which were checked against each other and the targets, and no other part has it.
+    /// `row` is a pixel of the views, which were checked against each other and the targets, and no other part
+    /// has it.
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, simd: S, row: usize) -> Loss {
         let Outputs { x, targets, dx, step } = self.outputs;
@@ -74,8 +75,8 @@ impl<L: OfOutput> Elementwise<'_, L> {
         let factor = simd.splat(step / values as f32);
         let mut sum = simd.zero();
         let mut i = 0;
-        // SAFETY: the caller vouches for the row of both views, and the targets were checked; i + count <= values. A
-        // vector of x is read before dx, which may be the same memory, is written there.
+        // SAFETY: the caller vouches for the row of both views, and the targets were checked; i + count <=
+        // values. A vector of x is read before dx, which may be the same memory, is written there.
         unsafe {
             let target = targets.row(row, values);
             let correct = target.is_correct(x, values);

@@ -1,7 +1,8 @@
-//! Cross-entropy and maximum a posteriori: the logarithm of a sum of exponentials, less the outputs that should be large.
+//! Cross-entropy and maximum a posteriori: the logarithm of a sum of exponentials, less the outputs that should
+//! be large.
 //!
-//! With targets t, whose sum is T: `T log(sum of e^x) - sum of t x`, and its gradient `T e^x / sum of e^x - t`. A rejection
-//! is one more class in the sum of exponentials, whose target is zero.
+//! With targets t, whose sum is T: `T log(sum of e^x) - sum of t x`, and its gradient `T e^x / sum of e^x - t`.
+//! A rejection is one more class in the sum of exponentials, whose target is zero.
 
 use super::{Loss, Outputs, Row};
 use crate::simd::{Kernel, Simd};
@@ -44,14 +45,15 @@ impl Likelihood<'_> {
     /// Loss and gradient of one pixel.
     ///
     /// # Safety
-    /// `row` is a pixel of the views, which were checked against each other and the targets, and no other part has it.
+    /// `row` is a pixel of the views, which were checked against each other and the targets, and no other part
+    /// has it.
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, simd: S, row: usize) -> Loss {
         let Outputs { x, targets, dx, step } = self.outputs;
         let classes = x.c();
         let (x, dx) = (x.pixel(row), dx.map(|dx| dx.pixel(row)));
-        // SAFETY: the caller vouches for the row of both views, and the targets were checked. Everything that is needed
-        // of x is read before dx, which may be the same memory, is written.
+        // SAFETY: the caller vouches for the row of both views, and the targets were checked. Everything that
+        // is needed of x is read before dx, which may be the same memory, is written.
         unsafe {
             let target = targets.row(row, classes);
             let correct = target.is_correct(x, classes);

@@ -7,8 +7,8 @@
 //! | binary cross-entropy | mean of log(1 + e^x) - t x |
 //! | mean squared error | mean of (x - t)^2 |
 //!
-//! Shapes: outputs and their gradient `[n, h, w, c]`, usually of one pixel an image; labels `[n h w]`, or values like the
-//! outputs'. The gradient may take the memory of the outputs.
+//! Shapes: outputs and their gradient `[n, h, w, c]`, usually of one pixel an image; labels `[n h w]`, or
+//! values like the outputs'. The gradient may take the memory of the outputs.
 
 mod elementwise;
 mod likelihood;
@@ -29,8 +29,8 @@ pub enum Criterion<'a> {
     CrossEntropy {
         /// Share of the targets that goes to all classes alike, in 0..=1; 0 is none.
         label_smoothing: f32,
-        /// A factor of each class's term, `[c]`; all 1 where there are none. The mean over labels is weighted, too: the
-        /// sum over the labels' weights.
+        /// A factor of each class's term, `[c]`; all 1 where there are none. The mean over labels is weighted,
+        /// too: the sum over the labels' weights.
         class_weights: Option<&'a [f32]>,
     },
     /// Equation 9 of LeCun et al. 1998, on scores: the negative distances of a radial basis output.
@@ -60,8 +60,8 @@ pub struct Loss {
     pub sum: f64,
     /// What the sum is divided by for the mean: pixels, or with class weights the sum of their labels' weights.
     pub count: f64,
-    /// Pixels whose largest output is the label's, or where the largest target is; of equal ones the first counts, and a
-    /// pixel with NaN has none.
+    /// Pixels whose largest output is the label's, or where the largest target is; of equal ones the first
+    /// counts, and a pixel with NaN has none.
     pub correct: u32,
 }
 
@@ -69,8 +69,8 @@ impl Criterion<'_> {
     /// The loss; `dx`, where given, receives the gradient of `weight` times its mean.
     ///
     /// # Panics
-    /// If shapes and lengths differ, or a label is not below the number of outputs: whoever brings them in from outside
-    /// checks them there.
+    /// If shapes and lengths differ, or a label is not below the number of outputs: whoever brings them in from
+    /// outside checks them there.
     pub fn forward(
         &self,
         context: Context,

@@ -1,4 +1,5 @@
-//! Optimizers: one fused pass over all parameters, or two where an optimizer needs a tensor's norms before it can step.
+//! Optimizers: one fused pass over all parameters, or two where an optimizer needs a tensor's norms before it
+//! can step.
 //!
 //! | optimizer | passes | states |
 //! |---|---|---|
@@ -8,9 +9,9 @@
 //! | [`Optimizer::Lamb`] | 2 | first and second moment |
 //! | [`Optimizer::Lars`] | 2 | velocity |
 //!
-//! Parameters, gradients and states are buffers of one layout, in which every tensor is a [`Span`]. Spans are cut into
-//! blocks, and the blocks into parts; norms are summed a block at a time and added in order, so that the number of threads
-//! changes no bit. Floats between the spans are never touched.
+//! Parameters, gradients and states are buffers of one layout, in which every tensor is a [`Span`]. Spans are
+//! cut into blocks, and the blocks into parts; norms are summed a block at a time and added in order, so that
+//! the number of threads changes no bit. Floats between the spans are never touched.
 
 mod pass;
 mod rules;
@@ -64,10 +65,11 @@ pub enum Optimizer {
         /// Whether the mean gradient is taken from the mean square.
         centered: bool,
     },
-    /// Algorithm 2 of You et al. 2020, arXiv:1904.00962: Adam's step and the decay, of every tensor times its norm over the
-    /// step's.
+    /// Algorithm 2 of You et al. 2020, arXiv:1904.00962: Adam's step and the decay, of every tensor times its
+    /// norm over the step's.
     Lamb(Moments),
-    /// Algorithm 1 of You et al. 2017, arXiv:1708.03888: momentum, of every tensor times `trust |x| / (|g| + decay |x|)`.
+    /// Algorithm 1 of You et al. 2017, arXiv:1708.03888: momentum, of every tensor times `trust |x| / (|g| +
+    /// decay |x|)`.
     Lars {
         /// Share of the velocity kept from step to step.
         momentum: f32,
@@ -104,8 +106,8 @@ pub struct Update<'a> {
     pub parameters: &'a mut [f32],
     /// As many.
     pub gradients: &'a [f32],
-    /// What the optimizer keeps, zero before the first step; those of [`Optimizer::states`] have as many floats as the
-    /// parameters.
+    /// What the optimizer keeps, zero before the first step; those of [`Optimizer::states`] have as many floats
+    /// as the parameters.
     pub states: [&'a mut [f32]; STATES],
 }
 

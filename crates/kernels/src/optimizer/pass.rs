@@ -7,7 +7,8 @@ use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use std::ops::Range;
 
-/// Parameters of a block: those whose squares are summed in f32, and that stay together when a pass is cut into parts.
+/// Parameters of a block: those whose squares are summed in f32, and that stay together when a pass is cut into
+/// parts.
 const BLOCK: usize = 1024;
 
 /// Elementwise passes that a parameter costs: it moves five floats and more.
@@ -139,7 +140,8 @@ impl Spans {
         self.factors.iter_mut().zip(&self.spans).for_each(|(each, span)| *each = factors(span));
     }
 
-    /// Multiplies the rate of every tensor that adapts with what `ratio` makes of the two norms; with 1 where one is zero.
+    /// Multiplies the rate of every tensor that adapts with what `ratio` makes of the two norms; with 1 where
+    /// one is zero.
     pub(super) fn adapt(&mut self, ratio: impl Fn(&Factors, [f64; 2]) -> f64) {
         let mut blocks = self.blocks.iter().zip(&self.sums).peekable();
         for (index, (span, factors)) in self.spans.iter().zip(&mut self.factors).enumerate() {

@@ -1,7 +1,7 @@
 //! Average pooling to a given size.
 //!
-//! The window of output row i is from row floor(i h / h') of x to row ceil((i + 1) h / h'), and so for columns: where h'
-//! does not divide h, windows differ in size by one and overlap. Equals PyTorch's `AdaptiveAvgPool2d`.
+//! The window of output row i is from row floor(i h / h') of x to row ceil((i + 1) h / h'), and so for columns:
+//! where h' does not divide h, windows differ in size by one and overlap. Equals PyTorch's `AdaptiveAvgPool2d`.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 

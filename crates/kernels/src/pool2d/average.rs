@@ -1,8 +1,8 @@
 //! Average pooling.
 //!
-//! The divisor is PyTorch's: the window's pixels inside image and padding (`count_include_pad`), or inside the image
-//! alone. What `ceil_mode` reaches beyond the padding never counts. Sums, without divisor, go the same way: their gradient
-//! gives each pixel of a window the same value, which is how a map is enlarged.
+//! The divisor is PyTorch's: the window's pixels inside image and padding (`count_include_pad`), or inside the
+//! image alone. What `ceil_mode` reaches beyond the padding never counts. Sums, without divisor, go the same
+//! way: their gradient gives each pixel of a window the same value, which is how a map is enlarged.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 
@@ -49,8 +49,8 @@ impl AvgPool2d {
         Ok(Self { geometry: Geometry::new(shape)?, divisor })
     }
 
-    /// Checks the geometry of a pooling that divides by nothing: y is the sum of each window, and the gradient of a window
-    /// goes undivided to each of its pixels.
+    /// Checks the geometry of a pooling that divides by nothing: y is the sum of each window, and the gradient
+    /// of a window goes undivided to each of its pixels.
     pub fn sums(shape: Pool2dShape) -> Result<Self, Pool2dError> {
         Ok(Self { geometry: Geometry::new(shape)?, divisor: Divisor::One })
     }
@@ -124,8 +124,8 @@ impl Visitor for Mean<'_> {
         let share = simd.splat(self.divisor.share(windows));
         for _ in 0..windows.count {
             let mut sum = [simd.zero(); B];
-            // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in bounds of x,
-            // and their pixels in bounds of y; no other part has that row of y.
+            // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in
+            // bounds of x, and their pixels in bounds of y; no other part has that row of y.
             unsafe {
                 for row in 0..rows.len() {
                     for column in 0..columns.len() {
@@ -145,8 +145,8 @@ impl Visitor for Mean<'_> {
     }
 }
 
-/// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once, otherwise it
-/// adds to what is there.
+/// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once,
+/// otherwise it adds to what is there.
 #[derive(Clone, Copy)]
 pub(super) struct Spread<'a, const TILES: bool> {
     pub(super) dy: View4<'a>,
@@ -170,8 +170,8 @@ impl<const TILES: bool> Visitor for Spread<'_, TILES> {
         let share = simd.splat(self.divisor.share(windows));
         for _ in 0..windows.count {
             let mut gradient = [simd.zero(); B];
-            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, and their taps inside the image
-            // and these channels in bounds of dx; no other part has that image.
+            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, and their taps inside
+            // the image and these channels in bounds of dx; no other part has that image.
             unsafe {
                 for b in 0..B {
                     gradient[b] = simd.mul(simd.load_up_to(dy.add(b * S::LANES), count), share);

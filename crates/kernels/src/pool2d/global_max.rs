@@ -1,7 +1,7 @@
 //! Max pooling over the whole image, of any size.
 //!
-//! The backward pass looks for the winner again, so nothing is kept beside y: of equal values the first wins. A NaN
-//! wins over every number; a channel that has one has no gradient.
+//! The backward pass looks for the winner again, so nothing is kept beside y: of equal values the first wins. A
+//! NaN wins over every number; a channel that has one has no gradient.
 //!
 //! Shapes: x, dx `[n, h, w, c]`, y, dy `[n, 1, 1, c]`.
 
@@ -39,8 +39,8 @@ fn check(x: View4, y: View4) {
 
 /// What happens at an image.
 trait Visitor: Copy + Sync {
-    /// Handles `B` neighbouring vectors of channels of an image, from `channel` on; the only one of `B = 1` may be partial,
-    /// `count` channels. Implementations are `#[inline(always)]`.
+    /// Handles `B` neighbouring vectors of channels of an image, from `channel` on; the only one of `B = 1` may
+    /// be partial, `count` channels. Implementations are `#[inline(always)]`.
     ///
     /// # Safety
     /// Image and channels are some of the views', and no other part has them.

@@ -1,8 +1,8 @@
 //! Max pooling.
 //!
-//! The forward pass keeps, beside each maximum, the row-major position of its winner in the window (one byte), so the
-//! backward pass is a scatter that needs x no more. Padding never wins. Of equal values the first wins; a NaN wins over
-//! every number, and of several NaN the last, as in PyTorch.
+//! The forward pass keeps, beside each maximum, the row-major position of its winner in the window (one byte),
+//! so the backward pass is a scatter that needs x no more. Padding never wins. Of equal values the first wins;
+//! a NaN wins over every number, and of several NaN the last, as in PyTorch.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`, argmax as y, dense, in `u8`.
 
@@ -28,7 +28,8 @@ impl MaxPool2d {
         }
     }
 
-    /// y = activation(largest of each window); `argmax`, where given, receives the winners for the backward pass.
+    /// y = activation(largest of each window); `argmax`, where given, receives the winners for the backward
+    /// pass.
     ///
     /// # Panics
     /// If a view's shape or the length of `argmax` is not that of this pooling.
@@ -72,8 +73,9 @@ impl MaxPool2d {
         });
     }
 
-    /// dx = sum of the dy of all windows that a pixel won. Where `y` is given, the forward pass applied a ReLU, and
-    /// the gradient passes only where y > 0. A byte of `argmax` that names no pixel of its window drops its gradient.
+    /// dx = sum of the dy of all windows that a pixel won. Where `y` is given, the forward pass applied a ReLU,
+    /// and the gradient passes only where y > 0. A byte of `argmax` that names no pixel of its window drops its
+    /// gradient.
     ///
     /// # Panics
     /// If a view's shape or the length of `argmax` is not that of this pooling.
@@ -167,9 +169,9 @@ impl<const KEEP: bool, const NORM: bool> Visitor for Reduce<'_, KEEP, NORM> {
         for _ in 0..windows.count {
             let mut best = [simd.zero(); B];
             let mut winner = [simd.splat(first as f32); B];
-            // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in bounds of x,
-            // their pixels of y in bounds of y and, since argmax is as long as y has values, of argmax; no other part
-            // has that row of them.
+            // SAFETY: the caller vouches that the windows' taps inside the image and these channels are in
+            // bounds of x, their pixels of y in bounds of y and, since argmax is as long as y has values, of
+            // argmax; no other part has that row of them.
             unsafe {
                 for b in 0..B {
                     best[b] = read(b, simd.load_up_to(x.add(b * S::LANES), count));
@@ -201,8 +203,8 @@ impl<const KEEP: bool, const NORM: bool> Visitor for Reduce<'_, KEEP, NORM> {
     }
 }
 
-/// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once, otherwise it adds
-/// to what is there.
+/// The backward pass at some windows. If the windows `TILE` the image, it stores each element of dx once,
+/// otherwise it adds to what is there.
 #[derive(Clone, Copy)]
 pub(super) struct Scatter<'a, const TILES: bool> {
     pub(super) dy: View4<'a>,
@@ -232,8 +234,8 @@ impl<const TILES: bool> Visitor for Scatter<'_, TILES> {
         let mut y_pixel = y.pixel(windows.y).wrapping_add(channel);
         for _ in 0..windows.count {
             let (mut gradient, mut winner) = ([simd.zero(); B], [simd.zero(); B]);
-            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, y and argmax, their taps inside
-            // the image and these channels in bounds of dx; no other part has that image.
+            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, y and argmax, their taps
+            // inside the image and these channels in bounds of dx; no other part has that image.
             unsafe {
                 for b in 0..B {
                     gradient[b] = simd.load_up_to(dy.add(b * S::LANES), count);

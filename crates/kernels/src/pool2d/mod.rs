@@ -2,15 +2,16 @@
 //!
 //! | pass | file | what it is |
 //! |---|---|---|
-//! | maximum | `max` | keeps, beside each maximum, the position of the winner in its window; backward scatters by it |
+//! | maximum | `max` | keeps the position of each window's winner beside it; backward scatters by it |
 //! | maximum of a normalized map | `normalized` | the same without writing that map |
 //! | average | `average` | sums each window; backward spreads over it |
 //! | average to a given size | `adaptive` | the same, with windows of several sizes |
 //! | maximum of the whole image | `global_max` | backward looks for the winner again |
 //!
-//! The first two walk over the output rows in order and look at a run of windows at a time: all that lie inside the image, or one
-//! that its border cuts. Channels stand side by side in vectors. Whole windows of 2 x 2 and 3 x 3 taps, nearly all in
-//! practice, have their loops unrolled; other sizes, and cut windows, go through the same code with loops.
+//! The first two walk over the output rows in order and look at a run of windows at a time: all that lie inside
+//! the image, or one that its border cuts. Channels stand side by side in vectors. Whole windows of 2 x 2 and 3
+//! x 3 taps, nearly all in practice, have their loops unrolled; other sizes, and cut windows, go through the
+//! same code with loops.
 //!
 //! Shapes: x `[n, h, w, c]` -> y `[n, h', w', c]`.
 
@@ -26,15 +27,15 @@ pub use adaptive::AdaptiveAvgPool2d;
 pub use average::AvgPool2d;
 pub use global_max::{global_max_pool, global_max_pool_backward};
 pub use max::MaxPool2d;
-pub use normalized::PooledGradient;
+pub use normalized::{NormalizedBackward, PooledGradient};
 
 use crate::Isa;
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
 
-/// Geometry of a pooling. Sizes are `[height, width]`, in pixels. Equals PyTorch's `MaxPool2d` and `AvgPool2d`, with
-/// padding a side.
+/// Geometry of a pooling. Sizes are `[height, width]`, in pixels. Equals PyTorch's `MaxPool2d` and `AvgPool2d`,
+/// with padding a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool2dShape {
     /// Input height, width and channels.
@@ -45,8 +46,8 @@ pub struct Pool2dShape {
     pub stride: [usize; 2],
     /// Pixels around the input: top, right, bottom, left, each smaller than the window.
     pub padding: [usize; 4],
-    /// Rounds the output size up: the last window may reach beyond the padding if it starts inside the input or the
-    /// padding before it.
+    /// Rounds the output size up: the last window may reach beyond the padding if it starts inside the input or
+    /// the padding before it.
     pub ceil_mode: bool,
 }
 
@@ -150,8 +151,8 @@ impl Pool2dShape {
     }
 }
 
-/// One direction of the geometry. Every window has a tap inside the image: padding is smaller than the window, and
-/// none starts behind the image.
+/// One direction of the geometry. Every window has a tap inside the image: padding is smaller than the window,
+/// and none starts behind the image.
 #[derive(Clone, Copy, Debug)]
 struct Axis {
     input: usize,
@@ -270,17 +271,17 @@ trait Visitor {
     /// Vectors that a vector of channels keeps in registers from tap to tap.
     const STATE: usize = 2;
 
-    /// Handles `B` neighbouring vectors of channels, from `channel` on, of each window; the only one of `B = 1` may be
-    /// partial, `count` channels. Implementations are `#[inline(always)]`.
+    /// Handles `B` neighbouring vectors of channels, from `channel` on, of each window; the only one of `B = 1`
+    /// may be partial, `count` channels. Implementations are `#[inline(always)]`.
     ///
     /// # Safety
-    /// The windows are some of the geometry that the visitor's views were checked against, and the channels are some of
-    /// theirs.
+    /// The windows are some of the geometry that the visitor's views were checked against, and the channels are
+    /// some of theirs.
     unsafe fn visit<S: Simd, const B: usize>(&self, simd: S, windows: &Windows, channel: usize, count: usize);
 }
 
-/// The walk over the windows of some output rows. `H` and `W` are the window's size where it is worth code of its
-/// own, otherwise 0.
+/// The walk over the windows of some output rows. `H` and `W` are the window's size where it is worth code of
+/// its own, otherwise 0.
 struct Walk<'a, V, const H: usize, const W: usize> {
     geometry: &'a Geometry,
     rows: Range<usize>,
@@ -341,11 +342,12 @@ impl<V: Visitor, const H: usize, const W: usize> Walk<'_, V, H, W> {
     }
 }
 
-/// Shows `visitor` all channels of some windows: four vectors at a time, or two where the registers do not hold four's state,
-/// whose chains of dependent operations overlap, then one.
+/// Shows `visitor` all channels of some windows: four vectors at a time, or two where the registers do not hold
+/// four's state, whose chains of dependent operations overlap, then one.
 ///
 /// # Safety
-/// The windows are some of the geometry that the visitor's views were checked against, and `channels` are theirs.
+/// The windows are some of the geometry that the visitor's views were checked against, and `channels` are
+/// theirs.
 #[inline(always)]
 unsafe fn visit_channels<S: Simd, V: Visitor>(simd: S, visitor: &V, windows: &Windows, channels: usize) {
     let four = S::REGISTERS >= 4 * V::STATE + 4;

@@ -1,5 +1,5 @@
-//! Max pooling of a batch normalization's result, which is never written: forward normalizes what it reads; backward
-//! each window's gradient meets x where the window's winner is.
+//! Max pooling of a batch normalization's result, which is never written: forward normalizes what it reads;
+//! backward each window's gradient meets x where the window's winner is.
 //!
 //! Shapes: x and dx `[n, h, w, c]`, y and dy `[n, h', w', c]`, argmax as y, dense, in `u8`; saved and affine as
 //! [`batch_norm`](crate::batch_norm) says.
@@ -21,6 +21,19 @@ pub struct PooledGradient<'a> {
     pub argmax: &'a [u8],
     /// y, where it passed a ReLU: the gradient passes where it is positive.
     pub y: Option<View4<'a>>,
+}
+
+/// What both backward passes of the two layers read.
+#[derive(Clone, Copy, Debug)]
+pub struct NormalizedBackward<'a> {
+    /// What was normalised.
+    pub x: View4<'a>,
+    /// The gradient of the pooled map.
+    pub gradient: PooledGradient<'a>,
+    /// Means and deviations, as [`batch_norm`](crate::batch_norm) says.
+    pub saved: &'a [f32],
+    /// Scales and shifts, likewise.
+    pub affine: &'a [f32],
 }
 
 impl MaxPool2d {
@@ -59,22 +72,20 @@ impl MaxPool2d {
         2 * self.geometry.shape.input[2] * self.geometry.parts(n, 1).count()
     }
 
-    /// Gradients of weight and bias of the normalization: as [`backward_sums`](crate::batch_norm::backward_sums) of what
-    /// [`MaxPool2d::backward`] would write.
+    /// Gradients of weight and bias of the normalization: as
+    /// [`backward_sums`](crate::batch_norm::backward_sums) of what [`MaxPool2d::backward`] would write.
     ///
     /// # Panics
     /// If a view's shape or the length of an array is not that of this pooling.
-    #[allow(clippy::too_many_arguments)] // what the passes hand to each other, each named by its formula
     pub fn normalized_sums(
         &self,
         context: Context,
-        x: View4,
-        gradient: PooledGradient,
-        saved: &[f32],
+        backward: NormalizedBackward,
         dweight: &mut [f32],
         dbias: &mut [f32],
         scratch: &mut [f32],
     ) {
+        let NormalizedBackward { x, gradient, saved, .. } = backward;
         let channels = x.c();
         self.check_backward(x.shape(), gradient);
         assert_eq!(
@@ -102,23 +113,20 @@ impl MaxPool2d {
         });
     }
 
-    /// The gradient of x, as [`backward_input`](crate::batch_norm::backward_input) of what [`MaxPool2d::backward`] would write.
-    /// dx may be the memory of x.
+    /// The gradient of x, as [`backward_input`](crate::batch_norm::backward_input) of what
+    /// [`MaxPool2d::backward`] would write. dx may be the memory of x.
     ///
     /// # Panics
     /// If a view's shape or the length of an array is not that of this pooling.
-    #[allow(clippy::too_many_arguments)] // what the passes hand to each other, each named by its formula
     pub fn normalized_input(
         &self,
         context: Context,
-        x: View4,
-        gradient: PooledGradient,
-        saved: &[f32],
-        affine: &[f32],
+        backward: NormalizedBackward,
         dweight: &[f32],
         dbias: &[f32],
         dx: ViewMut4,
     ) {
+        let NormalizedBackward { x, gradient, saved, affine } = backward;
         let channels = x.c();
         self.check_backward(x.shape(), gradient);
         assert_eq!(dx.shape(), x.shape(), "shape of dx");
@@ -187,8 +195,8 @@ impl Visitor for Sums<'_> {
         for window in windows.y..windows.y + windows.count {
             let (mut gradient, mut winner, mut chosen) =
                 ([simd.zero(); B], [simd.zero(); B], [simd.zero(); B]);
-            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, y and argmax, their taps inside the
-            // image and these channels in bounds of x and the mean.
+            // SAFETY: the caller vouches that the windows' pixels are in bounds of dy, y and argmax, their taps
+            // inside the image and these channels in bounds of x and the mean.
             unsafe {
                 for b in 0..B {
                     let channel = channel + b * S::LANES;
@@ -229,8 +237,8 @@ impl Visitor for Sums<'_> {
     }
 }
 
-/// dx = -scale * (dbias / pixels + (x - mean) * deviation * dweight / pixels): what does not depend on the element's own
-/// gradient.
+/// dx = -scale * (dbias / pixels + (x - mean) * deviation * dweight / pixels): what does not depend on the
+/// element's own gradient.
 struct Shared<'a> {
     x: View4<'a>,
     mean: &'a [f32],

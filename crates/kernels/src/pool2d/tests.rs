@@ -38,7 +38,8 @@ fn geometries() -> Vec<Pool2dShape> {
     geometries
 }
 
-/// Calls `test` for every geometry with each number of channels, two images, and gaps after the pixels of x and y.
+/// Calls `test` for every geometry with each number of channels, two images, and gaps after the pixels of x and
+/// y.
 fn on_every_shape(test: impl Fn(Pool2dShape, reference::Pool2d, usize, usize)) {
     for (index, shape) in geometries().into_iter().enumerate() {
         for (turn, channels) in CHANNELS.into_iter().enumerate() {

@@ -19,7 +19,8 @@ impl Avx2 {
     #[inline(always)]
     unsafe fn mask(count: usize) -> __m256i {
         debug_assert!(count <= 8);
-        // SAFETY: count <= 8, so the window [8 - count, 16 - count) lies in MASKS; AVX2 is proven by `self`'s callers.
+        // SAFETY: count <= 8, so the window [8 - count, 16 - count) lies in MASKS; AVX2 is proven by `self`'s
+        // callers.
         unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - count).cast()) }
     }
 }

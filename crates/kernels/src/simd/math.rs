@@ -7,8 +7,8 @@
 //! | [`sigmoid`] | [`exp`], in its range | 2.5 ulp |
 //! | [`ln_1p`] | the series of 2 artanh(x / (2 + x)), of degree 13 | 2 ulp |
 //!
-//! The tests walk over all of `f32` and hold the errors to this table. The coefficients are minimax fits (iteratively
-//! reweighted least squares on a Chebyshev grid).
+//! The tests walk over all of `f32` and hold the errors to this table. The coefficients are minimax fits
+//! (iteratively reweighted least squares on a Chebyshev grid).
 
 use super::Simd;
 

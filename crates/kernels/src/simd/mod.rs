@@ -1,8 +1,8 @@
 //! One vector interface, one file per instruction set behind it.
 //!
 //! A kernel is a value that implements [`Kernel`]: its `run` is generic over [`Simd`] and always inlined into
-//! the one function per set that carries the `target_feature` attribute ([`Simd::enter`]), so the compiler sees the
-//! whole inner loop with that set's registers and instructions.
+//! the one function per set that carries the `target_feature` attribute ([`Simd::enter`]), so the compiler sees
+//! the whole inner loop with that set's registers and instructions.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -60,8 +60,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `pointer` is valid for writing `LANES` floats.
     unsafe fn store(self, pointer: *mut f32, vector: Self::Vector);
 
-    /// Writes `LANES` floats past the caches where the set can: for memory that is too large to be found there when it
-    /// is read again. Other threads see it after [`Simd::finish_streams`].
+    /// Writes `LANES` floats past the caches where the set can: for memory that is too large to be found there
+    /// when it is read again. Other threads see it after [`Simd::finish_streams`].
     ///
     /// # Safety
     /// `pointer` is valid for writing `LANES` floats and aligned to a whole vector.
@@ -87,8 +87,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `pointer` is valid for writing `count` floats and `count <= LANES`.
     unsafe fn store_partial(self, pointer: *mut f32, vector: Self::Vector, count: usize);
 
-    /// Reads `count` floats, all of a vector or some: where `count` is the constant `LANES`, nothing is decided at run
-    /// time.
+    /// Reads `count` floats, all of a vector or some: where `count` is the constant `LANES`, nothing is decided
+    /// at run time.
     ///
     /// # Safety
     /// As [`Simd::load_partial`].
@@ -165,8 +165,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
         other: Self::Vector,
     ) -> Self::Vector;
 
-    /// `vector` times two to the power `exponent`, where the exponents are whole and both `vector` and the result are
-    /// normal numbers; a lane of `vector` that is not a number stays one.
+    /// `vector` times two to the power `exponent`, where the exponents are whole and both `vector` and the
+    /// result are normal numbers; a lane of `vector` that is not a number stays one.
     fn scale(self, vector: Self::Vector, exponent: Self::Vector) -> Self::Vector;
 
     /// The sum of all lanes, added as a tree (lane i and lane i + half first).
@@ -189,8 +189,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Transposes a square of LANES x LANES floats: row i of `to` is column i of `from`.
     ///
-    /// Only the first `from_rows` rows are read, the others count as zeros, and the first `to_rows` rows written; rows
-    /// are always LANES floats, `from_step` and `to_step` apart.
+    /// Only the first `from_rows` rows are read, the others count as zeros, and the first `to_rows` rows
+    /// written; rows are always LANES floats, `from_step` and `to_step` apart.
     ///
     /// # Safety
     /// `from` is valid for reading and `to` for writing those rows, and they do not overlap.

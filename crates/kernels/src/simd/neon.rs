@@ -21,7 +21,8 @@ impl Simd for Neon {
     type Vector = float32x4_t;
 
     const LANES: usize = 4;
-    /// Of thirty-two: the compiler loads several pixels' floats ahead of their multiply-adds, each into a register.
+    /// Of thirty-two: the compiler loads several pixels' floats ahead of their multiply-adds, each into a
+    /// register.
     const REGISTERS: usize = 24;
 
     #[inline(never)]

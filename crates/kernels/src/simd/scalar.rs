@@ -1,7 +1,7 @@
 //! The portable set: four lanes in plain Rust.
 //!
-//! Any target's compiler turns these arrays into what it has (SSE2 on x86-64, NEON on AArch64). Multiplication and
-//! addition round separately, because a fused operation without hardware support is a slow library call.
+//! Any target's compiler turns these arrays into what it has (SSE2 on x86-64, NEON on AArch64). Multiplication
+//! and addition round separately, because a fused operation without hardware support is a slow library call.
 
 use super::{Kernel, Simd};
 

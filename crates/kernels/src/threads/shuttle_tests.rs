@@ -1,8 +1,9 @@
-//! The pool under schedules that Shuttle draws at random, each atomic access a place where another thread may go on.
+//! The pool under schedules that Shuttle draws at random, each atomic access a place where another thread may
+//! go on.
 //!
-//! Shuttle runs one thread at a time, so it finds what goes wrong in some order of sequentially consistent accesses: a
-//! part left out or run twice, a wake that is lost, a thread that is waited for forever. What weaker orders allow is
-//! checked by Loom, in `tests/handshakes.rs`.
+//! Shuttle runs one thread at a time, so it finds what goes wrong in some order of sequentially consistent
+//! accesses: a part left out or run twice, a wake that is lost, a thread that is waited for forever. What
+//! weaker orders allow is checked by Loom, in `tests/handshakes.rs`.
 
 use super::*;
 use std::sync::atomic::AtomicU32;
@@ -18,7 +19,8 @@ fn on_every_schedule(test: impl Fn() + Send + Sync + Copy + 'static) {
     shuttle::check_pct(test, schedules(), 3);
 }
 
-/// Runs regions of these numbers of parts, and panics unless each part runs once on a thread that no other part has.
+/// Runs regions of these numbers of parts, and panics unless each part runs once on a thread that no other part
+/// has.
 fn run_regions(pool: &Pool, regions: &[usize]) {
     for &parts in regions {
         let hits: Vec<_> = (0..parts).map(|_| AtomicU32::new(0)).collect();

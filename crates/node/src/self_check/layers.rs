@@ -1,7 +1,7 @@
 //! Layers that normalise or drop.
 
 use super::{Errors, batch_of, values, view, view_mut};
-use fovea_kernels::batch_norm::{self, Mask, Running};
+use fovea_kernels::batch_norm::{self, Backward, Mask, Running};
 use fovea_kernels::dropout::dropout;
 use fovea_kernels::local_response_norm::LocalResponseNorm;
 use fovea_kernels::random::Philox;
@@ -27,30 +27,10 @@ pub(super) fn batch_normalization(context: Context) -> Errors {
     batch_norm::affine(&saved, &weight, &bias, &mut affine);
     let y_view = view_mut(&mut y, shape)?;
     batch_norm::normalize(context, x_view, &affine, None, Activation::None, y_view);
-    batch_norm::backward_sums(
-        context,
-        x_view,
-        dy_view,
-        Mask::None,
-        &saved,
-        &affine,
-        &mut dweight,
-        &mut dbias,
-        None,
-        &mut scratch,
-    );
+    let backward = Backward { x: x_view, dy: dy_view, mask: Mask::None, saved: &saved, affine: &affine };
+    batch_norm::backward_sums(context, backward, &mut dweight, &mut dbias, None, &mut scratch);
     let dx_view = view_mut(&mut dx, shape)?;
-    batch_norm::backward_input(
-        context,
-        x_view,
-        dy_view,
-        Mask::None,
-        &saved,
-        &affine,
-        &dweight,
-        &dbias,
-        dx_view,
-    );
+    batch_norm::backward_input(context, backward, &dweight, &dbias, dx_view);
 
     let definition = reference::BatchNorm { epsilon: f64::from(1e-5f32), momentum: 0.25 };
     let [x, dy, weight, bias] = [&x, &dy, &weight, &bias].map(|values| widen(values));

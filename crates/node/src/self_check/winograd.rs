@@ -2,8 +2,8 @@
 
 use super::{BATCH, Errors, Passes, Scratch, batch_of, values, view, view_mut};
 use fovea_kernels::conv2d::winograd::{WeightGradient, Winograd};
-use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Pass};
-use fovea_kernels::{Activation, Context, View4, ViewError};
+use fovea_kernels::conv2d::{Conv2d, Conv2dShape, Forward, Pass};
+use fovea_kernels::{Context, View4, ViewError};
 use fovea_reference::check::{relative_error, uniform, widen};
 
 const REFUSED: &str = "Expected Winograd's algorithm for a convolution of 64 channels but received none.";
@@ -41,7 +41,8 @@ fn convolution(context: Context, names: Passes, size: usize) -> Errors {
         let mut scratch = Scratch::of(winograd.scratch_len(threads));
         let mut y = vec![f32::NAN; dy.len()];
         let y_view = view_mut(&mut y, shape)?;
-        winograd.run(context, x, &transformed, bias, None, Activation::None, y_view, scratch.aligned());
+        let forward = Forward { bias, ..Forward::new(x, &transformed) };
+        winograd.run(context, forward, y_view, scratch.aligned());
         Ok::<_, Box<dyn std::error::Error>>(y)
     };
     let y = winograd(Pass::Forward, x_view, &weight, Some(&bias))?;
@@ -73,17 +74,9 @@ impl Direct<'_> {
     fn forward(&self, weight: &[f32], bias: &[f32]) -> Result<Vec<f32>, ViewError> {
         let mut y = vec![0.0; self.dy.pixels() * self.dy.c()];
         let mut scratch = Scratch::new(self.conv, Pass::Forward, self.context);
-        let (bias, y_view) = (Some(bias), view_mut(&mut y, self.dy.shape())?);
-        self.conv.forward(
-            self.context,
-            self.x,
-            weight,
-            bias,
-            None,
-            Activation::None,
-            y_view,
-            scratch.aligned(),
-        );
+        let forward = Forward { bias: Some(bias), ..Forward::new(self.x, weight) };
+        let y_view = view_mut(&mut y, self.dy.shape())?;
+        self.conv.forward(self.context, forward, y_view, scratch.aligned());
         Ok(y)
     }
 

@@ -1,14 +1,15 @@
 //! The implicit GEMM that forward and input gradient share.
 //!
-//! Output pixels on a grid each read the input at a list of taps. Tiles of consecutive pixels, across rows and images,
-//! go through the register tile; the addresses of a block of tiles are computed once and serve all panels of weights.
-//! How a tile finds its floats depends on the padding:
+//! Output pixels on a grid each read the input at a list of taps. Tiles of consecutive pixels, across rows and
+//! images, go through the register tile; the addresses of a block of tiles are computed once and serve all
+//! panels of weights. How a tile finds its floats depends on the padding:
 //!
-//! - no tap leaves the input: one pointer a pixel, one offset a tap. Where the taps of a kernel row stand side by side
-//!   (dense pixels, no dilation), they are one tap with a run of `kernel width x channels` floats;
-//! - few channels, padded: the image is first copied between zeros, then as above, in tiles that stay within a row, whose
-//!   pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of the time. Where tiles
-//!   have more pixels than there are registers for pointers, it is copied without padding, too;
+//! - no tap leaves the input: one pointer a pixel, one offset a tap. Where the taps of a kernel row stand side
+//!   by side (dense pixels, no dilation), they are one tap with a run of `kernel width x channels` floats;
+//! - few channels, padded: the image is first copied between zeros, then as above, in tiles that stay within a
+//!   row, whose pixels need one pointer in all. A run of one to eight floats would leave the tile idle most of
+//!   the time. Where tiles have more pixels than there are registers for pointers, it is copied without
+//!   padding, too;
 //! - otherwise one pointer for each tap and pixel, those outside the input pointing to zeros.
 
 mod tiles;
@@ -21,9 +22,9 @@ use super::moments::{self, Records};
 use super::scratch;
 use super::taps::Tap;
 use super::tile::{self, LINE};
-use super::{Isa, border};
+use super::{Forward, Isa, border};
 use crate::threads::Shareable;
-use crate::{Activation, Context, View4, ViewMut4};
+use crate::{Activation, Context, ViewMut4};
 use std::ops::Range;
 use tiles::{CHUNK, Tiling};
 use worker::Worker;
@@ -83,7 +84,8 @@ struct Cut {
     tiles_together: usize,
 }
 
-/// A vector multiply-add is about half a cycle; a part should be worth more than the half microsecond that a region costs.
+/// A vector multiply-add is about half a cycle; a part should be worth more than the half microsecond that a
+/// region costs.
 const MULTIPLY_ADDS_A_PART: usize = 1 << 13;
 
 /// Pixels of a tile whose pointers stay in registers; those of more are loaded before each use.
@@ -98,8 +100,8 @@ const BLOCK_BYTES: usize = 128 << 10;
 /// The most tiles of a block.
 const MOST_TILES: usize = 64;
 
-/// What a tile's product with a panel costs, and what it costs to fetch a panel's weights once and a tile's input once, in
-/// quarters of a product.
+/// What a tile's product with a panel costs, and what it costs to fetch a panel's weights once and a tile's
+/// input once, in quarters of a product.
 const MULTIPLYING: usize = 4;
 const FETCHING_WEIGHTS: usize = 2;
 const FETCHING_INPUT: usize = 1;
@@ -121,7 +123,8 @@ impl Gather<'_> {
         tile::PIXEL_STEPS.contains(&(self.channels * self.stride[1]))
     }
 
-    /// Floats between neighbouring pixels of a tile that stays within a row of the copy, if there are such tiles.
+    /// Floats between neighbouring pixels of a tile that stays within a row of the copy, if there are such
+    /// tiles.
     fn pixel_step(&self) -> Option<usize> {
         (self.copies() && self.has_step()).then_some(self.channels * self.stride[1])
     }
@@ -151,8 +154,8 @@ impl Gather<'_> {
         tile::rows(self.isa, self.panels.width / self.isa.lanes())
     }
 
-    /// Cuts a batch for a number of threads, each of which takes the same number of parts. With moments, a group of pixels is
-    /// not cut.
+    /// Cuts a batch for a number of threads, each of which takes the same number of parts. With moments, a
+    /// group of pixels is not cut.
     fn cut(&self, batch: usize, threads: usize, moments: bool) -> Cut {
         let total = self.tiles(batch).max(1);
         let work = total.saturating_mul(self.tile_work()).saturating_mul(self.groups);
@@ -249,7 +252,8 @@ impl Gather<'_> {
         !self.copies() && self.taps.len() * self.channels > CHUNK + CHUNK / 2
     }
 
-    /// Floats of each piece of a thread's scratch memory: zeros, tap offsets, pixel pointers, output pointers, copy, sums.
+    /// Floats of each piece of a thread's scratch memory: zeros, tap offsets, pixel pointers, output pointers,
+    /// copy, sums.
     fn scratch_pieces(&self) -> [usize; 6] {
         let (tile, taps, copies) = (self.tile_rows(), self.taps.len().max(1), self.copies());
         let indirect = self.is_padded() && !copies;
@@ -276,21 +280,17 @@ impl Gather<'_> {
         threads * self.scratch_pieces().iter().sum::<usize>()
     }
 
-    /// Computes every grid pixel of `output` from `input`. The caller has checked shapes and weight length. The `moments` are
-    /// [`Self::moments_len`] floats, for one group of channels without residual and activation.
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
+    /// Computes every grid pixel of `output` from `input`. The caller has checked shapes and weight length. The
+    /// `moments` are [`Self::moments_len`] floats, for one group of channels without residual and activation.
     pub(super) fn run(
         &self,
         context: Context,
-        input: View4,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        residual: Option<View4>,
-        activation: Activation,
+        forward: Forward,
         output: &ViewMut4,
         moments: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
+        let Forward { x: input, residual, activation, .. } = forward;
         if input.n() == 0 {
             return;
         }
@@ -301,7 +301,7 @@ impl Gather<'_> {
         let (a_thread, threads) = (pieces.iter().sum::<usize>(), context.pool.at_once());
         scratch::check(scratch, a_thread * threads);
         let moments = moments.map(|moments| self.records(input.n(), moments));
-        let epilogue = Epilogue { moments, ..self.epilogue(weight, bias, residual, activation, output) };
+        let epilogue = Epilogue { moments, ..self.epilogue(forward, output) };
         let cut = self.cut(input.n(), threads, moments.is_some());
         let scratch = Shareable::new(scratch);
         context.pool.run(cut.parts * cut.panel_ranges * self.groups, |thread, part| {
@@ -312,23 +312,17 @@ impl Gather<'_> {
     }
 
     /// What all tiles of a pass share.
-    pub(super) fn epilogue<'e>(
-        &self,
-        weight: &'e [f32],
-        bias: Option<&'e [f32]>,
-        residual: Option<View4>,
-        activation: Activation,
-        output: &ViewMut4,
-    ) -> Epilogue<'e> {
+    pub(super) fn epilogue<'e>(&self, forward: Forward<'e>, output: &ViewMut4) -> Epilogue<'e> {
+        let Forward { weight, bias, residual, activation, .. } = forward;
         let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
         let residual = residual.map(|residual| output.distance_to(residual));
         let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(LINE);
         Epilogue { weight, bias, residual, relu: activation == Activation::Relu, stream, moments: None }
     }
 
-    /// Computes some rows of the grid, counted over all images, on this thread, from a source in a near cache that has what
-    /// they read: no group, no padding. Meanwhile it asks for what will be read later. `scratch` is [`Self::scratch_len`]
-    /// for one thread.
+    /// Computes some rows of the grid, counted over all images, on this thread, from a source in a near cache
+    /// that has what they read: no group, no padding. Meanwhile it asks for what will be read later. `scratch`
+    /// is [`Self::scratch_len`] for one thread.
     pub(super) fn run_rows(
         &self,
         source: Source,

@@ -1,10 +1,11 @@
 //! The tiles of a block of the implicit GEMM: for each panel of weights, every tile.
 //!
-//! Where the inner dimension is long, a panel does not stay in the cache while the tiles pass, so it is cut into chunks: all
-//! tiles meet one before any goes on to the next, and their sums wait in scratch memory. Meanwhile the tiles ask for what
-//! comes next, a cache line a step: the inputs of the next tile, which the first panel meets for the first time, and the
-//! next chunk of weights. With the weights of an image's network in memory, not in a cache, this is what the time of small
-//! maps depends on: 512 > 2048 channels at 7 x 7, one image, took 1.7 times as long.
+//! Where the inner dimension is long, a panel does not stay in the cache while the tiles pass, so it is cut
+//! into chunks: all tiles meet one before any goes on to the next, and their sums wait in scratch memory.
+//! Meanwhile the tiles ask for what comes next, a cache line a step: the inputs of the next tile, which the
+//! first panel meets for the first time, and the next chunk of weights. With the weights of an image's network
+//! in memory, not in a cache, this is what the time of small maps depends on: 512 > 2048 channels at 7 x 7, one
+//! image, took 1.7 times as long.
 
 use super::super::layout::Panels;
 use super::super::moments::{Group, Records};
@@ -12,8 +13,8 @@ use super::super::tile::{self, Addresses, LINE, ProductJob};
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
 
-/// Steps of the inner dimension that a panel's tiles walk before any goes on: their weights stay in the second-level
-/// cache, or even the first, while the next ones are asked for.
+/// Steps of the inner dimension that a panel's tiles walk before any goes on: their weights stay in the
+/// second-level cache, or even the first, while the next ones are asked for.
 pub(super) const CHUNK: usize = 512;
 
 /// The weights and epilogue of a pass.
@@ -210,9 +211,9 @@ impl Tiles<'_> {
                 job.keep = if is_last { std::ptr::null_mut() } else { sums };
             }
             job.moments = self.moments.map(|moments| moments.of(index));
-            // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes were
-            // checked by the public function, so panel, bias and outputs are in bounds; a copy ends in as many
-            // floats as a full tile reads, and there is room for the sums of all tiles.
+            // SAFETY: `run_block` wrote the addresses of every tile; the weights' length and the views' shapes
+            // were checked by the public function, so panel, bias and outputs are in bounds; a copy ends in as
+            // many floats as a full tile reads, and there is room for the sums of all tiles.
             unsafe {
                 match self.tiling.step {
                     Some(step) => tile::product_row::<S, NV>(simd, &job, step),

@@ -126,29 +126,16 @@ impl Worker<'_> {
             let zeros = indirect.then_some(zeros.cast_const());
             self.addresses(source, [first, count], group, zeros, pixels, outputs);
         }
+        let addresses = if indirect { Addresses::Indirect } else { Addresses::Offsets(offsets) };
         gather.isa.run(Tiles {
             job: ProductJob {
-                pixels,
-                addresses: if indirect { Addresses::Indirect } else { Addresses::Offsets(offsets) },
-                pitch: tile,
                 taps,
-                start: 0,
                 run,
-                weight: std::ptr::null(),
-                outputs,
-                next_outputs: outputs,
                 output_step: gather.output_step[1] * self.output.ld(),
-                column: 0,
-                pixel_count: tile,
-                channel_count: 0,
-                bias: std::ptr::null(),
-                sums: std::ptr::null(),
-                keep: std::ptr::null_mut(),
                 residual: self.epilogue.residual,
                 relu: self.epilogue.relu,
                 stream: self.epilogue.stream,
-                moments: None,
-                ahead: [std::ptr::null(); 2],
+                ..ProductJob::new(pixels, addresses, tile, outputs)
             },
             tiling: gather.tiling(count),
             pixels: count,
@@ -164,8 +151,8 @@ impl Worker<'_> {
         });
     }
 
-    /// Writes the addresses of a block's pixels: inputs `[tile][tap][pixel]` or `[tile][pixel]`, outputs `[tile][pixel]`.
-    /// A tile that is not full is filled up with its last pixel.
+    /// Writes the addresses of a block's pixels: inputs `[tile][tap][pixel]` or `[tile][pixel]`, outputs
+    /// `[tile][pixel]`. A tile that is not full is filled up with its last pixel.
     ///
     /// # Safety
     /// `pixels` and `outputs` have room for the block's tiles; the pixels lie in the input and output views.

@@ -48,17 +48,16 @@ fn run(
         let mut memory = vec![f32::NAN; winograd.scratch_len(threads) + 2];
         let memory = aligned(&mut memory);
         moments.resize(winograd.moments_len(batch), f32::NAN);
-        let (x, view) = (x.view(), y.view_mut());
-        winograd.run_with_moments(context, x, &transformed, bias, view, &mut moments, memory);
-        let none = Activation::None;
-        winograd.run(context, x, &transformed, bias, None, none, plain.view_mut(), memory);
+        let forward = Forward { bias, ..Forward::new(x.view(), &transformed) };
+        winograd.run_with_moments(context, forward, y.view_mut(), &mut moments, memory);
+        winograd.run(context, forward, plain.view_mut(), memory);
     } else {
         let mut memory = scratch(&convolution, Pass::Forward, batch, threads);
         let memory = aligned(&mut memory);
         moments.resize(convolution.moments_len(batch).unwrap(), f32::NAN);
-        let (x, view) = (x.view(), y.view_mut());
-        convolution.forward_with_moments(context, x, &weight, bias, view, &mut moments, memory);
-        convolution.forward(context, x, &weight, bias, None, Activation::None, plain.view_mut(), memory);
+        let forward = Forward { bias, ..Forward::new(x.view(), &weight) };
+        convolution.forward_with_moments(context, forward, y.view_mut(), &mut moments, memory);
+        convolution.forward(context, forward, plain.view_mut(), memory);
     }
     (Written { y: y.values(), moments }, plain.values())
 }

@@ -1,11 +1,11 @@
 //! The two register tiles of convolution: a few pixels by a few vectors of output channels.
 //!
-//! [`product`] holds MR pixels x NV vectors of sums and walks the inner dimension: a step loads NV vectors of weights,
-//! broadcasts one float of each pixel and does MR x NV multiply-adds. The pixels' floats are read where they lie in
-//! the NHWC input, through one pointer a pixel: no copy is made.
+//! [`product`] holds MR pixels x NV vectors of sums and walks the inner dimension: a step loads NV vectors of
+//! weights, broadcasts one float of each pixel and does MR x NV multiply-adds. The pixels' floats are read
+//! where they lie in the NHWC input, through one pointer a pixel: no copy is made.
 //!
-//! [`reduction`] is its transpose: MR elements of the input patch x NV vectors of output channels, and the walk goes over
-//! pixels; it sums what the weight gradient needs.
+//! [`reduction`] is its transpose: MR elements of the input patch x NV vectors of output channels, and the walk
+//! goes over pixels; it sums what the weight gradient needs.
 //!
 //! | registers | tiles (pixels x vectors) | why |
 //! |---|---|---|

@@ -13,9 +13,9 @@ pub(in crate::conv2d) enum Addresses {
     Offsets(*const isize),
 }
 
-/// Distances between neighbouring pixels of a row for which there are tiles with one pointer in all, in floats: input
-/// channels times stride of first layers (LeNet 1, two pixels abreast 2; CIFAR networks 3; ResNet, GoogLeNet and MobileNet 6;
-/// AlexNet 12).
+/// Distances between neighbouring pixels of a row for which there are tiles with one pointer in all, in floats:
+/// input channels times stride of first layers (LeNet 1, two pixels abreast 2; CIFAR networks 3; ResNet,
+/// GoogLeNet and MobileNet 6; AlexNet 12).
 pub(in crate::conv2d) const PIXEL_STEPS: [usize; 5] = [1, 2, 3, 6, 12];
 
 /// What a product tile reads and writes. Plain pointers: the driver has checked the geometry once.
@@ -46,25 +46,61 @@ pub(in crate::conv2d) struct ProductJob {
     pub channel_count: usize,
     /// `channel_count` floats, or null for none.
     pub bias: *const f32,
-    /// What earlier products left for this tile, `[pixel][NV vectors]` for all of its pixels; or null for nothing.
+    /// What earlier products left for this tile, `[pixel][NV vectors]` for all of its pixels; or null for
+    /// nothing.
     pub sums: *const f32,
     /// Where to leave the sums for later products, likewise, instead of storing outputs; or null.
     pub keep: *mut f32,
     /// Floats from an output to what is added to it before the activation, if something is.
     pub residual: Option<isize>,
     pub relu: bool,
-    /// Whether whole tiles are written past the caches; outputs and panels then begin at multiples of a cache line.
+    /// Whether whole tiles are written past the caches; outputs and panels then begin at multiples of a cache
+    /// line.
     pub stream: bool,
-    /// The group of pixels to which the results are added, if to one, and whether it begins here. There is no residual and no
-    /// activation then.
+    /// The group of pixels to which the results are added, if to one, and whether it begins here. There is no
+    /// residual and no activation then.
     pub moments: Option<(Group, bool)>,
-    /// What will be read next, in mapped memory: the steps of the first tap ask for one cache line each from the first
-    /// address on, those of the other taps from the second. Nothing happens in a row of pixels, which is short and finds
-    /// the next one beside it.
+    /// What will be read next, in mapped memory: the steps of the first tap ask for one cache line each from
+    /// the first address on, those of the other taps from the second. Nothing happens in a row of pixels, which
+    /// is short and finds the next one beside it.
     pub ahead: [*const f32; 2],
 }
 
 impl ProductJob {
+    /// A full tile of one tap whose sums are only stored, with no floats to walk and no channels to store as
+    /// yet.
+    #[inline(always)]
+    pub fn new(
+        pixels: *const *const f32,
+        addresses: Addresses,
+        pitch: usize,
+        outputs: *const *mut f32,
+    ) -> Self {
+        Self {
+            pixels,
+            addresses,
+            pitch,
+            taps: 1,
+            start: 0,
+            run: 0,
+            weight: std::ptr::null(),
+            outputs,
+            next_outputs: outputs,
+            output_step: 0,
+            column: 0,
+            pixel_count: pitch,
+            channel_count: 0,
+            bias: std::ptr::null(),
+            sums: std::ptr::null(),
+            keep: std::ptr::null_mut(),
+            residual: None,
+            relu: false,
+            stream: false,
+            moments: None,
+            ahead: [std::ptr::null(); 2],
+        }
+    }
+
     /// Where the output channels of pixel `i` begin.
     ///
     /// # Safety
@@ -79,10 +115,9 @@ impl ProductJob {
             }
         }
     }
-}
 
-impl ProductJob {
-    /// Asks for the lines that the next tile will write, or add: it stores all at once, which would wait for each of them.
+    /// Asks for the lines that the next tile will write, or add: it stores all at once, which would wait for
+    /// each of them.
     ///
     /// # Safety
     /// `next_outputs` has MR entries.
@@ -101,12 +136,13 @@ impl ProductJob {
 
 /// The product tile: sums[i][j] = bias[j] or what was there + sum over taps and run of pixel i times weight j.
 ///
-/// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into the
-/// registers, and with runs as short as a first layer's, loading them anew for each tap takes longer than the products.
-/// Without (STEP = 0) each pixel has its pointer.
+/// With a STEP the pixels stand STEP floats apart and need one address: twenty-eight pointers do not fit into
+/// the registers, and with runs as short as a first layer's, loading them anew for each tap takes longer than
+/// the products. Without (STEP = 0) each pixel has its pointer.
 ///
-/// The job stays where it is: what is copied of it is read several fields at a time, right after the caller has written them
-/// one by one, and such a read waits until all stores before it, the outputs of the last tile too, have reached the cache.
+/// The job stays where it is: what is copied of it is read several fields at a time, right after the caller has
+/// written them one by one, and such a read waits until all stores before it, the outputs of the last tile too,
+/// have reached the cache.
 pub(in crate::conv2d) struct Product<'a, const MR: usize, const NV: usize, const STEP: usize>(
     pub &'a ProductJob,
 );
@@ -117,8 +153,9 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<'_,
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let job = self.0;
-        // SAFETY: the driver vouches for every pointer: `pitch >= MR` valid pixels of `run` floats for each tap, a
-        // panel of taps x run x NV vectors, `pixel_count` outputs of `channel_count` floats, as many of bias and residual.
+        // SAFETY: the driver vouches for every pointer: `pitch >= MR` valid pixels of `run` floats for each
+        // tap, a panel of taps x run x NV vectors, `pixel_count` outputs of `channel_count` floats, as many of
+        // bias and residual.
         unsafe {
             let mut sums = [[simd.zero(); NV]; MR];
             if !job.bias.is_null() {
@@ -192,8 +229,8 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<'_,
 /// Applies the activation and writes the pixels and channels that exist.
 ///
 /// # Safety
-/// `outputs` and `output_step` give `pixel_count` outputs of `channel_count` writable floats; `keep`, if not null, has room
-/// for the tile.
+/// `outputs` and `output_step` give `pixel_count` outputs of `channel_count` writable floats; `keep`, if not
+/// null, has room for the tile.
 #[inline(always)]
 unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     simd: S,
@@ -249,8 +286,8 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     }
 }
 
-/// Stores a row of pixels that stand side by side and are as long as half a vector at least, in whole vectors: what one
-/// writes too far is overwritten by the next.
+/// Stores a row of pixels that stand side by side and are as long as half a vector at least, in whole vectors:
+/// what one writes too far is overwritten by the next.
 ///
 /// # Safety
 /// As [`store`], all pixels exist, there is no residual.
@@ -274,8 +311,8 @@ unsafe fn store_side_by_side<S: Simd, const MR: usize, const NV: usize, const ST
     }
 }
 
-/// Adds a tile's results to the moments of its group, if it has one. A function of its own as [`StoreSome`] is: it counts off
-/// sums, too.
+/// Adds a tile's results to the moments of its group, if it has one. A function of its own as [`StoreSome`] is:
+/// it counts off sums, too.
 struct AddMoments<'a, S: Simd, const MR: usize, const NV: usize> {
     job: &'a ProductJob,
     sums: [[S::Vector; NV]; MR],
@@ -290,8 +327,8 @@ impl<T: Simd, const MR: usize, const NV: usize> Kernel for AddMoments<'_, T, MR,
         let sums = sums.as_ptr().cast::<f32>();
         if let Some((group, begins)) = job.moments {
             for j in 0..job.channel_count.div_ceil(S::LANES) {
-                // SAFETY: `store` enters the set whose vectors these are; the panel's vectors have channels, and the group is
-                // this thread's at them.
+                // SAFETY: `store` enters the set whose vectors these are; the panel's vectors have channels,
+                // and the group is this thread's at them.
                 unsafe {
                     let at = |i: usize| simd.load(sums.add((i * NV + j) * S::LANES));
                     let mut running = Running::new(simd, group, job.column + j * S::LANES, begins, at(0));
@@ -305,8 +342,9 @@ impl<T: Simd, const MR: usize, const NV: usize> Kernel for AddMoments<'_, T, MR,
     }
 }
 
-/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a function of
-/// its own: in the tile's they would lie there, and be stored at each step, during the multiplication too.
+/// Stores a tile of which not all pixels and channels exist. It counts off sums that lie in memory, so it is a
+/// function of its own: in the tile's they would lie there, and be stored at each step, during the
+/// multiplication too.
 struct StoreSome<'a, S: Simd, const MR: usize, const NV: usize, const STEP: usize> {
     job: &'a ProductJob,
     sums: [[S::Vector; NV]; MR],
@@ -322,8 +360,8 @@ impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for St
         for i in 0..job.pixel_count.min(MR) {
             for j in 0..NV {
                 let lanes = lanes_of::<S>(job.channel_count, j);
-                // SAFETY: `store` enters the set whose vectors these are; its caller vouches for the pixels and channels
-                // that exist.
+                // SAFETY: `store` enters the set whose vectors these are; its caller vouches for the pixels and
+                // channels that exist.
                 unsafe {
                     let at = job.output::<STEP>(i).wrapping_add(j * S::LANES);
                     let mut sum = simd.load(sums.add((i * NV + j) * S::LANES));

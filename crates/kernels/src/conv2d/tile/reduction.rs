@@ -12,7 +12,8 @@ pub(in crate::conv2d) struct ReductionJob {
     pub x_group: usize,
     /// Floats from an image to the next, from a row of pixels to the next, from a pixel's patch to the next.
     pub x_step: [usize; 3],
-    /// The pixels' output gradients at this panel, and the floats between pixels; rows and images follow each other.
+    /// The pixels' output gradients at this panel, and the floats between pixels; rows and images follow each
+    /// other.
     pub dy: *const f32,
     pub dy_step: usize,
     pub images: usize,
@@ -27,8 +28,8 @@ pub(in crate::conv2d) struct ReductionJob {
     pub accumulate: bool,
 }
 
-/// The reduction tile: sums[g, i][j] = sum over pixels of x[pixel, group g, element i] times dy[pixel, j], with G groups of
-/// R elements that stand side by side.
+/// The reduction tile: sums[g, i][j] = sum over pixels of x[pixel, group g, element i] times dy[pixel, j], with
+/// G groups of R elements that stand side by side.
 pub(in crate::conv2d) struct Reduction<const G: usize, const R: usize, const NV: usize>(pub ReductionJob);
 
 impl<const G: usize, const R: usize, const NV: usize> Kernel for Reduction<G, R, NV> {
@@ -46,9 +47,10 @@ impl<const G: usize, const R: usize, const NV: usize> Kernel for Reduction<G, R,
     }
 }
 
-/// Loads the vectors of a pixel's gradient; `FULL` says that all channels of the panel exist. Else some of the last
-/// vector's are missing, for panels are not wider than they need be ([`Panels::new`](super::super::layout::Panels::new)); a mask
-/// for each vector would take registers from the sums.
+/// Loads the vectors of a pixel's gradient; `FULL` says that all channels of the panel exist. Else some of the
+/// last vector's are missing, for panels are not wider than they need be
+/// ([`Panels::new`](super::super::layout::Panels::new)); a mask for each vector would take registers from the
+/// sums.
 ///
 /// # Safety
 /// `dy` is valid for `count` floats, which reach into the last vector.
@@ -71,8 +73,8 @@ unsafe fn load_gradient<S: Simd, const NV: usize, const FULL: bool>(
 }
 
 /// # Safety
-/// `x` is valid for every pixel's groups and elements, `dy` for `channel_count` floats of every pixel, `sums` for the
-/// tile. `FULL` says that `channel_count` is NV vectors.
+/// `x` is valid for every pixel's groups and elements, `dy` for `channel_count` floats of every pixel, `sums`
+/// for the tile. `FULL` says that `channel_count` is NV vectors.
 #[inline(always)]
 unsafe fn reduce<S: Simd, const G: usize, const R: usize, const NV: usize, const FULL: bool>(
     simd: S,
@@ -115,7 +117,8 @@ unsafe fn reduce<S: Simd, const G: usize, const R: usize, const NV: usize, const
     }
 }
 
-/// Sums every patch element of `kernel_rows` runs of `run` elements, with as few and as full tiles as there are.
+/// Sums every patch element of `kernel_rows` runs of `run` elements, with as few and as full tiles as there
+/// are.
 ///
 /// # Safety
 /// As [`Reduction`], for all elements.

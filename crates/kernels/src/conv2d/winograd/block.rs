@@ -101,45 +101,34 @@ impl Block<'_> {
             for panel in self.panels.clone() {
                 let weight = weight.wrapping_add(panel * panel_len);
                 for (index, first) in (0..self.count).step_by(height).enumerate() {
-                    // Each tile asks for `c` lines: the first ones for the next panel, which has NV times as many.
+                    // Each tile asks for `c` lines: the first ones for the next panel, which has NV times as
+                    // many.
                     let ahead = if index < panels.width / tile::LINE && self.fetches {
                         weight.wrapping_add(panel_len + index * c * tile::LINE)
                     } else {
                         later.next(c * tile::LINE)
                     };
+                    let (inputs, outputs) =
+                        (self.inputs.wrapping_add(index * rows), self.outputs.wrapping_add(index * rows));
                     let job = ProductJob {
-                        pixels: self.inputs.wrapping_add(index * rows),
-                        addresses: Addresses::Offsets(&offset),
-                        pitch: rows,
-                        taps: 1,
-                        start: 0,
                         run: *c,
                         weight,
-                        outputs: self.outputs.wrapping_add(index * rows),
-                        next_outputs: self.outputs.wrapping_add(index * rows),
-                        output_step: 0,
                         column: frequency * self.m_step + panel * panels.width,
                         pixel_count: (self.count - first).min(height),
                         channel_count: panels.width,
-                        bias: std::ptr::null(),
-                        sums: std::ptr::null(),
-                        keep: std::ptr::null_mut(),
-                        residual: None,
-                        relu: false,
-                        stream: false,
-                        moments: None,
                         ahead: [ahead; 2],
+                        ..ProductJob::new(inputs, Addresses::Offsets(&offset), rows, outputs)
                     };
-                    // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for every
-                    // panel of every tile.
+                    // SAFETY: a tile of pointers to `c` floats of V, a whole panel of U, and room in M for
+                    // every panel of every tile.
                     unsafe { tile::product::<S, NV>(simd, &job) };
                 }
             }
         }
     }
 
-    /// The memory that comes after the products: the outputs of this block and the inputs of the next. A row of tiles
-    /// is a stretch of whole pixel rows, so stretches in proportion to the tiles cover nearly all of it.
+    /// The memory that comes after the products: the outputs of this block and the inputs of the next. A row of
+    /// tiles is a stretch of whole pixel rows, so stretches in proportion to the tiles cover nearly all of it.
     fn needed_later(&self) -> Later {
         let Winograd { input: [h, w], output: [oh, ow], channels: [c, k], .. } = *self.winograd;
         let tiles = self.winograd.tiles(1);

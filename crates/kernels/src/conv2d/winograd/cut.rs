@@ -1,4 +1,5 @@
-//! How the work is cut: tiles of a block, of a product and of a record of moments, ranges of panels, scratch memory.
+//! How the work is cut: tiles of a block, of a product and of a record of moments, ranges of panels, scratch
+//! memory.
 
 use super::super::moments::{self, Records};
 use super::super::winograd_transform::FREQUENCIES;
@@ -12,8 +13,8 @@ const WEIGHTS_IN_TILES: usize = 3;
 const TILES_TRANSFORMED: usize = 4;
 
 impl Winograd {
-    /// The most tiles of a block: more where the weights are large, since each block reads all of them; few enough that
-    /// V and M pass through the second-level cache.
+    /// The most tiles of a block: more where the weights are large, since each block reads all of them; few
+    /// enough that V and M pass through the second-level cache.
     pub(in super::super) fn most_tiles(&self) -> usize {
         match self.channels[0].max(self.channels[1]) {
             ..128 => 14,
@@ -22,9 +23,9 @@ impl Winograd {
         }
     }
 
-    /// Tiles of a block, as many as allow full register tiles and even shares for the threads, and ranges that the panels
-    /// are cut into: each range transforms a block's inputs again, but reads only its own weights. No result depends on it,
-    /// but moments do on the blocks, which then are those of one thread.
+    /// Tiles of a block, as many as allow full register tiles and even shares for the threads, and ranges that
+    /// the panels are cut into: each range transforms a block's inputs again, but reads only its own weights.
+    /// No result depends on it, but moments do on the blocks, which then are those of one thread.
     pub(super) fn cut(&self, total: usize, threads: usize, moments: bool) -> [usize; 2] {
         let sizes = match moments {
             true => [self.tiles_a_group(total); 2],

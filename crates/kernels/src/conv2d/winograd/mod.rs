@@ -1,13 +1,15 @@
-//! Winograd's F(4x4, 3x3) and F(2x2, 5x5): sixteen outputs of a 3 x 3 convolution for 36 multiplications instead of 144, or
-//! four of a 5 x 5 one instead of 100.
+//! Winograd's F(4x4, 3x3) and F(2x2, 5x5): sixteen outputs of a 3 x 3 convolution for 36 multiplications
+//! instead of 144, or four of a 5 x 5 one instead of 100.
 //!
-//! A tile of 4 x 4 or 2 x 2 outputs reads 6 x 6 inputs d. With U = G g G' of the weights and V = B' d B of the input, each
-//! of the 36 frequencies is a matrix product M = V U over the channels, and A' M A are the outputs (Winograd 1980; Lavin
-//! and Gray 2015, arXiv:1509.09308). The interpolation points 0, +-3/4, +-3/2 and infinity cost as much as the customary
-//! 0, +-1, +-2 and leave a third of their rounding error: 1 to 3 millionths of the largest output.
+//! A tile of 4 x 4 or 2 x 2 outputs reads 6 x 6 inputs d. With U = G g G' of the weights and V = B' d B of the
+//! input, each of the 36 frequencies is a matrix product M = V U over the channels, and A' M A are the outputs
+//! (Winograd 1980; Lavin and Gray 2015, arXiv:1509.09308). The interpolation points 0, +-3/4, +-3/2 and
+//! infinity cost as much as the customary 0, +-1, +-2 and leave a third of their rounding error: 1 to 3
+//! millionths of the largest output.
 //!
-//! The work is cut into blocks of tiles whose V and M stay in the second-level cache: a block is transformed, multiplied,
-//! and transformed back by the same thread. The input gradient is the same with flipped, transposed weights.
+//! The work is cut into blocks of tiles whose V and M stay in the second-level cache: a block is transformed,
+//! multiplied, and transformed back by the same thread. The input gradient is the same with flipped, transposed
+//! weights.
 //!
 //! Shapes: x `[n, h, w, c]`, U `[frequency][panel][c][width]`, y `[n, h', w', k]`; c and k are multiples of 16.
 
@@ -20,9 +22,9 @@ pub use super::winograd_weight_gradient::WeightGradient;
 use super::layout::Panels;
 use super::moments::Records;
 use super::winograd_transform::Form;
-use super::{Algorithm, Conv2d, Conv2dShape, InputGradient, Pass, scratch};
+use super::{Algorithm, Conv2d, Conv2dShape, Forward, InputGradient, Pass, scratch};
 use crate::threads::Shareable;
-use crate::{Activation, Context, Isa, View4, ViewMut4};
+use crate::{Activation, Context, Isa, ViewMut4};
 use block::Block;
 
 /// How often the weights change, and so are transformed.
@@ -37,8 +39,8 @@ pub enum Weights {
 /// Floats between the frequencies of U, V and M, so that their lines fall into different sets of the cache.
 const GAP: usize = 16;
 
-/// Channels from which on U comes from the third-level cache, and the processor's own prefetching, which starts anew with
-/// each page, is too late.
+/// Channels from which on U comes from the third-level cache, and the processor's own prefetching, which starts
+/// anew with each page, is too late.
 const CHANNELS_TO_FETCH: usize = 256;
 
 /// A pass of a convolution as Winograd's algorithm computes it.
@@ -63,8 +65,8 @@ impl Winograd {
         chosen.then(|| Self::new(convolution, pass)).flatten()
     }
 
-    /// The pass in this form, if it has one: forward or input gradient of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple
-    /// of 16 channels on both sides, and less padding than the kernel has rows.
+    /// The pass in this form, if it has one: forward or input gradient of a 3 x 3 or 5 x 5 kernel of stride 1
+    /// with a multiple of 16 channels on both sides, and less padding than the kernel has rows.
     pub fn new(convolution: &Conv2d, pass: Pass) -> Option<Self> {
         let form = Form::of(&convolution.shape)?;
         let Conv2dShape { input: [h, w, c], filters, padding, .. } = convolution.shape;
@@ -124,64 +126,43 @@ impl Winograd {
         format!("Winograd {} {}x{}", self.form, self.tile_rows(), self.panels.width)
     }
 
-    /// y = activation(convolution of x + bias + residual), or dx from dy. The residual has y's shape and pixel distance, and
-    /// may be y's memory.
+    /// y = activation(convolution of x + bias + residual), or dx from dy, with weights from
+    /// [`Self::transform_weight`].
     ///
     /// # Panics
     /// When a shape or length is not the pass's, or the scratch memory too short or not aligned to 8 bytes.
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
-    pub fn run(
-        &self,
-        context: Context,
-        x: View4,
-        transformed: &[f32],
-        bias: Option<&[f32]>,
-        residual: Option<View4>,
-        activation: Activation,
-        y: ViewMut4,
-        scratch: &mut [f32],
-    ) {
-        let relu = activation == Activation::Relu;
-        self.compute(context, x, transformed, Epilogue { bias, residual, relu, moments: None }, y, scratch);
+    pub fn run(&self, context: Context, forward: Forward, y: ViewMut4, scratch: &mut [f32]) {
+        self.compute(context, forward, None, y, scratch);
     }
 
     /// y = convolution of x + bias; besides, takes the moments of y's channels, from which
     /// [`statistics_from_moments`](crate::batch_norm::statistics_from_moments) follow.
     ///
     /// # Panics
-    /// As [`Self::run`], and unless there are [`Self::moments_len`] moments.
-    #[allow(clippy::too_many_arguments)] // the tensors of a pass
+    /// As [`Self::run`], when there is a residual or an activation, and unless there are [`Self::moments_len`]
+    /// moments.
     pub fn run_with_moments(
         &self,
         context: Context,
-        x: View4,
-        transformed: &[f32],
-        bias: Option<&[f32]>,
+        forward: Forward,
         y: ViewMut4,
         moments: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let moments = Some(self.records(x.n(), moments));
-        self.compute(
-            context,
-            x,
-            transformed,
-            Epilogue { bias, residual: None, relu: false, moments },
-            y,
-            scratch,
-        );
+        assert!(forward.residual.is_none() && forward.activation == Activation::None, "moments of the sums");
+        let moments = Some(self.records(forward.x.n(), moments));
+        self.compute(context, forward, moments, y, scratch);
     }
 
     fn compute(
         &self,
         context: Context,
-        x: View4,
-        transformed: &[f32],
-        epilogue: Epilogue,
+        forward: Forward,
+        moments: Option<Records>,
         y: ViewMut4,
         scratch: &mut [f32],
     ) {
-        let Epilogue { bias, residual, relu, moments } = epilogue;
+        let Forward { x, weight: transformed, bias, residual, activation } = forward;
         let ([h, w], [oh, ow], [c, k]) = (self.input, self.output, self.channels);
         assert_eq!(context.isa, self.isa, "weights are laid out for one instruction set");
         assert_eq!((x.shape(), y.shape()), ([x.n(), h, w, c], [x.n(), oh, ow, k]));
@@ -209,7 +190,7 @@ impl Winograd {
                 transformed,
                 bias,
                 residual: residual.map(|residual| y.distance_to(residual)),
-                relu,
+                relu: activation == Activation::Relu,
                 moments: moments.map(|records| records.group(block)),
                 y: &y,
                 panels: self.panels.count * range / ranges..self.panels.count * (range + 1) / ranges,
@@ -226,13 +207,4 @@ impl Winograd {
             });
         });
     }
-}
-
-/// What happens to the results.
-struct Epilogue<'a> {
-    bias: Option<&'a [f32]>,
-    residual: Option<View4<'a>>,
-    relu: bool,
-    /// Only without residual and ReLU.
-    moments: Option<Records>,
 }

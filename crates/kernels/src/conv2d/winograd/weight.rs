@@ -86,7 +86,8 @@ impl<const KERNEL: usize> Kernel for TransformWeight<'_, KERNEL> {
                     let line = weight_line(simd, g);
                     for j in 0..INPUTS {
                         let to = (i * INPUTS + j) * frequency_len + row * width + lane;
-                        // SAFETY: a frequency has `width` floats for each row, and each row belongs to one part.
+                        // SAFETY: a frequency has `width` floats for each row, and each row belongs to one
+                        // part.
                         unsafe { simd.store(transformed.pointer().add(to), line[j]) };
                     }
                 }

@@ -1,4 +1,5 @@
-//! What happens to a block of tiles: transforms into V and Z, products, and the transform of their sums into dw.
+//! What happens to a block of tiles: transforms into V and Z, products, and the transform of their sums into
+//! dw.
 
 use super::super::ahead::Ahead;
 use super::super::packed_weight_gradient::{GROUP, reduce_group};
@@ -126,7 +127,8 @@ impl<const OUTPUTS: usize> Kernel for TransformGradient<'_, OUTPUTS> {
             for j in 0..OUTPUTS {
                 let mut z = [simd.zero(); OUTPUTS];
                 for i in 0..OUTPUTS {
-                    // SAFETY: each pointer is to a pixel of dy or to zeros, both of `k` floats, a multiple of LANES.
+                    // SAFETY: each pointer is to a pixel of dy or to zeros, both of `k` floats, a multiple of
+                    // LANES.
                     z[i] = unsafe { simd.load(pixels[i][j].add(channel)) };
                     sum = simd.add(sum, z[i]);
                 }
@@ -248,7 +250,8 @@ impl<const KERNEL: usize> Kernel for TransformSums<'_, KERNEL> {
                 let line: [_; KERNEL] = weight_gradient_line(simd, [0, 1, 2, 3, 4, 5].map(|j| columns[j][i]));
                 for j in 0..KERNEL {
                     let to = cell.wrapping_add((i * KERNEL + j) * c * panels.width + at);
-                    // SAFETY: a panel has `c` rows for each tap, of its width, and each cell belongs to one part.
+                    // SAFETY: a panel has `c` rows for each tap, of its width, and each cell belongs to one
+                    // part.
                     unsafe {
                         simd.store(
                             to,

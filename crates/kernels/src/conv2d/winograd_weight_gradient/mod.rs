@@ -1,19 +1,21 @@
-//! The weight gradient by Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36 multiplications for each tile of outputs, instead of
-//! 144 or 100.
+//! The weight gradient by Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36 multiplications for each tile of outputs,
+//! instead of 144 or 100.
 //!
-//! The forward pass is y = A' (G g G' . V) A with V = B' d B; its transpose by g is dg = G' (V . Z) G with Z = A dy A',
-//! where the products are summed over all tiles: 36 matrix products, one for each frequency, whose inner dimension
-//! runs over tiles. (Lavin and Gray 2015, arXiv:1509.09308; the points are those of [`super::winograd`].)
+//! The forward pass is y = A' (G g G' . V) A with V = B' d B; its transpose by g is dg = G' (V . Z) G with Z =
+//! A dy A', where the products are summed over all tiles: 36 matrix products, one for each frequency, whose
+//! inner dimension runs over tiles. (Lavin and Gray 2015, arXiv:1509.09308; the points are those of
+//! [`super::winograd`].)
 //!
-//! A block of tiles is transformed into V and Z; then, for each cell of 16 input channels by a panel of output channels,
-//! the 36 sums over the block are gathered in a buffer that stays in the cache, transformed by G and added to dw.
+//! A block of tiles is transformed into V and Z; then, for each cell of 16 input channels by a panel of output
+//! channels, the 36 sums over the block are gathered in a buffer that stays in the cache, transformed by G and
+//! added to dw.
 //!
-//! V and Z are `[channels / width][frequency][tile][width]` with width 16 or the panel's, so that a cell reads both as
-//! streams.
+//! V and Z are `[channels / width][frequency][tile][width]` with width 16 or the panel's, so that a cell reads
+//! both as streams.
 //!
-//! Small weights are cut by chunks of the tiles: a part transforms and multiplies alone, into its own copy of dw, and the
-//! copies are added in order. Large ones are cut by channels: all threads transform a block together, then share its
-//! cells. Both by shape alone, so the bits do not depend on the number of threads.
+//! Small weights are cut by chunks of the tiles: a part transforms and multiplies alone, into its own copy of
+//! dw, and the copies are added in order. Large ones are cut by channels: all threads transform a block
+//! together, then share its cells. Both by shape alone, so the bits do not depend on the number of threads.
 
 mod block;
 
@@ -29,7 +31,8 @@ use crate::{Context, Isa, View4};
 use block::{Multiply, Transform};
 use std::ops::Range;
 
-/// Floats between the frequencies of V, Z and the sums, so that their lines fall into different sets of the cache.
+/// Floats between the frequencies of V, Z and the sums, so that their lines fall into different sets of the
+/// cache.
 const GAP: usize = 16;
 
 /// Chunks, each with its own copy of dw: enough for as many threads, few enough to be added quickly.
@@ -41,11 +44,13 @@ const COPIES_LEN: usize = 1 << 20;
 /// Tiles of a chunk, at least.
 const TILES_A_CHUNK: usize = 64;
 
-/// Floats of Z that are read again and again, once for each group of input channels: half of a second-level cache.
+/// Floats of Z that are read again and again, once for each group of input channels: half of a second-level
+/// cache.
 const Z_LEN: usize = 1 << 17;
 
-/// Groups of input channels, or panels of output channels, that are transformed together: few, so that the lines of
-/// all frequencies stay in the first-level cache, but not one, since a tile's pixels must be found first.
+/// Groups of input channels, or panels of output channels, that are transformed together: few, so that the
+/// lines of all frequencies stay in the first-level cache, but not one, since a tile's pixels must be found
+/// first.
 const UNITS_A_TRANSFORM: usize = 2;
 
 /// The weight gradient of a convolution as Winograd's algorithm computes it.
@@ -84,14 +89,15 @@ struct Pieces {
 }
 
 impl WeightGradient {
-    /// The weight gradient in this form, if it has one and if it is the way to compute a batch ([`Conv2d::choice`]).
+    /// The weight gradient in this form, if it has one and if it is the way to compute a batch
+    /// ([`Conv2d::choice`]).
     pub fn choose(convolution: &Conv2d, batch: usize) -> Option<Self> {
         let choice = convolution.choice(super::Pass::BackwardWeight, batch, Weights::Change);
         (choice == Algorithm::Winograd).then(|| Self::new(convolution)).flatten()
     }
 
-    /// The weight gradient in this form, if it has one: of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple of 16
-    /// channels on both sides.
+    /// The weight gradient in this form, if it has one: of a 3 x 3 or 5 x 5 kernel of stride 1 with a multiple
+    /// of 16 channels on both sides.
     pub fn new(convolution: &Conv2d) -> Option<Self> {
         let form = Form::of(&convolution.shape)?;
         let Conv2dShape { input: [h, w, c], filters, padding: [top, _, _, left], .. } = convolution.shape;
@@ -133,9 +139,9 @@ impl WeightGradient {
         batch * rows * columns
     }
 
-    /// The most tiles of a block: the more, the fewer times the sums are transformed and added to dw; the fewer, the more
-    /// of V and Z stays in the second-level cache. Tiles of 2 x 2 outputs are four times as many, and have more weights to
-    /// add to.
+    /// The most tiles of a block: the more, the fewer times the sums are transformed and added to dw; the
+    /// fewer, the more of V and Z stays in the second-level cache. Tiles of 2 x 2 outputs are four times as
+    /// many, and have more weights to add to.
     fn most_tiles(&self) -> usize {
         match self.form {
             Form::Kernel3 => 64,
@@ -178,13 +184,14 @@ impl WeightGradient {
         format!("Winograd {} {GROUP}x{}", self.form, self.panels.width)
     }
 
-    /// dweight and dbias, overwritten: the gradients of the loss by the weights, in the kernels' layout, and by the
-    /// bias `[filters]`.
+    /// dweight and dbias, overwritten: the gradients of the loss by the weights, in the kernels' layout, and by
+    /// the bias `[filters]`.
     ///
     /// Shapes: x `[n, h, w, c]`, dy `[n, h', w', filters]`.
     ///
     /// # Panics
-    /// When a shape or length is not the convolution's, or the scratch memory is shorter than [`Self::scratch_len`].
+    /// When a shape or length is not the convolution's, or the scratch memory is shorter than
+    /// [`Self::scratch_len`].
     pub fn run(
         &self,
         context: Context,
@@ -347,8 +354,8 @@ struct Block<'a> {
     dbias: Option<*mut f32>,
 }
 
-// SAFETY: the parts of a region write disjoint channels of V, Z and the bias, or disjoint cells of the weights, and read
-// what the region before has written.
+// SAFETY: the parts of a region write disjoint channels of V, Z and the bias, or disjoint cells of the weights,
+// and read what the region before has written.
 unsafe impl Sync for Block<'_> {}
 
 impl Block<'_> {
@@ -365,7 +372,8 @@ impl Block<'_> {
         panels.count.div_ceil(self.pass.cut.panels) * (c / GROUP)
     }
 
-    /// What to fetch of x and dy during a cell: about as many pixels after this block's as the next block reads.
+    /// What to fetch of x and dy during a cell: about as many pixels after this block's as the next block
+    /// reads.
     fn ahead(&self, cell: usize) -> [Ahead; 2] {
         let Pass { gradient, cut, x, dy, .. } = self.pass;
         let tiles = gradient.total(1);

@@ -47,11 +47,13 @@ impl Case {
         let mut scratch = vec![f32::NAN; pool.normalized_scratch_len(2)];
         let gradient = PooledGradient { dy: dy.view(), argmax, y };
         let sums = (&mut dweight, &mut dbias);
-        pool.normalized_sums(context, x.view(), gradient, saved, sums.0, sums.1, &mut scratch);
+        let backward = NormalizedBackward { x: x.view(), gradient, saved, affine };
+        pool.normalized_sums(context, backward, sums.0, sums.1, &mut scratch);
         let (mut dx, mut in_place) = (Tensor::unwritten(x.view().shape(), 2), x.clone());
         let (from, to) = in_place.in_place();
-        pool.normalized_input(context, from, gradient, saved, affine, &dweight, &dbias, to);
-        pool.normalized_input(context, x.view(), gradient, saved, affine, &dweight, &dbias, dx.view_mut());
+        let on_x = NormalizedBackward { x: from, ..backward };
+        pool.normalized_input(context, on_x, &dweight, &dbias, to);
+        pool.normalized_input(context, backward, &dweight, &dbias, dx.view_mut());
         assert_eq!(dx.values(), in_place.values());
         [dx.values(), dweight, dbias]
     }
@@ -97,7 +99,8 @@ fn gradients_through_a_pooled_normalization_equal_the_reference() {
                 let winners: Vec<_> = argmax.iter().map(|&winner| usize::from(winner)).collect();
                 let dz = reference::MaxPool2d(naive).backward(&dy, &winners);
                 let expected = NORM.backward(&case.x.wide(), &dz, &widen(&case.weight));
-                // A channel of few pixels has a gradient that cancels almost altogether: compare with what it is made of.
+                // A channel of few pixels has a gradient that cancels almost altogether: compare with what it
+                // is made of.
                 let scale = f64::from(deviations.iter().fold(1.0f32, |a, &b| a.max(b)));
                 let expected = [expected.dx, expected.dweight, expected.dbias];
                 for (name, (actual, expected)) in
