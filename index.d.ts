@@ -122,8 +122,7 @@ export declare class OnnxModel {
  */
 export declare class Session {
   /**
-   * Checks the definition and the options and starts making the session; what only shows when it is made fails the first
-   * call.
+   * Checks definition and options and starts making the session; what only shows then fails the first call.
    *
    * @throws `INVALID_GRAPH`, `INVALID_SHAPE` and `INVALID_ARGUMENT`
    */
@@ -137,8 +136,8 @@ export declare class Session {
   /** Names and shapes of all parameters, in the graph's order. */
   parameters(): Array<ParameterInfo>
   /**
-   * Trains a run of steps; its handle ends it after the step under way, and it resolves with what was done. So it does
-   * when the loss stops being a number: the parameters are then those of the step before.
+   * Trains a run of steps; its handle ends it after the step under way, and it resolves with what was done.
+   * So it does when the loss stops being a number: the parameters are then those of the step before.
    *
    * @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
    */
@@ -180,8 +179,8 @@ export declare class Session {
    * Replaces all parameters by those of an ONNX file of the same network, or none.
    *
    * @param model the file's path, or what was read from it
-   * @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape; for a path, what
-   * `OnnxModel.read` throws
+   * @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape; for a
+   * path, what `OnnxModel.read` throws
    */
   loadOnnx(model: string | OnnxModel): Promise<void>
   /** Writes what training needs to go on; `metadata` is the caller's. Resolves with the file's size in bytes. */
@@ -195,7 +194,7 @@ export declare class Session {
    * ends it.
    */
   benchmark(mode: string, batch: number, seconds: number, handle?: AbortHandle | undefined | null): Promise<Benchmark>
-  /** Stops training, evaluation, predictions and benchmarks within a step, frees the session's memory and ends its threads. */
+  /** Stops all that takes long within a step, frees the session's memory and ends its threads. */
   close(): Promise<void>
 }
 

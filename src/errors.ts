@@ -1,4 +1,4 @@
-/** What kind of thing went wrong; stable, for programs to branch on. The first ten also come from the native side. */
+/** What kind of thing went wrong; stable, for programs to branch on. The first ten are native, too. */
 export type ErrorCode =
   | "INVALID_GRAPH"
   | "INVALID_ARGUMENT"
@@ -27,8 +27,10 @@ export type ErrorCode =
  *   const side: number = 4; // known only when the program runs
  *   input(side, side, 1).conv(8, 5);
  * } catch (error) {
- *   if (error instanceof FoveaError) console.log(error.code, error.message);
- *   // INVALID_SHAPE Expected a kernel within the padded input of 4x4 for "conv1" but received 5x5 (input [4, 4, 1]).
+ *   if (!(error instanceof FoveaError)) throw error;
+ *   console.log(error.code); // INVALID_SHAPE
+ *   console.log(error.message);
+ *   // Expected a kernel within the padded input of 4x4 for "conv1" but received 5x5 (input [4, 4, 1]).
  * }
  * ```
  */

@@ -1,7 +1,7 @@
 /**
- * The only file that loads the native addon: at its first use, so that the package can be imported where no binary runs.
- * Describing a layer is a use, since the engine knows its shape: where no binary fits, building a model throws `NO_BINARY`.
- * Native errors leave this file as `FoveaError`s.
+ * The only file that loads the native addon: at its first use, so that the package can be imported where no
+ * binary runs. Describing a layer is a use, since the engine knows its shape: where no binary fits, building a
+ * model throws `NO_BINARY`. Native errors leave this file as `FoveaError`s.
  */
 
 import { createRequire } from "node:module";

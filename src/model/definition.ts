@@ -1,8 +1,8 @@
 /**
  * The graph definition: a network as plain data, which the typed builder writes, the engine reads and checkpoints hold.
  *
- * {@link describe} tells each layer's shapes and counts, as the engine knows them, and rejects sizes which the compiler could
- * not know; the types of shape.ts say the same where it does.
+ * {@link describe} tells each layer's shapes and counts, as the engine knows them, and rejects sizes which the
+ * compiler could not know; the types of shape.ts say the same where it does.
  *
  * What introduces convolutional networks can be counted here. A dense neuron reads every pixel, a filter only its window,
  * and the same weights serve every place of the image:

@@ -100,11 +100,12 @@ export interface AuxiliaryOutput<S extends Shape> {
 /**
  * A network: its definition, and from the first use of its weights a native session that holds them and computes.
  *
- * Made by {@link model} and by the zoo. Calls that compute run on threads of their own and never on JavaScript's, one after
- * another in the order in which they were made. `fit` and `findLearningRate` are made of many short pieces: predictions,
- * evaluations and saves that are asked for meanwhile come between two of them and see the weights of that moment, and what
- * would change the weights is refused with the code `BUSY` until they end. {@link close} ends the model and gives its memory
- * back before the garbage collector would; every later call is refused with the code `CLOSED`.
+ * Made by {@link model} and by the zoo. Calls that compute run on threads of their own and never on
+ * JavaScript's, one after another in the order in which they were made. `fit` and `findLearningRate` are made
+ * of many short pieces: predictions, evaluations and saves that are asked for meanwhile come between two of
+ * them and see the weights of that moment, and what would change the weights is refused with the code `BUSY`
+ * until they end. {@link close} ends the model and gives its memory back before the garbage collector would;
+ * every later call is refused with the code `CLOSED`.
  *
  * @param definition the graph, as `model(...).definition` and checkpoints have it
  * @param options `seed` (0), `threads`, `precision` (`"fast"`), `algorithms`; the name is the definition's
@@ -192,8 +193,9 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @param train images of the input's shape, with labels below the output's size
    * @param options `epochs` (10) or `steps`, `batchSize` (64), `optimizer`, `validation`, `signal` and others
    * @returns losses and accuracy of the run; the weights are the model's own
-   * @throws FoveaError `NOT_FINITE` when the loss stops being a number; `INVALID_DATA` when images or labels do not fit;
-   * `INVALID_GRAPH` when the network ends in softmax, which training adds itself; `BUSY` while another `fit` runs
+   * @throws FoveaError `NOT_FINITE` when the loss stops being a number; `INVALID_DATA` when images or labels do
+   * not fit; `INVALID_GRAPH` when the network ends in softmax, which training adds itself; `BUSY` while another
+   * `fit` runs
    */
   async fit(train: Dataset, options: FitOptions = {}): Promise<FitResult> {
     checkedOptions(options);
@@ -208,7 +210,8 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
    * @param options as those of {@link fit} that concern a step, and `learningRate` (the base rate of the optimizer's)
    * @returns the mean loss before the update, and the images that were classified correctly
    * @throws FoveaError `NOT_FINITE` when the loss or a gradient stops being a number, and the weights stay as they were;
-   * `INVALID_ARGUMENT` when lengths do not match, `INVALID_DATA` when a label is no class, `BUSY` while `fit` runs
+   * `INVALID_ARGUMENT` when lengths do not match, `INVALID_DATA` when a label is no class, `BUSY` while `fit`
+   * runs
    * @example
    * ```ts
    * import { adam, input, model } from "fovea";
@@ -330,8 +333,9 @@ export class Model<out InputShape extends MapShape = MapShape, out OutputShape e
   }
 
   /**
-   * Ends the model and frees its memory, weights included: what was asked for before still ends or, where it takes long, is
-   * stopped, and what is asked for later is refused with the code `CLOSED`. Closing twice is closing once.
+   * Ends the model and frees its memory, weights included: what was asked for before still ends or, where it
+   * takes long, is stopped, and what is asked for later is refused with the code `CLOSED`. Closing twice is
+   * closing once.
    */
   async close(): Promise<void> {
     this.#closing ??= this.#session?.close() ?? Promise.resolve();

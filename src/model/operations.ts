@@ -1,6 +1,6 @@
 /**
- * What each layer makes of its inputs, as the engine says. One thing it does not know: for the vector [n] it has the shape
- * of the feature map [1, 1, n]. Which of the two a layer reads and gives is said here.
+ * What each layer makes of its inputs, as the engine says. One thing it does not know: for the vector [n] it
+ * has the shape of the feature map [1, 1, n]. Which of the two a layer reads and gives is said here.
  */
 
 import { invalidArgument } from "../errors.js";
@@ -31,7 +31,7 @@ const ofVectors: readonly string[] = ["dense", "radialBasis"] satisfies NodeDefi
 /**
  * The shape that a layer gives for the shapes that it reads, and its counts.
  *
- * @throws FoveaError `INVALID_SHAPE` when it does not fit them, `INVALID_ARGUMENT` when an option is out of range
+ * @throws FoveaError `INVALID_SHAPE` when it does not fit them, `INVALID_ARGUMENT` for an option out of range
  */
 export function describeNode(node: NodeDefinition, inputs: readonly Shape[]): NodeDescription {
   checkKinds(node, inputs);
@@ -91,7 +91,7 @@ function asMap(shape: Shape): readonly number[] {
   return shape.length === 1 ? [1, 1, ...shape] : shape;
 }
 
-/** JSON has no NaN and no infinities: they are refused by the names of the layer and the option that they stand in. */
+/** JSON has no NaN and no infinities: they are refused by the names of the layer and the option. */
 function toJson(definition: object): string {
   const at = { layer: "", option: "" };
   return JSON.stringify(definition, (key, value: unknown) => {

@@ -159,7 +159,7 @@ function windowExtent(size: number, dilation: number): number {
   return dilation * (size - 1) + 1;
 }
 
-/** Explicit zeros before and after, in one direction; `"same"` has none of these, its zeros follow from the input. */
+/** Explicit zeros before and after, in one direction; `"same"` has none: its zeros follow from the input. */
 function zeros(padding: PaddingDefinition, axis: 0 | 1): readonly [before: number, after: number] {
   if (padding === "same" || padding === "valid") return [0, 0];
   const [top, right, bottom, left] = padding;

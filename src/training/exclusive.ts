@@ -5,7 +5,8 @@ import type { Session } from "../native.js";
 const running = new WeakMap<Session, string>();
 
 /**
- * Checks that no other call is half way through training a session, whose steps a change of the weights would come between.
+ * Checks that no other call is half way through training a session: a change of its weights would come between
+ * two of its steps.
  *
  * @param call the function that would change them, as users call it
  * @throws FoveaError `BUSY` that names both
@@ -19,7 +20,7 @@ export function checkIdle(session: Session, call: string): void {
   );
 }
 
-/** Does what trains a session in several commands; others that would change its weights are refused meanwhile. */
+/** Trains a session in several commands; others that would change its weights are refused meanwhile. */
 export async function exclusively<Result>(
   session: Session,
   call: string,

@@ -51,8 +51,8 @@ const explosion = 4;
  * @param options `lowest` (1e-6), `highest` (10), `tries` (100), and of `fit`: `optimizer` (its learning rate does not
  * matter), `batchSize` (64) and others
  * @returns the suggestion, and the loss at every rate
- * @throws FoveaError `NOT_FINITE` when there is no loss even at the lowest rate, `ABORTED` by `signal`, `BUSY` while
- * something else trains the model
+ * @throws FoveaError `NOT_FINITE` when there is no loss even at the lowest rate, `ABORTED` by `signal`, `BUSY`
+ * while something else trains the model
  * @see Smith 2015, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186, section 3.3
  * @example
  * ```ts

@@ -193,7 +193,7 @@ const state: Kind = {
   includes: (value) => hasNumbers(value, ["step", "lossSum", "images", "seconds"]),
 };
 
-/** @throws FoveaError `INVALID_ARGUMENT` naming an option that is of another kind than {@link FitOptions} says. */
+/** @throws FoveaError `INVALID_ARGUMENT` naming an option of another kind than {@link FitOptions} says. */
 export function checkFitOptions(options: FitOptions): void {
   const { validation, monitor, signal, resume, callbacks: told, augment, classWeights } = checkedOptions(options);
   checkOptional("validation", kinds.dataset, validation);

@@ -29,10 +29,10 @@ const chunkSeconds = 0.075;
  * ends at the end of an epoch and where a save is due. How steps are cut into chunks has no influence on the result:
  * the batch of a step is a pure function of (seed, step), so a run stopped anywhere and continued gives the same bits.
  *
- * @throws FoveaError `NOT_FINITE` when the loss stops being a number: the callbacks are told the steps before, and
- * the weights are those of the last of them.
- * `INVALID_ARGUMENT` and `INVALID_DATA` when an option, or the data for this network, makes no sense. `BUSY` while something
- * else trains the session. Whatever a callback throws.
+ * @throws FoveaError `NOT_FINITE` when the loss stops being a number: the callbacks are told the steps before,
+ * and the weights are those of the last of them. `INVALID_ARGUMENT` and `INVALID_DATA` when an option, or the
+ * data for this network, makes no sense. `BUSY` while something else trains the session. Whatever a callback
+ * throws.
  */
 export async function fit(session: Session, train: Dataset, options: FitOptions = {}): Promise<FitResult> {
   return exclusively(session, "fit", async () =>

@@ -175,7 +175,7 @@ describe("what cannot be read or used ends with exit code 1 and one line that sa
        export default model(input(4, 4, 1), (x) => x.conv(8, 5).flatten().dense(10));`,
     );
     const { exitCode, line } = await failure(["train", file, "--data", data, "--out", out]);
-    expect(line).toMatch(/window of at most 4 for "conv1".*kernel of 5/);
+    expect(line).toMatch(/a kernel within the padded input of 4x4 for "conv1".*5x5/);
     expect(exitCode).toBe(1);
   });
 

@@ -29,7 +29,7 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// What the mixed images should be: for each a row of classes, with the shares of its own and of the other's.
+    /// What the mixed images should be: for each a row of classes, with its own share and that of the other's.
     ///
     /// - `labels`: the classes of the images themselves.
     /// - `targets`: gets `[images, classes]` numbers in the place of those it had.

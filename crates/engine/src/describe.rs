@@ -23,7 +23,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What [`Session::new`](crate::Session::new) will make of a graph and options; it takes microseconds a layer.
+    /// What [`Session::new`](crate::Session::new) will make of graph and options; it takes microseconds a
+    /// layer.
     ///
     /// Errors: all that `Session::new` refuses, but what only a layer's kernel knows.
     pub fn new(graph: &Graph, options: &SessionOptions) -> Result<Self> {

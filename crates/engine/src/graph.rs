@@ -226,7 +226,8 @@ impl Node {
         Ok(Self::from_keys(0, keys)?)
     }
 
-    /// Checks the hyperparameters that have bounds whatever the input is, and that it reads as many nodes as it should.
+    /// Checks the hyperparameters that have bounds whatever the input is, and the number of nodes that it
+    /// reads.
     pub(crate) fn check(&self, inputs: usize) -> Result<()> {
         let (expected, received) = (self.op.operation().input_count(), inputs);
         if !expected.contains(&received) {

@@ -1,4 +1,4 @@
-//! Shapes and counts of layers, before there is a session: microseconds each, so that a builder may ask at once.
+//! Shapes and counts of layers, before there is a session: microseconds each, so that a builder may wait.
 
 use fovea_engine::{Graph, Node, NodeShape};
 use napi_derive::napi;

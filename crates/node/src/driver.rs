@@ -92,7 +92,8 @@ impl Driver {
         })
     }
 
-    /// Stops long commands, frees the session and takes no more commands; the promise resolves when that is done.
+    /// Stops long commands, frees the session and takes no more of them; the promise resolves when that is
+    /// done.
     pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
         self.closing.store(true, Ordering::Relaxed);
         let promise = self.submit(env, |state| {

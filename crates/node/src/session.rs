@@ -94,8 +94,7 @@ pub struct Session {
 
 #[napi]
 impl Session {
-    /// Checks the definition and the options and starts making the session; what only shows when it is made fails the first
-    /// call.
+    /// Checks definition and options and starts making the session; what only shows then fails the first call.
     ///
     /// @throws `INVALID_GRAPH`, `INVALID_SHAPE` and `INVALID_ARGUMENT`
     #[napi(constructor, catch_unwind)]
@@ -130,8 +129,8 @@ impl Session {
         self.facts.parameters.iter().map(ParameterInfo::from).collect()
     }
 
-    /// Trains a run of steps; its handle ends it after the step under way, and it resolves with what was done. So it does
-    /// when the loss stops being a number: the parameters are then those of the step before.
+    /// Trains a run of steps; its handle ends it after the step under way, and it resolves with what was done.
+    /// So it does when the loss stops being a number: the parameters are then those of the step before.
     ///
     /// @throws `INVALID_ARGUMENT`, `INVALID_DATA` when images or labels do not fit
     #[napi(
@@ -261,8 +260,8 @@ impl Session {
     /// Replaces all parameters by those of an ONNX file of the same network, or none.
     ///
     /// @param model the file's path, or what was read from it
-    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape; for a path, what
-    /// `OnnxModel.read` throws
+    /// @throws `INVALID_WEIGHTS` naming every tensor that is missing, left over or of another shape; for a
+    /// path, what `OnnxModel.read` throws
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
     pub fn load_onnx<'env>(&self, env: &'env Env, model: Either<String, &OnnxModel>) -> Result<Object<'env>> {
         let model = match model {
@@ -335,7 +334,7 @@ impl Session {
         })
     }
 
-    /// Stops training, evaluation, predictions and benchmarks within a step, frees the session's memory and ends its threads.
+    /// Stops all that takes long within a step, frees the session's memory and ends its threads.
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
     pub fn close<'env>(&mut self, env: &'env Env) -> Result<Object<'env>> {
         self.driver.close(env)
