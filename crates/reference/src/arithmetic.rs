@@ -1,4 +1,5 @@
-//! Differences, products and quotients of two maps, value by value, and products with a factor for each channel of an image.
+//! Differences, products and quotients of two maps, value by value, products with a factor for each channel of an image, and
+//! learned factors and summands.
 //!
 //! Shapes: a [N, H, W, C], b the same; for a factor a channel [N, 1, 1, C], and `pixels` is H W.
 
@@ -15,6 +16,34 @@ pub fn multiply(a: &[f64], b: &[f64]) -> Vec<f64> {
 /// `a / b`.
 pub fn divide(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a / b).collect()
+}
+
+/// Gradients of a and b: `dy b` and `dy a`.
+pub fn multiply_backward(dy: &[f64], a: &[f64], b: &[f64]) -> [Vec<f64>; 2] {
+    [multiply(dy, b), multiply(dy, a)]
+}
+
+/// Gradients of a and b: `dy` and `-dy`.
+pub fn subtract_backward(dy: &[f64]) -> [Vec<f64>; 2] {
+    [dy.to_vec(), dy.iter().map(|dy| -dy).collect()]
+}
+
+/// `x weight + bias`, each with a value a channel.
+pub fn scale(x: &[f64], weight: &[f64], bias: Option<&[f64]>) -> Vec<f64> {
+    let channels = weight.len();
+    let bias = |at: usize| bias.map_or(0.0, |bias| bias[at % channels]);
+    x.iter().enumerate().map(|(at, x)| x * weight[at % channels] + bias(at)).collect()
+}
+
+/// Gradients of x, weight and bias.
+pub fn scale_backward(dy: &[f64], x: &[f64], weight: &[f64]) -> [Vec<f64>; 3] {
+    let channels = weight.len();
+    let [mut dweight, mut dbias] = [vec![0.0; channels], vec![0.0; channels]];
+    for (at, (dy, x)) in dy.iter().zip(x).enumerate() {
+        dweight[at % channels] += dy * x;
+        dbias[at % channels] += dy;
+    }
+    [scale(dy, weight, None), dweight, dbias]
 }
 
 /// Gradients of a and b: `dy / b` and `-dy a / b^2`.
@@ -57,6 +86,19 @@ mod tests {
         let [da, db] = divide_backward(&dy, &a, &b);
         assert_close(&da, &finite_difference(&a, 1e-3, |a| dot(&divide(a, &b), &dy)), 1e-9);
         assert_close(&db, &finite_difference(&b, 1e-5, |b| dot(&divide(&a, b), &dy)), 1e-9);
+        let [da, db] = multiply_backward(&dy, &a, &b);
+        assert_close(&da, &finite_difference(&a, 1e-3, |a| dot(&multiply(a, &b), &dy)), 1e-9);
+        assert_close(&db, &finite_difference(&b, 1e-3, |b| dot(&multiply(&a, b), &dy)), 1e-9);
+        let [da, db] = subtract_backward(&dy);
+        assert_close(&da, &finite_difference(&a, 1e-3, |a| dot(&subtract(a, &b), &dy)), 1e-9);
+        assert_close(&db, &finite_difference(&b, 1e-3, |b| dot(&subtract(&a, b), &dy)), 1e-9);
+        let (weight, bias) = (&b[..3], &a[..3]);
+        let [dx, dweight, dbias] = scale_backward(&dy, &a, weight);
+        assert_close(&dx, &finite_difference(&a, 1e-3, |x| dot(&scale(x, weight, Some(bias)), &dy)), 1e-9);
+        let numeric = finite_difference(weight, 1e-3, |weight| dot(&scale(&a, weight, Some(bias)), &dy));
+        assert_close(&dweight, &numeric, 1e-9);
+        let numeric = finite_difference(bias, 1e-3, |bias| dot(&scale(&a, weight, Some(bias)), &dy));
+        assert_close(&dbias, &numeric, 1e-9);
         let factors = &b[..4];
         let numeric = finite_difference(factors, 1e-3, |b| dot(&multiply(&a, &spread(b, 3, 2)), &dy));
         assert_close(&gather(&multiply(&dy, &a), 3, 2), &numeric, 1e-9);
