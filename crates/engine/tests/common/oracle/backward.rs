@@ -2,7 +2,7 @@
 
 use super::forward::{codes, factors, group_norm, layer_norm, local_response_norm, reference};
 use super::geometry::{avg_pool, connected, convolution, global, max_pool, transposed_convolution};
-use super::rounding::mirrored;
+use super::rounding::{largest, mirrored};
 use super::{Judge, Map, Maps, Oracle, Rounding};
 use fovea_engine::{Node, Op};
 use fovea_reference::{
@@ -22,9 +22,17 @@ pub struct Gradients {
 /// How the backward pass deviates from what it should be, to see how far its results move.
 #[derive(Clone, Copy, Default)]
 struct Deviation<'a> {
-    rounding: Option<Rounding>,
+    /// With the maps of before any rounding.
+    rounding: Option<(Rounding, &'a Maps)>,
     /// By map, how near to a kink a value is taken to its other side.
     margins: Option<&'a HashMap<String, f64>>,
+}
+
+/// The gradient that has arrived at a map.
+struct Arrived {
+    values: Vec<f64>,
+    /// How large the terms are that it is a sum of: they may cancel out but for their rounding errors.
+    terms: f64,
 }
 
 /// The gradients of one node: by its inputs, and by its parameters with their names' ends.
@@ -32,6 +40,10 @@ struct Deviation<'a> {
 struct Parts {
     inputs: Vec<Vec<f64>>,
     parameters: Vec<(&'static str, Vec<f64>)>,
+    /// How large the terms are whose sums the gradients by the inputs are, where they may cancel out.
+    terms: f64,
+    /// How large the factors are that gradients of weights are sums of products with.
+    factor: f64,
 }
 
 impl Oracle<'_> {
@@ -40,10 +52,16 @@ impl Oracle<'_> {
         self.deviate(maps, judge, Deviation::default())
     }
 
-    /// As [`Oracle::backward`], with every value moved as rounding might; `maps` are those of before any rounding, which say
-    /// on which side of a kink a value is.
-    pub fn backward_rounded(&self, maps: &Maps, judge: &Judge, rounding: Rounding) -> Gradients {
-        self.deviate(maps, judge, Deviation { rounding: Some(rounding), margins: None })
+    /// As [`Oracle::backward`], with every value moved as rounding might, from maps that [`Oracle::forward_rounded`] has
+    /// computed; `exact` are those of before, which say on which side of a kink a value is.
+    pub fn backward_rounded(
+        &self,
+        exact: &Maps,
+        rounded: &Maps,
+        judge: &Judge,
+        rounding: Rounding,
+    ) -> Gradients {
+        self.deviate(rounded, judge, Deviation { rounding: Some((rounding, exact)), margins: None })
     }
 
     /// As [`Oracle::backward`], with every value on the other side of a kink that it is near.
@@ -69,40 +87,59 @@ impl Oracle<'_> {
 
     fn deviate(&self, maps: &Maps, judge: &Judge, deviation: Deviation) -> Gradients {
         let mut gradients = Gradients { parameters: HashMap::new(), at_kink: false };
-        let mut arrived: HashMap<&str, Vec<f64>> = HashMap::new();
+        let mut arrived: HashMap<&str, Arrived> = HashMap::new();
         for output in &self.graph.outputs {
-            let loss = judge.judge(output, &maps[&output.node]);
+            let mut gradient = judge.judge(output, &maps[&output.node]).gradient;
+            if let Some((rounding, _)) = deviation.rounding {
+                // A probability of nearly 1 less its target.
+                let terms = (maps["input"].shape.iter().product::<usize>() as f64)
+                    / maps["input"].values.len() as f64;
+                rounding.round_terms(1 << 40, terms.max(largest(&gradient)), &mut gradient);
+            }
             let weight = f64::from(output.loss_weight);
-            add(&mut arrived, &output.node, loss.gradient.iter().map(|dy| weight * dy).collect());
+            gradient.iter_mut().for_each(|dy| *dy *= weight);
+            add(&mut arrived, &output.node, gradient, 0.0);
         }
         for (index, node) in self.graph.nodes.iter().enumerate().rev() {
-            let Some(mut dy) = arrived.remove(node.name.as_str()) else { continue };
-            if let Some(rounding) = deviation.rounding {
-                rounding.round(!(index as u64), &mut dy);
-            }
+            let Some(Arrived { values: dy, terms }) = arrived.remove(node.name.as_str()) else { continue };
             let margin = deviation.margins.map(|margins| margins[&node.inputs[0]]);
-            let (parts, at_kink) = self.parts(index, node, maps, &dy, margin);
+            let kinked = has_kinks(&node.op);
+            let maps = deviation.rounding.filter(|_| kinked).map_or(maps, |(_, exact)| exact);
+            let (mut parts, at_kink) = self.parts(index, node, maps, &dy, terms, margin);
             gradients.at_kink |= at_kink;
-            for (name, mut values) in parts.parameters {
-                if let Some(rounding) = deviation.rounding {
-                    rounding.round(!(index as u64) ^ name.len() as u64, &mut values);
+            if let Some((rounding, _)) = deviation.rounding {
+                let key = (index as u64 + 1) << 41;
+                for (at, dx) in parts.inputs.iter_mut().enumerate() {
+                    rounding.round_terms(key + at as u64, parts.terms.max(largest(dx)), dx);
+                    if matches!(node.op, Op::BatchNorm(_)) {
+                        rounding.round_means(key, parts.terms, dx, maps[&node.name].shape[2]);
+                    }
                 }
+                for (name, values) in &mut parts.parameters {
+                    let factor = if *name == "bias" { 1.0 } else { parts.factor };
+                    let terms = factor * largest(&absolute_sums(&dy, maps[&node.name].shape[2]));
+                    rounding.round_terms(key + (name.len() << 20) as u64, terms, values);
+                }
+            }
+            for (name, values) in parts.parameters {
                 gradients.parameters.insert(format!("{}.{name}", node.name), values);
             }
             for (input, dx) in node.inputs.iter().zip(parts.inputs) {
-                add(&mut arrived, input, dx);
+                add(&mut arrived, input, dx, parts.terms);
             }
         }
         gradients
     }
 
-    /// The gradients of a node from those of what it has written; whether a value was taken to the other side of a kink.
+    /// The gradients of a node from that of what it has written, a sum of terms of a size; whether a value was taken to the
+    /// other side of a kink.
     fn parts(
         &self,
         index: usize,
         node: &Node,
         maps: &Maps,
         dy: &[f64],
+        terms: f64,
         margin: Option<f64>,
     ) -> (Parts, bool) {
         let inputs: Vec<&Map> = node.inputs.iter().map(|input| &maps[input]).collect();
@@ -124,7 +161,13 @@ impl Oracle<'_> {
             Op::BatchNorm(norm) => {
                 let gradients = reference(norm).backward(x, dy, weight);
                 let parameters = vec![("weight", gradients.dweight), ("bias", gradients.dbias)];
-                Parts { inputs: vec![gradients.dx], parameters }
+                let [_, variance] = reference(norm).statistics(x, channels);
+                let factor = |(weight, variance): (&f64, &f64)| {
+                    weight.abs() / (variance + f64::from(norm.epsilon)).sqrt()
+                };
+                let factor = weight.iter().zip(&variance).map(factor).fold(0.0, f64::max);
+                let terms = factor * terms;
+                Parts { parameters, terms, ..Parts::of(gradients.dx) }
             }
             Op::GroupNorm(norm) => grouped(group_norm(norm, channels, batch).backward(x, dy, weight)),
             Op::LayerNorm(norm) => {
@@ -160,7 +203,7 @@ impl Oracle<'_> {
                 let (dx, dweight) = activation::prelu_backward(dy, x, weight, channels);
                 Parts::of(dx).with("weight", dweight)
             }
-            Op::Add(_) => Parts::both([dy.to_vec(), dy.to_vec()]),
+            Op::Add(_) => Parts { terms, ..Parts::both([dy.to_vec(), dy.to_vec()]) },
             Op::Subtract(_) => Parts::both(arithmetic::subtract_backward(dy)),
             Op::Divide(_) => Parts::both(arithmetic::divide_backward(dy, x, &inputs[1].values)),
             Op::Multiply(_) => {
@@ -170,21 +213,29 @@ impl Oracle<'_> {
             }
             Op::Concat(_) => {
                 let channels: Vec<_> = inputs.iter().map(|map| map.shape[2]).collect();
-                Parts { inputs: layout::split(dy, &channels), parameters: vec![] }
+                Parts { inputs: layout::split(dy, &channels), ..Parts::default() }
             }
-            op => Parts::of(alone(op, x, shape, dy, batch)),
+            op => Parts {
+                terms: if sums(op) { terms } else { 0.0 },
+                ..Parts::of(alone(op, x, shape, dy, batch))
+            },
         };
-        (parts, at_kink)
+        let factor = match &node.op {
+            Op::BatchNorm(_) => 1.0,
+            Op::Prelu(prelu) if prelu.shared => channels as f64 * largest(x),
+            _ => largest(x),
+        };
+        (Parts { factor, ..parts }, at_kink)
     }
 }
 
 impl Parts {
     fn of(dx: Vec<f64>) -> Self {
-        Self { inputs: vec![dx], parameters: vec![] }
+        Self { inputs: vec![dx], ..Self::default() }
     }
 
     fn both(inputs: [Vec<f64>; 2]) -> Self {
-        Self { inputs: inputs.into(), parameters: vec![] }
+        Self { inputs: inputs.into(), ..Self::default() }
     }
 
     fn with(mut self, name: &'static str, gradient: Vec<f64>) -> Self {
@@ -193,11 +244,15 @@ impl Parts {
     }
 }
 
-/// Adds a gradient to what has arrived at a map.
-fn add<'a>(arrived: &mut HashMap<&'a str, Vec<f64>>, name: &'a str, gradient: Vec<f64>) {
+/// Adds a gradient, a sum of terms of a size, to what has arrived at a map.
+fn add<'a>(arrived: &mut HashMap<&'a str, Arrived>, name: &'a str, values: Vec<f64>, terms: f64) {
+    let terms = terms.max(largest(&values));
     match arrived.get_mut(name) {
-        Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, term)| *sum += term),
-        None => drop(arrived.insert(name, gradient)),
+        Some(sum) => {
+            sum.values.iter_mut().zip(values).for_each(|(sum, term)| *sum += term);
+            sum.terms += terms;
+        }
+        None => drop(arrived.insert(name, Arrived { values, terms })),
     }
 }
 
@@ -269,6 +324,35 @@ fn kinks(op: &Op) -> Vec<f64> {
         Op::HardSwish(_) => vec![-3.0, 3.0],
         _ => vec![],
     }
+}
+
+/// Whether an operation's gradients by x are sums of those by y, or these themselves.
+fn sums(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::MaxPool(_)
+            | Op::GlobalMaxPool(_)
+            | Op::Upsample(_)
+            | Op::Softmax(_)
+            | Op::LogSoftmax(_)
+            | Op::Relu(_)
+            | Op::Relu6(_)
+            | Op::Clip(_)
+            | Op::LeakyRelu(_)
+            | Op::Flatten(_)
+            | Op::Pad(_)
+    )
+}
+
+/// The sum of the absolute values of each channel.
+fn absolute_sums(values: &[f64], channels: usize) -> Vec<f64> {
+    let sum = |channel: usize| values.iter().skip(channel).step_by(channels).map(|value| value.abs()).sum();
+    (0..channels).map(sum).collect()
+}
+
+/// Whether the derivative of an operation jumps anywhere.
+fn has_kinks(op: &Op) -> bool {
+    matches!(op, Op::MaxPool(_) | Op::GlobalMaxPool(_)) || !kinks(op).is_empty()
 }
 
 /// The values with every maximum lowered so far that one within `margin` of it wins; `None` if none does.

@@ -24,7 +24,14 @@ impl Oracle<'_> {
             let inputs: Vec<&Map> = node.inputs.iter().map(|input| &maps[input]).collect();
             let x = inputs[0];
             let (mut values, shape) = match &node.op {
-                Op::BatchNorm(norm) => (self.batch_norm(&node.name, norm, x), x.shape),
+                Op::BatchNorm(norm) => {
+                    let mut of = x.values.clone();
+                    if let Some(rounding) = rounding {
+                        // The mean is taken away from values that may be much larger than what is left.
+                        rounding.round(index as u64 + (1 << 32), &mut of);
+                    }
+                    (self.batch_norm(&node.name, norm, &of, x.shape[2]), x.shape)
+                }
                 Op::Dropout(dropout) => (self.dropped(index, dropout.rate, x, &x.values), x.shape),
                 op => {
                     let (weight, bias) = (self.weight(&node.name, "weight"), self.weight(&node.name, "bias"));
@@ -40,15 +47,14 @@ impl Oracle<'_> {
         maps
     }
 
-    /// The normalization that a node stands for, its statistics of x and its factors and summands.
-    pub(super) fn batch_norm(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &Map) -> Vec<f64> {
+    fn batch_norm(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &[f64], channels: usize) -> Vec<f64> {
         let norm = reference(norm);
         let vector = |name| self.weight(node, name).unwrap();
         let statistics = match self.purpose {
-            Purposes::Training { .. } => norm.statistics(&x.values, x.shape[2]),
+            Purposes::Training { .. } => norm.statistics(x, channels),
             Purposes::Inference => [vector("running_mean").to_vec(), vector("running_var").to_vec()],
         };
-        norm.normalize(&x.values, &statistics, vector("weight"), vector("bias"))
+        norm.normalize(x, &statistics, vector("weight"), vector("bias"))
     }
 
     /// Values at the places of `x` that a dropout keeps, zeros at the others; and so for gradients.

@@ -7,7 +7,7 @@ mod geometry;
 mod rounding;
 
 pub use backward::Gradients;
-pub use rounding::Rounding;
+pub use rounding::{Rounding, margins};
 
 use fovea_engine::{Graph, NamedTensor, Output, OutputLoss};
 use fovea_reference::check::widen;
@@ -83,7 +83,8 @@ impl<'a> Oracle<'a> {
 }
 
 impl Judge<'_> {
-    fn judge(&self, output: &Output, map: &Map) -> Loss {
+    /// The loss of an output.
+    pub fn judge(&self, output: &Output, map: &Map) -> Loss {
         let Self { targets, label_smoothing, class_weights } = *self;
         let classes = match targets {
             Targets::Labels(_) => map.shape[2],
