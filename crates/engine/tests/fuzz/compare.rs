@@ -11,7 +11,9 @@
 
 use super::Case;
 use crate::common::oracle::{self, Judge, Maps, Oracle, Purposes, Rounding};
-use fovea_engine::{EngineError, Graph, GraphError, NamedTensor, Op, Precision, Session, SessionOptions};
+use fovea_engine::{
+    EngineError, Graph, GraphError, NamedTensor, Node, Op, Precision, Session, SessionOptions,
+};
 use fovea_engine::{StepOptions, Targets, Tensor};
 use fovea_kernels::Isa;
 use fovea_reference::check::{uniform, widen};
@@ -286,7 +288,9 @@ fn training(
     }
     let [first, second] = rounded.each_ref().map(|maps| oracle.statistics(maps));
     for (name, values) in oracle.statistics(&maps) {
-        let expected = Expected::smooth(values, [&first[&name], &second[&name]]);
+        let mut expected = Expected::smooth(values, [&first[&name], &second[&name]]);
+        // A mean may be small, a sum of large values that cancel out.
+        expected.tolerance += UNIT * largest_input(&inputs.graph, &maps, &name).max(1.0).powi(2);
         tensors.insert(name, expected);
     }
     let loss = |maps: &Maps| vec![oracle.loss_of(maps, &judge)];
@@ -295,6 +299,13 @@ fn training(
         loss.tolerance += f64::from(output.loss_weight) * of_scores(&maps[&output.node].values);
     }
     Some(Training { loss, tensors })
+}
+
+/// The largest value of what the node of a tensor reads.
+fn largest_input(graph: &Graph, maps: &Maps, tensor: &str) -> f64 {
+    let of = |node: &&Node| tensor.strip_prefix(&node.name).is_some_and(|rest| rest.starts_with('.'));
+    let node = graph.nodes.iter().find(of).unwrap();
+    maps[&node.inputs[0]].values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()))
 }
 
 /// How far a loss may be off that is a small difference of scores such as these.

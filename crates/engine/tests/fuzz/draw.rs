@@ -221,7 +221,9 @@ impl Draft {
             return map.clone();
         }
         if !map.is_plain() {
-            return self.must(|draft| draft.layer(map, dense(3), 0));
+            // It may be an output as it is.
+            let stays = kind < 6 && map.shape[2] <= 64;
+            return if stays { map.clone() } else { self.must(|draft| draft.layer(map, dense(3), 0)) };
         }
         let large = map.shape.iter().product::<usize>() > 1500;
         match if large { 1 + kind % 3 } else { kind % 4 } {
@@ -245,7 +247,6 @@ impl Draft {
         if let [map] = &ends[..]
             && ending[1] % 4 == 3
             && map.name != "input"
-            && map.is_plain()
             && map.shape.iter().product::<usize>() <= 400
         {
             let loss = LOSSES[[2, 1][ending[2] % 2]];
@@ -257,7 +258,8 @@ impl Draft {
             let surplus: Vec<_> = ends.split_off(2).iter().map(|map| self.vector(map, 1)).collect();
             let all: Vec<_> = surplus.iter().collect();
             let shape = [1, 1, all.iter().map(|map| map.shape[2]).sum()];
-            ends.push(self.must(|draft| draft.put(&all, op("concat"), shape, 0, 0)));
+            let order = if all.iter().all(|map| map.is_plain()) { 0 } else { self.new_order() };
+            ends.push(self.must(|draft| draft.put(&all, op("concat"), shape, order, 0)));
         }
         let mut outputs = Vec::new();
         for (at, map) in ends.iter().enumerate() {
@@ -271,9 +273,12 @@ impl Draft {
             };
             outputs.push(output(&logits, [1.0, 0.5, 2.0][at], LOSSES[(ending[5] + at) % 6]));
         }
-        let inner = |map: &Drawn| map.read && map.is_flat() && map.is_plain() && map.shape[2] > 1;
+        let chosen: Vec<_> = outputs.iter().map(|output| output["node"].clone()).collect();
+        let inner = |map: &Drawn| map.read && map.is_flat() && map.shape[2] > 1;
         if ending[6] % 3 == 2
-            && let Some(map) = self.pick(ending[6], |map| inner(map) && map.name != "input")
+            && let Some(map) = self.pick(ending[6], |map| {
+                inner(map) && map.name != "input" && !chosen.contains(&json!(map.name))
+            })
         {
             outputs.push(output(&map, [0.25, 0.0][ending[6] / 12], LOSSES[ending[5] % 6]));
         }
