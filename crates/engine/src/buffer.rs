@@ -1,4 +1,5 @@
-//! Memory whose first float stands at the beginning of a cache line, on huge pages where the system gives them.
+//! Memory whose first float stands at the beginning of a cache line, on huge pages where the system gives them;
+//! and vectors that may be refused.
 
 use crate::error::{EngineError, Result};
 use crate::network::LINE;
@@ -14,7 +15,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Errors: more memory than the system gives.
     pub fn new(len: usize, purpose: &'static str) -> Result<Self> {
-        let refused = || EngineError::Memory { purpose, megabytes: len.div_ceil(1 << 18) };
+        let refused = || refusal(purpose, len, size_of::<f32>());
         let mut storage: Vec<f32> = Vec::new();
         let padded = len.checked_add(LINE).ok_or_else(refused)?;
         storage.try_reserve_exact(padded).map_err(|_| refused())?;
@@ -23,6 +24,18 @@ impl Buffer {
         storage.resize(padded, 0.0);
         let misaligned = storage.as_ptr().addr() / size_of::<f32>() % LINE;
         Ok(Self { storage, start: (LINE - misaligned) % LINE, len })
+    }
+
+    /// A copy. Errors: as [`Buffer::new`].
+    pub fn copied(&self, purpose: &'static str) -> Result<Self> {
+        let mut copy = Self::new(self.len, purpose)?;
+        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        Ok(copy)
+    }
+
+    /// A buffer of so many floats, unless this one is as long. Errors: as [`Buffer::new`].
+    pub fn missing(&self, len: usize, purpose: &'static str) -> Result<Option<Self>> {
+        if self.len < len { Self::new(len, purpose).map(Some) } else { Ok(None) }
     }
 
     pub fn as_slice(&self) -> &[f32] {
@@ -36,6 +49,22 @@ impl Buffer {
     pub fn len(&self) -> usize {
         self.len
     }
+}
+
+/// The first `len` of some values, in memory of that size. Errors: more memory than the system gives.
+pub(crate) fn vector<T>(
+    len: usize,
+    purpose: &'static str,
+    values: impl IntoIterator<Item = T>,
+) -> Result<Vec<T>> {
+    let mut vector = Vec::new();
+    vector.try_reserve_exact(len).map_err(|_| refusal(purpose, len, size_of::<T>()))?;
+    vector.extend(values.into_iter().take(len));
+    Ok(vector)
+}
+
+fn refusal(purpose: &'static str, len: usize, size: usize) -> EngineError {
+    EngineError::Memory { purpose, megabytes: len.div_ceil((1 << 20) / size) }
 }
 
 /// Bytes below which no huge page fits.
@@ -77,5 +106,7 @@ mod tests {
         let message = Buffer::new(1 << 60, "the arena").unwrap_err().to_string();
         assert_eq!(message, "Expected 4398046511104 MB of memory for the arena but the system refused it.");
         assert!(Buffer::new(usize::MAX, "the arena").is_err());
+        let message = vector(1 << 60, "images", std::iter::repeat(0u16)).unwrap_err().to_string();
+        assert_eq!(message, "Expected 2199023255552 MB of memory for images but the system refused it.");
     }
 }

@@ -29,7 +29,7 @@ impl Session {
     ///
     /// Errors: what the operating system refuses; an earlier file then stays as it was.
     pub fn save_weights(&self, path: &Path) -> Result<u64> {
-        let weights = self.weights();
+        let weights = self.export_weights()?;
         let tensors: Vec<Tensor> = weights.iter().map(|tensor| tensor.as_tensor()).collect();
         self.write(path, &tensors, &[FORMAT])
     }
@@ -68,7 +68,7 @@ impl Session {
     pub fn load_weights_file(&mut self, path: &Path, except: &[String]) -> Result<()> {
         let file = SafeTensors::open(path)?;
         let names = || file.names().iter().map(String::as_str).filter(|name| !name.starts_with(OPTIMIZER));
-        let weights = if except.is_empty() { Vec::new() } else { self.weights() };
+        let weights = if except.is_empty() { Vec::new() } else { self.export_weights()? };
         let mut kept = HashMap::new();
         for name in except {
             let own = weights.iter().filter(|tensor| goes_by(&tensor.name, name));
@@ -84,7 +84,7 @@ impl Session {
         let batches = self.read_batches(&file, except)?;
         self.import_weights(|name| match kept.get(name) {
             Some(values) => Ok(Cow::Borrowed(*values)),
-            None => values(&file, name),
+            None => Ok(Cow::Owned(values(&file, name)?)),
         })?;
         self.batches = batches;
         Ok(())
@@ -118,16 +118,16 @@ impl Session {
     ///
     /// Errors: what the operating system refuses; an earlier file then stays as it was.
     pub fn save_checkpoint(&mut self, path: &Path, metadata: &str) -> Result<u64> {
-        let mut all = self.weights();
+        let mut all = self.export_weights()?;
         let parameters = &self.network.parameters;
         for (prefix, state) in self.optimizer.prefixes().iter().zip(&self.optimizer.states) {
             if state.len() > 0 {
-                all.extend(export(parameters, state.as_slice(), prefix));
+                all.extend(export(parameters, state.as_slice(), prefix)?);
             }
         }
         if self.averaged.exist {
-            all.extend(export(parameters, self.averaged.parameters.as_slice(), AVERAGE));
-            all.extend(export(&self.network.state, self.averaged.state.as_slice(), AVERAGE));
+            all.extend(export(parameters, self.averaged.parameters.as_slice(), AVERAGE)?);
+            all.extend(export(&self.network.state, self.averaged.state.as_slice(), AVERAGE)?);
         }
         let tensors: Vec<Tensor> = all.iter().map(|tensor| tensor.as_tensor()).collect();
         let (graph, kind) = (self.graph().to_json(), self.optimizer.kind.unwrap_or_default());
@@ -214,7 +214,7 @@ fn shapes<'a>(
     names.map(|name| Ok((name, file.shape(name)?))).collect()
 }
 
-fn values<'a>(file: &'a SafeTensors, name: &str) -> Result<Cow<'a, [f32]>> {
+fn values(file: &SafeTensors, name: &str) -> Result<Vec<f32>> {
     Ok(file.values(name)?)
 }
 

@@ -1,5 +1,6 @@
 //! What a session tells of images: losses and accuracies with labels, predictions without.
 
+use crate::buffer::vector;
 use crate::error::Result;
 use crate::execute::{result, result_mut};
 use crate::program::Mode;
@@ -37,7 +38,7 @@ impl Session {
     ) -> Result<BatchEvaluation> {
         let index = self.evaluation_plan(images, labels, predictions)?;
         let range = self.plan_at(index).program.forward_range();
-        self.run(index, range, &Batch::new(images, labels), None);
+        self.run(index, range, &Batch::new(images, labels.len(), labels), None);
         Ok(self.judge(index, images, labels, predictions))
     }
 
@@ -54,10 +55,11 @@ impl Session {
         let index = self.evaluation_plan(images, labels, predictions)?;
         let range = self.plan_at(index).program.forward_range();
         let [_, width, channels] = self.network.graph.input;
-        let mirrored = mirror_images(images, width, channels);
-        self.run(index, range.clone(), &Batch::new(&mirrored, labels), None);
-        let mut scores = result(self.plan_at(index), self.arena.as_slice(), &mirrored).to_vec();
-        self.run(index, range.clone(), &Batch::new(images, labels), None);
+        let mirrored = mirror_images(images, width, channels)?;
+        self.run(index, range.clone(), &Batch::new(&mirrored, labels.len(), labels), None);
+        let twins = result(self.plan_at(index), self.arena.as_slice(), &mirrored);
+        let mut scores = vector(twins.len(), "the scores of mirror images", twins.iter().copied())?;
+        self.run(index, range.clone(), &Batch::new(images, labels.len(), labels), None);
         let own = result(self.plan_at(index), self.arena.as_slice(), images);
         scores.iter_mut().zip(own).for_each(|(score, own)| *score = 0.5 * (*score + own));
         // The loss is the last instruction; it reads the scores where they lie, which is among the images in a network that
@@ -69,7 +71,7 @@ impl Session {
             }
             None => &scores,
         };
-        self.run(index, range.end - 1..range.end, &Batch::new(images, labels), None);
+        self.run(index, range.end - 1..range.end, &Batch::new(images, labels.len(), labels), None);
         Ok(self.judge(index, images, labels, predictions))
     }
 
@@ -120,7 +122,7 @@ impl Session {
     pub(crate) fn infer_batch(&mut self, images: &[f32], count: usize, output: &mut [f32]) -> Result<()> {
         let index = self.plan(Mode::Infer, count)?;
         let range = self.plan_at(index).program.forward_range();
-        self.run(index, range, &Batch::new(images, &[]), None);
+        self.run(index, range, &Batch::new(images, count, &[]), None);
         output.copy_from_slice(result(self.plan_at(index), self.arena.as_slice(), images));
         Ok(())
     }
@@ -134,10 +136,12 @@ impl Session {
     }
 }
 
-/// Images `[n, height, width, channels]` with the pixels of each row in reverse.
-fn mirror_images(images: &[f32], width: usize, channels: usize) -> Vec<f32> {
+/// Images `[n, height, width, channels]` with the pixels of each row in reverse. Errors: more memory than the
+/// system gives.
+fn mirror_images(images: &[f32], width: usize, channels: usize) -> Result<Vec<f32>> {
     let rows = images.chunks_exact(width * channels);
-    rows.flat_map(|row| row.chunks_exact(channels).rev().flatten().copied()).collect()
+    let mirrored = rows.flat_map(|row| row.chunks_exact(channels).rev().flatten().copied());
+    vector(images.len(), "mirror images", mirrored)
 }
 
 /// The first of the largest values.
@@ -210,7 +214,7 @@ mod tests {
     #[test]
     fn pixels_are_mirrored_whole_and_in_their_row() {
         let images: Vec<f32> = (0..12).map(|value| value as f32).collect();
-        assert_eq!(mirror_images(&images, 3, 2), [4., 5., 2., 3., 0., 1., 10., 11., 8., 9., 6., 7.]);
+        assert_eq!(mirror_images(&images, 3, 2).unwrap(), [4., 5., 2., 3., 0., 1., 10., 11., 8., 9., 6., 7.]);
     }
 
     #[test]

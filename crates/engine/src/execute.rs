@@ -33,8 +33,8 @@ pub(crate) struct Step<'a> {
     pub seed: u64,
     pub number: u64,
     pub nodes: usize,
-    /// Part of the step's images that the batch is: a factor of every gradient.
-    pub share: f32,
+    /// Images and targets of the step that the batch is a part of: losses are means over all of them.
+    pub whole: (usize, Targets<'a>),
     /// All parameters, and their gradients in the same layout, which are empty outside training.
     pub parameters: &'a mut [f32],
     pub gradients: &'a mut [f32],

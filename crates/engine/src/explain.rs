@@ -1,16 +1,20 @@
 //! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
 
+use crate::buffer::{Buffer, vector};
 use crate::error::{EngineError, Result};
 use crate::network::LINE;
 use crate::operand::{Access, Operand};
 use crate::plan::Plan;
 use crate::program::{Mode, ValueId};
 use crate::session::{Precision, Session};
-use crate::train::StepOptions;
+use crate::train::{Batch, StepOptions};
+use crate::update::{Averaged, OptimizerState};
+use fovea_kernels::loss::Targets;
 use fovea_kernels::random::Philox;
 use fovea_kernels::{Context, peak};
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
+use std::mem::swap;
 use std::time::{Duration, Instant};
 
 /// A plan, and how fast it ran if it did.
@@ -134,10 +138,40 @@ const LEAST_STEPS: usize = 3;
 /// Longest benchmark, in seconds.
 const MAX_SECONDS: f64 = 3600.0;
 
+/// What training changes.
+#[derive(Default)]
+struct Trained {
+    parameters: Buffer,
+    state: Buffer,
+    batches: Vec<i64>,
+    gradients: Buffer,
+    accumulated: Buffer,
+    optimizer: OptimizerState,
+    averaged: Averaged,
+    step: u64,
+}
+
+/// A batch that nobody photographed.
+struct Synthetic {
+    images: Vec<f32>,
+    /// Where the mode has a loss.
+    labels: Vec<u32>,
+    /// Where it judges maps, too, whose loss takes no labels.
+    values: Vec<f32>,
+}
+
+impl Synthetic {
+    fn targets(&self) -> Targets<'_> {
+        if self.values.is_empty() { Targets::Labels(&self.labels) } else { Targets::Values(&self.values) }
+    }
+}
+
 impl Session {
     /// The plan of a mode and batch size; with `run`, the plan also runs on a synthetic batch and the rows have times.
     ///
-    /// Parameters and optimizer state stay as they are. Errors: whatever prevents the plan.
+    /// Parameters, statistics and optimizer state stay as they are, whatever the gradients. Errors: whatever
+    /// prevents the plan or the run: several outputs of which some are maps and others are not have no targets
+    /// in common.
     pub fn explain(&mut self, mode: Mode, batch: usize, run: bool) -> Result<PlanDescription> {
         let index = self.plan(mode, batch)?;
         let plan = self.plan_at(index);
@@ -175,7 +209,8 @@ impl Session {
     /// Times steps of a synthetic batch for about `seconds` and at least three steps, or until `stop` says so; compiling
     /// and the first steps are not timed, one step always is.
     ///
-    /// Parameters and optimizer state stay as they are. Errors: whatever prevents the step, seconds out of range.
+    /// Parameters, statistics and optimizer state stay as they are. Errors: whatever prevents the step, seconds
+    /// out of range.
     pub fn benchmark(
         &mut self,
         mode: Mode,
@@ -187,17 +222,19 @@ impl Session {
             return Err(EngineError::argument("seconds", format!("0 to {MAX_SECONDS}"), seconds));
         }
         let flops = self.explain(mode, batch, false)?.flops;
-        let (images, labels) = self.synthetic(mode, batch);
-        let mut output = vec![0.0; batch * self.output_len()];
-        let mut predictions = vec![0; batch];
+        let synthetic = self.synthetic(mode, batch)?;
+        let Synthetic { images, labels, .. } = &synthetic;
+        let results = if mode == Mode::Infer { batch * self.output_len() } else { 0 };
+        let mut output = vector(results, "a benchmark's results", std::iter::repeat(0.0))?;
+        let mut predictions = vec![0; labels.len()];
         let options = StepOptions { learning_rate: 0.0, ..StepOptions::default() };
         let mut step = |session: &mut Self| match mode {
-            Mode::Infer => session.infer_batch(&images, batch, &mut output),
-            Mode::Evaluate => session.evaluate_batch(&images, &labels, &mut predictions).map(drop),
-            Mode::Train => session.train_step(&images, &labels, &options).map(drop),
+            Mode::Infer => session.infer_batch(images, batch, &mut output),
+            Mode::Evaluate => session.evaluate_batch(images, labels, &mut predictions).map(drop),
+            Mode::Train => session.train_step(images, synthetic.targets(), &options).map(drop),
         };
         let mut peak = 0.0f64;
-        let mut times = self.keeping_state(|session| {
+        let mut times = self.on_copies(mode, |session| {
             (0..WARM_UP).try_for_each(|_| step(session))?;
             peak = session.fma_peak();
             let (begin, mut times) = (Instant::now(), Vec::new());
@@ -233,15 +270,20 @@ impl Session {
 
     /// Median milliseconds of each instruction.
     fn instruction_times(&mut self, plan: usize, mode: Mode, batch: usize) -> Result<Vec<f64>> {
-        let (images, labels) = self.synthetic(mode, batch);
+        let synthetic = self.synthetic(mode, batch)?;
+        let (images, targets) = (&synthetic.images, synthetic.targets());
+        if mode != Mode::Infer {
+            self.check_batch(images, targets, self.judged(mode))?;
+        }
+        let batch = Batch::new(images, batch, targets);
         let mut durations = vec![Duration::ZERO; self.plan_at(plan).program.instructions.len()];
-        let runs = self.keeping_state(|session| {
-            session.time(plan, &images, &labels, &mut durations)?; // warms up
+        let runs = self.on_copies(mode, |session| {
+            session.time(plan, &batch, &mut durations)?; // warms up
             let (begin, mut runs) = (Instant::now(), Vec::new());
             while runs.len() < EXPLAIN_RUNS.0
                 || (runs.len() < EXPLAIN_RUNS.1 && begin.elapsed() < EXPLAIN_TIME)
             {
-                session.time(plan, &images, &labels, &mut durations)?;
+                session.time(plan, &batch, &mut durations)?;
                 runs.push(durations.clone());
             }
             Ok(runs)
@@ -250,26 +292,66 @@ impl Session {
         Ok((0..durations.len()).map(|at| median(&mut of_instruction(at))).collect())
     }
 
-    /// Runs `work`, then restores what its training steps changed: with a learning rate of zero, the optimizer's state,
-    /// running statistics and the step.
-    fn keeping_state<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let (optimizer, step) = (std::mem::take(&mut self.optimizer), self.step);
-        let state = self.state.as_slice().to_vec();
+    /// Runs `work` on copies of all that training changes: with a learning rate of zero an update still writes
+    /// a NaN where a gradient is none, and a positive zero in place of a negative one.
+    ///
+    /// Errors: those of `work`, more memory than the system gives.
+    fn on_copies<T>(&mut self, mode: Mode, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if mode != Mode::Train {
+            return work(self);
+        }
+        let purpose = "a copy of the parameters";
+        let mut other = Trained {
+            parameters: self.parameters.copied(purpose)?,
+            state: self.state.copied(purpose)?,
+            batches: self.batches.clone(),
+            step: self.step,
+            ..Trained::default()
+        };
+        self.swap_trained(&mut other);
         let result = work(self);
-        self.optimizer = optimizer;
-        self.state.as_mut_slice().copy_from_slice(&state);
-        self.step = step;
+        self.swap_trained(&mut other);
         result
     }
 
-    /// Images uniform on [0, 1), and labels where the mode has a loss.
-    fn synthetic(&self, mode: Mode, batch: usize) -> (Vec<f32>, Vec<u32>) {
+    fn swap_trained(&mut self, other: &mut Trained) {
+        swap(&mut self.parameters, &mut other.parameters);
+        swap(&mut self.state, &mut other.state);
+        swap(&mut self.batches, &mut other.batches);
+        swap(&mut self.gradients, &mut other.gradients);
+        swap(&mut self.accumulated, &mut other.accumulated);
+        swap(&mut self.optimizer, &mut other.optimizer);
+        swap(&mut self.averaged, &mut other.averaged);
+        swap(&mut self.step, &mut other.step);
+        self.version += 1;
+    }
+
+    /// Outputs that a mode judges, from the first on.
+    fn judged(&self, mode: Mode) -> usize {
+        match mode {
+            Mode::Infer => 0,
+            Mode::Evaluate => 1,
+            Mode::Train => self.network.outputs.len(),
+        }
+    }
+
+    /// Images uniform on [0, 1), and what the outputs that the mode judges should be. Errors: more memory than
+    /// the system gives.
+    fn synthetic(&self, mode: Mode, batch: usize) -> Result<Synthetic> {
         let random = Philox { seed: 0, stream: u64::MAX };
-        let images = (0..(batch * self.image_len()) as u64).map(|index| random.uniform(index)).collect();
-        let classes = (0..self.network.outputs.len()).map(|output| self.output_shape(output)[2]).min();
-        let classes = classes.unwrap_or(1) as u32;
+        let uniform = |each| {
+            let values = (0..).map(|index| random.uniform(index));
+            vector(batch * each, "a synthetic batch", values)
+        };
+        let shapes = (0..self.judged(mode)).map(|output| self.output_shape(output));
+        let of_maps = shapes.clone().any(|shape| shape[..2] != [1, 1]);
+        let classes = shapes.clone().map(|shape| shape[2]).min().unwrap_or(1) as u32;
         let labels = if mode == Mode::Infer { 0 } else { batch as u32 };
-        (images, (0..labels).map(|image| image % classes).collect())
+        Ok(Synthetic {
+            images: uniform(self.image_len())?,
+            labels: (0..labels).map(|image| image % classes).collect(),
+            values: uniform(if of_maps { self.output_len() } else { 0 })?,
+        })
     }
 
     fn row(&self, plan: &Plan, index: usize) -> PlanRow {

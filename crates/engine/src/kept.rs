@@ -36,6 +36,13 @@ struct Kept {
     transformed_version: u64,
 }
 
+/// Room that a plan needs and that is not there yet.
+pub(crate) struct Missing {
+    /// The layer's index; weight, bias and affine of [`Kept`]; its transformed weight.
+    layers: Vec<(usize, Option<[Buffer; 3]>, Option<Buffer>)>,
+    oihw: Option<Buffer>,
+}
+
 /// What an instruction reads of the kept weights.
 struct Need<'a> {
     layer: &'a ConvolutionLayer,
@@ -49,24 +56,42 @@ impl KeptWeights {
         Self { layers: network.layers.iter().map(|_| Kept::default()).collect(), oihw: Buffer::default() }
     }
 
-    /// Makes room for what a plan reads. Errors: more memory than the system gives.
-    pub fn reserve(&mut self, plan: &Plan) -> Result<()> {
+    /// Room for what a plan reads, where there is none yet. Errors: more memory than the system gives.
+    pub fn missing(&self, plan: &Plan) -> Result<Missing> {
+        let (mut layers, mut largest) = (Vec::new(), 0);
         for Need { layer, folded, winograd } in needs(plan) {
-            let kept = &mut self.layers[layer.index];
-            if let Some(norm) = folded.filter(|_| kept.folded.len() == 0) {
-                kept.folded = buffer(layer.kernel.weight_len())?;
-                kept.bias = buffer(norm.channels)?;
-                kept.affine = buffer(2 * norm.channels)?;
-                let parameters = layer.kernel.shape().parameters();
-                if self.oihw.len() < parameters {
-                    self.oihw = buffer(parameters)?;
+            let kept = &self.layers[layer.index];
+            let folded = match folded.filter(|_| kept.folded.len() == 0) {
+                None => None,
+                Some(norm) => {
+                    largest = largest.max(layer.kernel.shape().parameters());
+                    let weight = buffer(layer.kernel.weight_len())?;
+                    Some([weight, buffer(norm.channels)?, buffer(2 * norm.channels)?])
                 }
+            };
+            let transformed = match winograd.filter(|_| kept.transformed.len() == 0) {
+                None => None,
+                Some(winograd) => Some(buffer(winograd.weight_len())?),
+            };
+            layers.push((layer.index, folded, transformed));
+        }
+        Ok(Missing { layers, oihw: self.oihw.missing(largest, PURPOSE)? })
+    }
+
+    /// Takes over the room for a plan.
+    pub fn add(&mut self, Missing { layers, oihw }: Missing) {
+        for (index, folded, transformed) in layers {
+            let kept = &mut self.layers[index];
+            if let Some(folded) = folded {
+                [kept.folded, kept.bias, kept.affine] = folded;
             }
-            if let Some(winograd) = winograd.filter(|_| kept.transformed.len() == 0) {
-                kept.transformed = buffer(winograd.weight_len())?;
+            if let Some(transformed) = transformed {
+                kept.transformed = transformed;
             }
         }
-        Ok(())
+        if let Some(oihw) = oihw {
+            self.oihw = oihw;
+        }
     }
 
     /// Makes anew what a plan reads and what is older than `version` of parameters and state.
@@ -150,6 +175,9 @@ fn needs(plan: &Plan) -> impl Iterator<Item = Need<'_>> {
     needs.flatten().flatten()
 }
 
+/// What the memory is for.
+const PURPOSE: &str = "the weights for inference";
+
 fn buffer(len: usize) -> Result<Buffer> {
-    Buffer::new(len, "the weights for inference")
+    Buffer::new(len, PURPOSE)
 }

@@ -32,8 +32,10 @@ impl Call for Loss {
     fn run(&self, memory: &Memory, step: &mut Step) {
         let (criterion, logits) = (step.criterion(self.loss), memory.view(self.logits));
         let dlogits = self.dlogits.map(|dlogits| memory.view_mut(dlogits));
-        let weight = self.weight * step.share;
-        step.losses[self.output] = criterion.forward(step.context, logits, step.targets, weight, dlogits);
+        let (images, targets) = step.whole;
+        let count = criterion.count(logits.pixels() / logits.n() * images, targets);
+        let part = criterion.forward_part(step.context, logits, step.targets, self.weight, count, dlogits);
+        step.losses[self.output] = part;
     }
 
     /// The loss knows its gradient: it writes both at once, in the forward pass.

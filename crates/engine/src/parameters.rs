@@ -5,7 +5,7 @@
 //! counts its inputs channel by channel. Running statistics lie in a buffer of their own. Gradients and an optimizer's states have
 //! the layout of their parameters on both sides.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, vector};
 use crate::error::{Misshapen, Result, WeightsError};
 use crate::network::{Network, Parameter, Role, Tensors};
 use crate::ops::batch_norm::BatchNormLayer;
@@ -56,7 +56,7 @@ impl NamedTensor {
 /// Every weight draws from a stream of its own in PyTorch's order, so the values depend neither on the instruction set
 /// nor on other layers' sizes.
 pub(crate) fn initialize(tensors: &Tensors, seed: u64) -> Result<Buffer> {
-    let mut buffer = Buffer::new(tensors.len, "the parameters")?;
+    let mut buffer = Buffer::new(tensors.len, PURPOSE)?;
     for (index, parameter) in tensors.tensors.iter().enumerate() {
         let (layer, init) = match &parameter.role {
             Role::Weight { layer, init } => (layer, *init),
@@ -84,19 +84,19 @@ pub(crate) fn initialize(tensors: &Tensors, seed: u64) -> Result<Buffer> {
         let random = Philox::new(seed, Purpose::Initialization, index as u64);
         let uniform =
             (0..parameter.elements().div_ceil(4) as u64).flat_map(|counter| random.uniforms(counter));
-        let uniform = uniform.take(parameter.elements()).enumerate();
-        let values: Vec<f32> = uniform.map(|(at, u)| (2.0 * u - 1.0) * bound(at / filter_len)).collect();
-        parameter.store(&values, buffer.as_mut_slice());
+        let uniform = uniform.enumerate();
+        let values = uniform.map(|(at, u)| (2.0 * u - 1.0) * bound(at / filter_len));
+        parameter.store(&vector(parameter.elements(), PURPOSE, values)?, buffer.as_mut_slice())?;
     }
     Ok(buffer)
 }
 
-/// All tensors of a buffer of their layout; `prefix` goes before their names.
-pub(crate) fn export(tensors: &Tensors, buffer: &[f32], prefix: &str) -> Vec<NamedTensor> {
-    let named = |parameter: &Parameter| NamedTensor {
-        name: format!("{prefix}{}", parameter.name),
-        shape: parameter.shape.clone(),
-        values: parameter.load(buffer),
+/// All tensors of a buffer of their layout; `prefix` goes before their names. Errors: more memory than the
+/// system gives.
+pub(crate) fn export(tensors: &Tensors, buffer: &[f32], prefix: &str) -> Result<Vec<NamedTensor>> {
+    let named = |parameter: &Parameter| {
+        let name = format!("{prefix}{}", parameter.name);
+        Ok(NamedTensor { name, shape: parameter.shape.clone(), values: parameter.load(buffer)? })
     };
     tensors.tensors.iter().map(named).collect()
 }
@@ -166,10 +166,10 @@ pub(crate) fn import<'a, Values: AsRef<[f32]> + 'a>(
     prefix: &str,
     mut read: impl FnMut(&str) -> Result<Values>,
 ) -> Result<Buffer> {
-    let mut buffer = Buffer::new(tensors.len, "the parameters")?;
+    let mut buffer = Buffer::new(tensors.len, PURPOSE)?;
     for parameter in &tensors.tensors {
         let values = read(&format!("{prefix}{}", parameter.name))?;
-        parameter.store(values.as_ref(), buffer.as_mut_slice());
+        parameter.store(values.as_ref(), buffer.as_mut_slice())?;
     }
     Ok(buffer)
 }
@@ -180,13 +180,13 @@ impl Parameter {
         self.shape.iter().product()
     }
 
-    /// Writes values in PyTorch's layout to their place in a buffer.
-    fn store(&self, values: &[f32], buffer: &mut [f32]) {
+    /// Writes values in PyTorch's layout to their place in a buffer. Errors: more memory than the system gives.
+    fn store(&self, values: &[f32], buffer: &mut [f32]) -> Result<()> {
         let place = &mut buffer[self.place.clone()];
-        let mut permuted = Vec::new();
+        let mut permuted;
         let mut values = values;
         if let Some(order) = &self.order {
-            permuted.resize(values.len(), 0.0);
+            permuted = zeros(values.len())?;
             for_each_ordered(order, values.len(), |outside, inside| permuted[inside] = values[outside]);
             values = &permuted;
         }
@@ -199,22 +199,32 @@ impl Parameter {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Reads the values at their place in a buffer, in PyTorch's layout.
-    fn load(&self, buffer: &[f32]) -> Vec<f32> {
+    /// Reads the values at their place in a buffer, in PyTorch's layout. Errors: more memory than the system
+    /// gives.
+    fn load(&self, buffer: &[f32]) -> Result<Vec<f32>> {
         let place = &buffer[self.place.clone()];
-        let mut values = vec![0.0; self.elements()];
+        let mut values = zeros(self.elements())?;
         match &self.role {
             Role::Vector { .. } => values.copy_from_slice(place),
             Role::Weight { layer, .. } => layer.kernel.unpack_weight(place, &mut values),
         }
         if let Some(order) = &self.order {
-            let inner = values.clone();
-            for_each_ordered(order, values.len(), |outside, inside| values[outside] = inner[inside]);
+            let mut ordered = zeros(values.len())?;
+            for_each_ordered(order, values.len(), |outside, inside| ordered[outside] = values[inside]);
+            values = ordered;
         }
-        values
+        Ok(values)
     }
+}
+
+/// What memory for parameters in any layout is for.
+const PURPOSE: &str = "the parameters";
+
+fn zeros(len: usize) -> Result<Vec<f32>> {
+    vector(len, PURPOSE, std::iter::repeat(0.0))
 }
 
 #[cfg(test)]
@@ -233,7 +243,7 @@ mod tests {
     fn weights_begin_uniform_within_the_bound_and_biases_at_zero_on_every_instruction_set() {
         let mut of_each_isa = Isa::available().into_iter().map(|isa| {
             let network = Network::new(Graph::from_json(&lenet5()).unwrap(), isa).unwrap();
-            export(&network.parameters, initialize(&network.parameters, 7).unwrap().as_slice(), "")
+            export(&network.parameters, initialize(&network.parameters, 7).unwrap().as_slice(), "").unwrap()
         });
         let tensors = of_each_isa.next().unwrap();
         assert!(of_each_isa.all(|others| others == tensors));
@@ -250,7 +260,7 @@ mod tests {
         }
         let other = network(lenet5());
         assert_ne!(
-            export(&other.parameters, initialize(&other.parameters, 8).unwrap().as_slice(), "")[0],
+            export(&other.parameters, initialize(&other.parameters, 8).unwrap().as_slice(), "").unwrap()[0],
             tensors[0]
         );
     }
@@ -260,8 +270,8 @@ mod tests {
         let mut layer = dense(30);
         layer["init"] = json!("xavier");
         let network = network(chain([1, 1, 20], &[layer]));
-        let weight =
-            &export(&network.parameters, initialize(&network.parameters, 1).unwrap().as_slice(), "")[0];
+        let weight = &export(&network.parameters, initialize(&network.parameters, 1).unwrap().as_slice(), "")
+            .unwrap()[0];
         let largest = weight.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let bound = (6.0f32 / 50.0).sqrt();
         assert!(largest <= bound && largest > 0.98 * bound);
@@ -270,7 +280,8 @@ mod tests {
     #[test]
     fn lecuns_bound_counts_the_channels_that_a_filter_sees() {
         let network = network(crate::testing::connected());
-        let tensors = export(&network.parameters, initialize(&network.parameters, 3).unwrap().as_slice(), "");
+        let tensors =
+            export(&network.parameters, initialize(&network.parameters, 3).unwrap().as_slice(), "").unwrap();
         let weight = tensors.iter().find(|tensor| tensor.name == "node4.weight").unwrap();
         for (filter, seen) in weight.values.chunks_exact(18).zip([2.0, 1.0, 3.0, 2.0, 1.0f32]) {
             let (largest, bound) = (filter.iter().fold(0.0f32, |a, b| a.max(b.abs())), 2.4 / (seen * 6.0));
@@ -286,8 +297,8 @@ mod tests {
         assert_eq!((parameter.name.as_str(), &parameter.shape), ("node3.weight", &vec![2, 6]));
         let outside: Vec<f32> = (0..12).map(|index| index as f32).collect();
         let mut buffer = vec![0.0; network.parameters.len];
-        parameter.store(&outside, &mut buffer);
-        assert_eq!(parameter.load(&buffer), outside);
+        parameter.store(&outside, &mut buffer).unwrap();
+        assert_eq!(parameter.load(&buffer).unwrap(), outside);
         let Role::Weight { layer, .. } = &parameter.role else { panic!("node3.weight is a weight") };
         assert_eq!(parameter.order, Some([[2, 1, 3]].into()));
         let mut inside = vec![0.0; 12];

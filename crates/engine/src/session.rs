@@ -199,22 +199,32 @@ impl Session {
         self.network.parameters.tensors.iter().map(info).collect()
     }
 
-    /// All parameters, then all running statistics, in PyTorch's layout.
+    /// All parameters, then all running statistics, in PyTorch's layout; none where the system refuses the
+    /// memory, which [`Session::save_weights`] reports.
     pub fn weights(&self) -> Vec<NamedTensor> {
-        let mut weights = parameters::export(&self.network.parameters, self.parameters.as_slice(), "");
-        weights.extend(parameters::export(&self.network.state, self.state.as_slice(), ""));
-        weights
+        self.export_weights().unwrap_or_default()
     }
 
-    /// The gradients of the last training step, named and laid out as the parameters; none before the first.
+    /// As [`Session::weights`]. Errors: more memory than the system gives.
+    pub(crate) fn export_weights(&self) -> Result<Vec<NamedTensor>> {
+        let mut weights = parameters::export(&self.network.parameters, self.parameters.as_slice(), "")?;
+        weights.extend(parameters::export(&self.network.state, self.state.as_slice(), "")?);
+        Ok(weights)
+    }
+
+    /// The gradients of the last training step, named and laid out as the parameters; none before the first,
+    /// and where the system refuses the memory.
     pub fn gradients(&self) -> Vec<NamedTensor> {
         match self.gradients.len() {
             0 => Vec::new(),
-            _ => parameters::export(&self.network.parameters, self.gradients.as_slice(), ""),
+            _ => parameters::export(&self.network.parameters, self.gradients.as_slice(), "")
+                .unwrap_or_default(),
         }
     }
 
     /// Position of the plan of a mode and batch size, compiled when it is not there yet.
+    ///
+    /// Errors: whatever prevents the plan; the session is then as it was.
     pub(crate) fn plan(&mut self, mode: Mode, batch: usize) -> Result<usize> {
         if let Some(index) = self.plans.iter().position(|plan| (plan.mode, plan.batch) == (mode, batch)) {
             return Ok(index);
@@ -225,16 +235,39 @@ impl Session {
         let (threads, fuse, precision) = (self.pool.at_once(), self.fuse, self.precision);
         let options = PlanOptions { mode, batch, threads, fuse, precision };
         let plan = Plan::compile(&self.network, options)?;
-        self.kept.reserve(&plan)?;
-        if plan.arena_len > self.arena.len() {
-            self.arena = Buffer::default(); // the old memory goes before the new comes
-            self.arena = Buffer::new(plan.arena_len, "the feature maps")?;
-        }
+        let missing = self.kept.missing(&plan)?;
+        self.grow_arena(plan.arena_len)?;
+        self.kept.add(missing);
         if self.plans.len() == MAX_PLANS {
             self.plans.remove(0);
         }
         self.plans.push(plan);
         Ok(self.plans.len() - 1)
+    }
+
+    /// Makes the arena at least so long. Its old memory goes before the new comes, so that there are never
+    /// both.
+    ///
+    /// Errors: more memory than the system gives; the arena is then as long as before.
+    fn grow_arena(&mut self, len: usize) -> Result<()> {
+        let purpose = "the feature maps";
+        let before = self.arena.len();
+        if len <= before {
+            return Ok(());
+        }
+        self.arena = Buffer::default();
+        let grown = Buffer::new(len, purpose);
+        let (arena, result) = match grown {
+            Ok(arena) => (Ok(arena), Ok(())),
+            Err(refusal) => (Buffer::new(before, purpose), Err(refusal)),
+        };
+        match arena {
+            Ok(arena) => self.arena = arena,
+            // Not even the old memory came back: plans that would run in it go, and whoever needs them asks
+            // anew.
+            Err(_) => self.plans.clear(),
+        }
+        result
     }
 
     /// How many plans there are.
@@ -298,7 +331,7 @@ mod tests {
                 session.train_step(&images, &[3, 0, 9], &StepOptions::default()).unwrap();
             }
             let unpadded = |buffer: &Buffer| {
-                let tensors = parameters::export(&session.network.parameters, buffer.as_slice(), "");
+                let tensors = parameters::export(&session.network.parameters, buffer.as_slice(), "").unwrap();
                 let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name).unwrap();
                 let read = |name: &str| Ok(find(name).values.clone());
                 parameters::import(&session.network.parameters, "", read).unwrap().as_slice().to_vec()

@@ -4,6 +4,7 @@ use crate::buffer::Buffer;
 use crate::error::{EngineError, GraphError, Result};
 use crate::execute::{Step, execute};
 use crate::graph::OutputLoss;
+use crate::ops::batch_norm::BatchNormLayer;
 use crate::program::Mode;
 use crate::session::Session;
 use crate::update::Updater;
@@ -11,6 +12,7 @@ use fovea_kernels::Context;
 use fovea_kernels::loss::Targets;
 use fovea_kernels::optimizer::{Optimizer, accumulate};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Hyperparameters of a training step.
@@ -67,15 +69,16 @@ pub(crate) struct Batch<'a> {
     pub options: StepOptions<'a>,
     /// Its number among all parts of all steps: the key of its dropouts.
     pub number: u64,
-    /// Its part of the step's images.
-    pub share: f32,
+    /// Images and targets of the step that it is a part of.
+    pub step: (usize, Targets<'a>),
 }
 
 impl<'a> Batch<'a> {
-    /// One that changes no parameter.
-    pub fn new(images: &'a [f32], labels: &'a [u32]) -> Self {
+    /// A whole one, of so many images, whose update would change no parameter.
+    pub fn new(images: &'a [f32], count: usize, targets: impl Into<Targets<'a>>) -> Self {
         let options = StepOptions { learning_rate: 0.0, ..StepOptions::default() };
-        Self { images, targets: Targets::Labels(labels), options, number: 0, share: 1.0 }
+        let targets = targets.into();
+        Self { images, targets, options, number: 0, step: (count, targets) }
     }
 }
 
@@ -85,8 +88,9 @@ impl Session {
     /// - `images`: `[n, height, width, channels]`.
     /// - `targets`: labels `[n]`, classes of the outputs, or values `[n, ..]` in the shape of every output.
     ///
-    /// Errors: wrong lengths, labels or options; [`EngineError::NotFinite`] when the loss or a gradient is infinite or NaN.
-    /// After an error parameters and running statistics are those of before.
+    /// Errors: wrong lengths, labels or options, a batch as in [`Session::check_training`];
+    /// [`EngineError::NotFinite`] when the loss or a gradient is infinite or NaN. After an error parameters and
+    /// running statistics are those of before.
     pub fn train_step<'a>(
         &mut self,
         images: &[f32],
@@ -96,11 +100,13 @@ impl Session {
         let targets = targets.into();
         self.check_options(options)?;
         let count = self.check_batch(images, targets, self.network.outputs.len())?;
+        check_weights(targets, options)?;
+        self.check_training(count, options.accumulate)?;
         let parts = options.accumulate.min(count).max(1);
         let result = self.gradients_of(images, targets, options, parts)?;
         let plan = self.plan(Mode::Train, part(count, parts, parts - 1).len())?;
         let update = self.plan_at(plan).program.update_range();
-        let batch = Batch { images, targets, options: *options, number: 0, share: 1.0 };
+        let batch = Batch { options: *options, ..Batch::new(images, count, targets) };
         self.run(plan, update, &batch, None);
         std::mem::swap(&mut self.state, &mut self.next_state);
         for (norm, batches) in self.network.norms.iter().zip(&mut self.batches) {
@@ -127,9 +133,13 @@ impl Session {
         options: &StepOptions,
         parts: usize,
     ) -> Result<StepResult> {
+        let count = images.len() / self.image_len();
+        // What can be refused comes before what changes something: the plans of the smallest part and of the
+        // largest, which is the last.
+        self.plan(Mode::Train, part(count, parts, 0).len())?;
+        self.plan(Mode::Train, part(count, parts, parts - 1).len())?;
         self.prepare_update(&options.optimizer, options.ema.is_some(), parts > 1)?;
         self.next_state.as_mut_slice().copy_from_slice(self.state.as_slice());
-        let count = images.len() / self.image_len();
         let (mut loss, mut correct) = (0.0, 0);
         for index in 0..parts {
             let range = part(count, parts, index);
@@ -141,13 +151,13 @@ impl Session {
                 },
                 options: *options,
                 number: self.step.wrapping_mul(parts as u64) + index as u64,
-                share: range.len() as f32 / count as f32,
+                step: (count, targets),
             };
             let plan = self.plan(Mode::Train, range.len())?;
             let program = &self.plan_at(plan).program;
             let [forward, backward] = [program.forward_range(), program.backward_range()];
             self.run(plan, forward, &batch, None);
-            loss += range.len() as f64 / count as f64 * self.mean_loss();
+            loss += self.mean_loss();
             if !loss.is_finite() {
                 return Err(self.not_finite("loss", loss));
             }
@@ -158,6 +168,38 @@ impl Session {
             self.accumulate(index, parts);
         }
         Ok(StepResult { loss: loss as f32, correct })
+    }
+
+    /// Checks that batches of so many images, each computed in so many parts, can be trained on.
+    ///
+    /// Errors: a batch normalization that learns and would see a single value of each channel, whose variance
+    /// is zero.
+    pub fn check_training(&self, images: usize, accumulate: usize) -> Result<()> {
+        let parts = accumulate.min(images).max(1);
+        let learns = |norm: &&Arc<BatchNormLayer>| norm.single && self.network.trains(norm.parameters());
+        let Some(norm) = self.network.norms.iter().find(learns) else { return Ok(()) };
+        match (images, parts, images / parts) {
+            (1, ..) => {
+                let expected = format!(
+                    "more than 1 image in every batch, as \"{}\" normalizes a single pixel by the batch's statistics \
+                     (dropLast leaves out a smaller last batch),",
+                    norm.name
+                );
+                Err(EngineError::argument("batchSize", expected, "a batch of 1"))
+            }
+            (_, _, 1) => {
+                let expected = format!(
+                    "parts of more than 1 image, as \"{}\" normalizes a single pixel by the part's statistics,",
+                    norm.name
+                );
+                Err(EngineError::argument(
+                    "accumulate",
+                    expected,
+                    format!("{parts} parts of {images} images"),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds the gradients of a part to those before it; those of the last stand where an update reads them.
@@ -207,7 +249,7 @@ impl Session {
             state: state.as_mut_slice(),
             seed: self.seed,
             number: batch.number,
-            share: batch.share,
+            whole: batch.step,
             nodes: self.network.layers.len(),
             parameters: self.parameters.as_mut_slice(),
             gradients: self.gradients.as_mut_slice(),
@@ -221,21 +263,19 @@ impl Session {
         step.finite
     }
 
-    /// Runs a whole plan on a batch without changing the parameters, and notes how long each instruction took.
-    pub(crate) fn time(
-        &mut self,
-        plan: usize,
-        images: &[f32],
-        labels: &[u32],
-        durations: &mut [Duration],
-    ) -> Result<()> {
-        let batch = Batch::new(images, labels);
-        self.prepare_update(&batch.options.optimizer, false, false)?;
-        self.run(plan, 0..durations.len(), &batch, Some(durations));
+    /// Runs a whole plan on a batch and notes how long each instruction took. Its update writes parameters,
+    /// finite or not.
+    ///
+    /// Errors: more memory than the system gives.
+    pub(crate) fn time(&mut self, plan: usize, batch: &Batch, durations: &mut [Duration]) -> Result<()> {
+        if self.plan_at(plan).mode == Mode::Train {
+            self.prepare_update(&batch.options.optimizer, false, false)?;
+        }
+        self.run(plan, 0..durations.len(), batch, Some(durations));
         Ok(())
     }
 
-    /// The weighted sum of the outputs' mean losses.
+    /// The weighted sum of the outputs' losses, or of what a part of a batch adds to their means.
     fn mean_loss(&self) -> f64 {
         let outputs = self.network.graph.outputs.iter().zip(&self.losses);
         outputs.map(|(output, loss)| f64::from(output.loss_weight) * loss.mean()).sum()
@@ -318,6 +358,22 @@ impl Session {
             None => Ok(()),
         }
     }
+}
+
+/// A mean by class weights needs a label that has one.
+fn check_weights(targets: Targets, options: &StepOptions) -> Result<()> {
+    let (Targets::Labels(labels @ [_, ..]), Some(weights)) = (targets, options.class_weights) else {
+        return Ok(());
+    };
+    if labels.iter().any(|&label| weights[label as usize] > 0.0) {
+        return Ok(());
+    }
+    let expected = "a weight above 0 for some label of every batch";
+    Err(EngineError::argument(
+        "classWeights",
+        expected,
+        format!("{} labels that weigh nothing", labels.len()),
+    ))
 }
 
 fn at_least_zero(value: f32) -> bool {

@@ -93,23 +93,47 @@ impl OptimizerState {
         })
     }
 
-    /// Makes room for what an optimizer keeps; what another one has kept is given up, unless it came from a checkpoint.
-    fn prepare(&mut self, optimizer: &Optimizer, len: usize) -> Result<()> {
+    /// The states that an optimizer keeps and that are not there yet.
+    ///
+    /// Errors: a state of another one from a checkpoint, more memory than the system gives.
+    fn missing(&self, optimizer: &Optimizer, len: usize) -> Result<[Option<Buffer>; STATES]> {
         let name = kind(optimizer);
-        match self.kind {
-            Some(other) if other != name && self.loaded => {
-                let expected = format!("\"{other}\", whose state the checkpoint holds,");
-                return Err(EngineError::argument("optimizer", expected, format_args!("\"{name}\"")));
-            }
-            Some(other) if other == name => {}
-            _ => *self = Self { kind: Some(name), ..Self::default() },
+        if let Some(other) = self.kind.filter(|other| *other != name && self.loaded) {
+            let expected = format!("\"{other}\", whose state the checkpoint holds,");
+            return Err(EngineError::argument("optimizer", expected, format_args!("\"{name}\"")));
         }
-        for (state, used) in self.states.iter_mut().zip(optimizer.states()) {
-            if used && state.len() < len {
-                *state = Buffer::new(len, "the optimizer's state")?;
+        let mut missing = [const { None }; STATES];
+        for ((missing, state), used) in missing.iter_mut().zip(&self.states).zip(optimizer.states()) {
+            if used {
+                *missing = state.missing(len, "the optimizer's state")?;
             }
         }
-        Ok(())
+        Ok(missing)
+    }
+
+    /// Takes over those states; what another optimizer has kept is given up.
+    fn begin(&mut self, optimizer: &Optimizer, missing: [Option<Buffer>; STATES]) {
+        let name = kind(optimizer);
+        if self.kind != Some(name) {
+            let mut states = std::mem::take(&mut self.states);
+            for (state, used) in states.iter_mut().zip(optimizer.states()) {
+                match used {
+                    true => state.as_mut_slice().fill(0.0),
+                    false => *state = Buffer::default(),
+                }
+            }
+            *self = Self { kind: Some(name), states, ..Self::default() };
+        }
+        for (state, missing) in self.states.iter_mut().zip(missing) {
+            take_over(state, missing);
+        }
+    }
+}
+
+/// Puts a buffer, if there is one, in the place of another.
+fn take_over(place: &mut Buffer, buffer: Option<Buffer>) {
+    if let Some(buffer) = buffer {
+        *place = buffer;
     }
 }
 
@@ -180,6 +204,9 @@ impl Session {
     }
 
     /// Makes room for everything that a step with these options keeps.
+    ///
+    /// Errors: a state of another optimizer from a checkpoint, more memory than the system gives; nothing is
+    /// changed then.
     pub(crate) fn prepare_update(
         &mut self,
         optimizer: &Optimizer,
@@ -187,17 +214,20 @@ impl Session {
         accumulates: bool,
     ) -> Result<()> {
         let (len, state_len) = (self.network.parameters.len, self.network.state.len);
-        self.optimizer.prepare(optimizer, len)?;
-        if self.gradients.len() < len {
-            self.gradients = Buffer::new(len, "the gradients")?;
-        }
-        if accumulates && self.accumulated.len() < len {
-            self.accumulated = Buffer::new(len, "the accumulated gradients")?;
-        }
-        if averages && self.averaged.parameters.len() < len {
-            self.averaged.parameters = Buffer::new(len, "the averaged weights")?;
-            self.averaged.state = Buffer::new(state_len, "the averaged weights")?;
-        }
+        let wanted = |is_wanted| if is_wanted { len } else { 0 };
+        let states = self.optimizer.missing(optimizer, len)?;
+        let gradients = self.gradients.missing(len, "the gradients")?;
+        let accumulated = self.accumulated.missing(wanted(accumulates), "the accumulated gradients")?;
+        let averaged = self.averaged.parameters.missing(wanted(averages), "the averaged weights")?;
+        let averaged_state = match averaged {
+            Some(_) => Some(Buffer::new(state_len, "the averaged weights")?),
+            None => None,
+        };
+        self.optimizer.begin(optimizer, states);
+        take_over(&mut self.gradients, gradients);
+        take_over(&mut self.accumulated, accumulated);
+        take_over(&mut self.averaged.parameters, averaged);
+        take_over(&mut self.averaged.state, averaged_state);
         Ok(())
     }
 

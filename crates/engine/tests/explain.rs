@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::graphs::lenet5;
-use common::{batch, bits, fastest};
+use common::graphs::{conv, judged, lenet5, mixed, node, op};
+use common::{batch, bits, fastest, load};
 use fovea_engine::{Graph, Mode, Precision, Session, SessionOptions, StepOptions};
 use fovea_reference::check::{relative_error, widen};
+use serde_json::{Value, json};
 
 #[test]
 fn the_training_plan_of_lenet5_counts_its_work() {
@@ -148,6 +149,67 @@ fn running_and_benchmarking_leave_the_session_as_it_was() {
         );
     }
     assert_eq!((bits(&trained), trained.step()), (bits(&disturbed), disturbed.step()));
+}
+
+#[test]
+fn running_and_benchmarking_change_no_bit_whatever_the_gradients() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut session = fastest(&mixed());
+    let (images, labels) = batch(&session, 4, 4, 4);
+    session.train_step(&images, &labels, &StepOptions { ema: Some(0.5), ..Default::default() }).unwrap();
+    for value in [0.1, f32::MAX] {
+        // Logits so large that their gradients are no numbers; and zeros whose sign an update by nothing would
+        // change.
+        let mut weights = session.weights();
+        for tensor in weights.iter_mut().filter(|tensor| tensor.name.ends_with("weight")) {
+            tensor.values.iter_mut().step_by(2).for_each(|weight| *weight = -0.0);
+            tensor.values.iter_mut().skip(1).step_by(2).for_each(|weight| *weight = value);
+        }
+        load(&mut session, &weights);
+        let path = directory.path().join("checkpoint");
+        let everything = |session: &mut Session| {
+            session.save_checkpoint(&path, "").unwrap();
+            let gradients = session.gradients().into_iter().flat_map(|tensor| tensor.values);
+            (std::fs::read(&path).unwrap(), gradients.map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let before = everything(&mut session);
+        for mode in [Mode::Infer, Mode::Evaluate, Mode::Train] {
+            session.explain(mode, 4, true).unwrap();
+            assert!(everything(&mut session) == before, "explain {} {value}", mode.name());
+            let benchmark = session.benchmark(mode, 4, 0.01, || false);
+            assert_eq!(benchmark.is_err(), mode == Mode::Train && value == f32::MAX);
+            assert!(everything(&mut session) == before, "benchmark {} {value}", mode.name());
+        }
+    }
+}
+
+#[test]
+fn plans_whose_outputs_are_maps_run_too() {
+    let squares = |outputs: &[&str], nodes: Vec<Value>| {
+        let loss = json!({"kind": "meanSquaredError"});
+        let outputs: Vec<_> = outputs.iter().map(|&output| (output, 1.0, loss.clone())).collect();
+        fastest(&judged([4, 4, 2], nodes, &outputs))
+    };
+    let mut nodes = vec![node("map", "input", conv(3, [1, 1])), node("other", "map", op("tanh"))];
+    let mut session = squares(&["map", "other"], nodes.clone());
+    session.benchmark(Mode::Train, 3, 0.0, || true).unwrap();
+    for mode in [Mode::Infer, Mode::Evaluate, Mode::Train] {
+        assert!(session.explain(mode, 3, true).unwrap().milliseconds.is_some());
+    }
+    nodes.push(node("row", "other", op("globalAvgPool")));
+    let mut session = squares(&["map", "row"], nodes);
+    // A map and a row have no targets in common.
+    for message in [
+        session.explain(Mode::Train, 3, true).unwrap_err().to_string(),
+        session.benchmark(Mode::Train, 3, 0.0, || true).unwrap_err().to_string(),
+    ] {
+        assert_eq!(message, "Expected 9 values in \"targets\" for 3 images but received 144.");
+    }
+    let message = session.benchmark(Mode::Evaluate, 3, 0.0, || true).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "Expected an output [1, 1, classes] for \"map\" but received [4, 4, 3]; add flatten or dense."
+    );
 }
 
 #[test]

@@ -4,13 +4,13 @@
 
 mod common;
 
-use common::graphs::{chain, dense, dropout, lenet5, mixed, op, varied};
+use common::graphs::{chain, dense, dropout, judged, lenet5, mixed, node, op, varied};
 use common::{batch, bits, load, session};
 use fovea_engine::{Moments, NamedTensor, Optimizer, ParameterGroup, Session, StepOptions};
 use fovea_kernels::Isa;
 use fovea_reference::check::{relative_error, uniform, widen};
 use fovea_reference::golden::Golden;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ops::Range;
 
 const MOMENTS: Moments = Moments { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 };
@@ -272,6 +272,55 @@ fn parts_of_a_batch_add_up_to_the_batch() {
         for (actual, expected) in actual.iter().zip(&expected) {
             let error = relative_error(&actual.values, &widen(&expected.values));
             assert!(error < 1e-5, "{images} in {accumulate}: {} {error:e}", actual.name);
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_batch_add_up_to_the_batch_whatever_their_labels_weigh() {
+    let nodes = vec![
+        node("hidden", "input", dense(5)),
+        node("a", "hidden", dense(3)),
+        node("b", "hidden", dense(3)),
+        node("c", "hidden", dense(3)),
+    ];
+    let loss = |kind: &str| json!({"kind": kind});
+    let outputs = [
+        ("a", 1.0, loss("crossEntropy")),
+        ("b", 0.3, loss("meanSquaredError")),
+        ("c", 0.5, loss("crossEntropy")),
+    ];
+    let definition = judged([1, 1, 4], nodes, &outputs);
+    let labels = [0, 1, 2, 2, 0, 0, 0, 0, 1, 0]; // of 5 and of 10 parts some are all of class 0
+    for weights in [[1.0, 5.0, 0.2], [0.0, 1.0, 0.0]] {
+        for label_smoothing in [0.0, 0.1] {
+            let outcome = |accumulate: usize| {
+                let mut session = common::fastest(&definition);
+                let (images, _) = batch(&session, 10, 3, 3);
+                let options = StepOptions {
+                    accumulate,
+                    label_smoothing,
+                    class_weights: Some(&weights),
+                    ..StepOptions::default()
+                };
+                let result = session.train_step(&images, &labels, &options).unwrap();
+                (result, session.gradients())
+            };
+            let (whole, expected) = outcome(1);
+            for parts in [2, 3, 5, 10] {
+                let (result, gradients) = outcome(parts);
+                let error = (whole.loss - result.loss).abs();
+                assert!(
+                    error < 1e-6 * whole.loss,
+                    "{parts} parts: {} instead of {}",
+                    result.loss,
+                    whole.loss
+                );
+                for (actual, expected) in gradients.iter().zip(&expected) {
+                    let error = relative_error(&actual.values, &widen(&expected.values));
+                    assert!(error < 1e-5, "{parts} parts: {} {error:e}", actual.name);
+                }
+            }
         }
     }
 }

@@ -375,6 +375,44 @@ fn losses_are_read_and_those_that_are_none_refused() {
 }
 
 #[test]
+fn a_batch_normalization_of_a_single_value_per_channel_is_not_trained() {
+    let definition = chain(
+        [4, 4, 1],
+        &[conv(3, [4, 4]), with(batch_norm(), "epsilon", json!(1e-5)), op("flatten"), dense(3)],
+    );
+    let mut session = fastest(&definition);
+    let (images, labels) = batch(&session, 4, 3, 1);
+    let before = bits(&session);
+    let options = StepOptions::default();
+    assert_eq!(
+        message(session.train_step(&images[..16], &labels[..1], &options)),
+        "Expected more than 1 image in every batch, as \"node1\" normalizes a single pixel by the batch's statistics \
+         (dropLast leaves out a smaller last batch), for \"batchSize\" but received a batch of 1."
+    );
+    for accumulate in [3, 4, 9] {
+        let options = StepOptions { accumulate, ..options };
+        let parts = accumulate.min(4);
+        assert_eq!(
+            message(session.train_step(&images, &labels, &options)),
+            format!(
+                "Expected parts of more than 1 image, as \"node1\" normalizes a single pixel by the part's statistics, \
+                 for \"accumulate\" but received {parts} parts of 4 images."
+            )
+        );
+    }
+    assert_eq!((bits(&session), session.step()), (before, 0));
+    assert!(session.gradients().is_empty());
+    session.train_step(&images, &labels, &StepOptions { accumulate: 2, ..options }).unwrap();
+    // Neither what is frozen nor inference looks at the batch's statistics.
+    session.predict(&images[..16], 1, &mut [0.0; 3]).unwrap();
+    session.configure(&[], &["node1".to_owned()]).unwrap();
+    session.train_step(&images[..16], &labels[..1], &options).unwrap();
+    // A map of several pixels has several values.
+    let mut session = fastest(&chain([4, 4, 1], &[batch_norm(), op("flatten"), dense(3)]));
+    session.train_step(&images[..16], &labels[..1], &options).unwrap();
+}
+
+#[test]
 fn targets_and_class_weights_that_do_not_fit_are_refused() {
     let mut session = fastest(&chain([1, 1, 2], &[dense(3)]));
     let (images, good) = ([0.5; 4], StepOptions::default());
@@ -401,10 +439,14 @@ fn targets_and_class_weights_that_do_not_fit_are_refused() {
         message(session.train_step(&images, &[0, 1], &weighted)).contains("\"classWeights\" but received 3")
     );
     session.train_step(&images, &[0, 1], &good).unwrap();
-    // All weights of the labels are zero: the weighted mean is none.
+    // All weights of the labels are zero: there is no weighted mean.
     let mut session = fastest(&chain([1, 1, 2], &[dense(3)]));
     let zero = StepOptions { class_weights: Some(&[0.0, 0.0, 1.0]), ..good };
-    assert!(message(session.train_step(&images, &[0, 1], &zero)).contains("Expected a finite loss"));
+    assert_eq!(
+        message(session.train_step(&images, &[0, 1], &zero)),
+        "Expected a weight above 0 for some label of every batch for \"classWeights\" but received 2 labels that weigh \
+         nothing."
+    );
     // Labels are of classes; a map has pixels.
     let mut map = fastest(&chain([2, 2, 1], &[conv(3, [1, 1])]).replace("crossEntropy", "meanSquaredError"));
     assert_eq!(

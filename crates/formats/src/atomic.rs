@@ -33,7 +33,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     }
     let mut temporary = builder.tempfile_in(directory).map_err(failed())?;
 
-    let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
+    let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
     fill(&mut writer).and_then(|()| writer.flush()).map_err(failed())?;
     drop(writer);
     if let Some(permissions) = permissions {

@@ -1,18 +1,25 @@
 //! safetensors: named tensors and string metadata in one file.
 //!
-//! A thin layer over the crate of the same name, which checks the header: here a file is mapped into memory, its
-//! tensors are given as `f32`, and files are written piece by piece, synced and renamed. Reading converts `F16`, `BF16`
-//! and `F64`; tensors are written as `F32` and counts as `I64`, in the order given, so equal contents make equal files.
+//! A thin layer over the crate of the same name, which checks the header: here tensors are read from their
+//! places in the file when they are asked for and given as `f32`, and files are written piece by piece, synced
+//! and renamed. Reading converts `F16`, `BF16` and `F64`; tensors are written as `F32` and counts as `I64`, in
+//! the order given, so equal contents make equal files.
 //!
 //! Source: <https://github.com/huggingface/safetensors>.
 
-use std::{borrow::Cow, collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{Cursor, Read, Seek},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use ::safetensors::{
-    Dtype, SafeTensorError,
+    Dtype,
     tensor::{Metadata, TensorInfo},
 };
-use memmap2::Mmap;
+use bytemuck::Pod;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::{FormatError, atomic, error::excerpt, npy::write_f32, source};
@@ -21,44 +28,63 @@ use crate::{FormatError, atomic, error::excerpt, npy::write_f32, source};
 const HEADER_LIMIT: usize = 100_000_000;
 
 /// A safetensors file whose header has been checked against its length.
-pub struct SafeTensors<B = Mmap> {
+pub struct SafeTensors<S = File> {
     file: String,
-    bytes: B,
+    source: Mutex<S>,
     /// Where the tensors begin, in bytes from the file's beginning.
     start: usize,
     names: Vec<String>,
     header: Metadata,
 }
 
-impl SafeTensors<Mmap> {
-    /// Maps a file into memory and checks its header; tensors are read from the disk when they are asked for.
+impl SafeTensors<File> {
+    /// Opens a file and checks its header; tensors are read from the disk when they are asked for.
     ///
-    /// The file must not be shortened by another program while it is open; one that is replaced by a rename, as
-    /// [`write`] does, stays whole. Errors: a header that does not describe the file, and what the operating system
-    /// refuses.
+    /// A file that is replaced by a rename meanwhile, as [`write`] does, stays whole. Errors: a header that
+    /// does not describe the file, and what the operating system refuses.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
-        let (file, _) = source::open(path)?;
-        // SAFETY: the mapping is read-only and only ever read as plain bytes, for which any content is valid; that the
-        // file keeps its length is the precondition of `open`.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(FormatError::io("map", path))?;
-        Self::parse(&path.display().to_string(), bytes)
+        let (source, length) = source::open(path)?;
+        Self::read(&path.display().to_string(), source, length)
     }
 }
 
-impl<B: AsRef<[u8]>> SafeTensors<B> {
+impl<B: AsRef<[u8]>> SafeTensors<Cursor<B>> {
     /// Checks the header of bytes in memory as [`SafeTensors::open`] does; `file` names them in errors.
     pub fn parse(file: &str, bytes: B) -> Result<Self, FormatError> {
-        let (length, header) =
-            ::safetensors::SafeTensors::read_metadata(bytes.as_ref()).map_err(|error| {
-                let size = bytes.as_ref().len();
-                FormatError::content(
-                    file,
-                    "a safetensors file",
-                    format!("{size} bytes with {}", describe(error)),
-                )
-            })?;
+        let length = bytes.as_ref().len() as u64;
+        Self::read(file, Cursor::new(bytes), length)
+    }
+}
+
+impl<S: Read + Seek> SafeTensors<S> {
+    /// Reads the header of a source of so many bytes.
+    fn read(file: &str, mut source: S, length: u64) -> Result<Self, FormatError> {
+        let refused = |fault: &str| {
+            FormatError::content(file, "a safetensors file", format!("{length} bytes with {fault}"))
+        };
+        const PREFIX: u64 = size_of::<u64>() as u64;
+        if length < PREFIX {
+            return Err(refused("no header"));
+        }
+        let prefix: Vec<[u8; PREFIX as usize]> = source::read_at(file, &mut source, 0, 1)?;
+        let header: u64 = prefix.into_iter().map(u64::from_le_bytes).sum();
+        if header > HEADER_LIMIT as u64 {
+            return Err(refused(&format!("a header of more than {HEADER_LIMIT} bytes")));
+        }
+        if PREFIX + header > length {
+            return Err(refused("a header longer than that"));
+        }
+        let start = (PREFIX + header) as usize;
+        let text: Vec<u8> = source::read_at(file, &mut source, PREFIX, header as usize)?;
+        // The crate checks each tensor's shape, type and place against each other, and that there is nothing
+        // between them.
+        let header: Metadata = serde_json::from_slice(&text)
+            .map_err(|error| refused(&format!("the fault {}", excerpt(&error.to_string()))))?;
+        if start.checked_add(header.data_len()).map(|end| end as u64) != Some(length) {
+            return Err(refused("tensors that do not end where the file ends"));
+        }
         let names = header.offset_keys();
-        Ok(SafeTensors { file: file.to_owned(), bytes, start: size_of::<u64>() + length, names, header })
+        Ok(SafeTensors { file: file.to_owned(), source: Mutex::new(source), start, names, header })
     }
 
     /// The tensors' names in the order of the file.
@@ -76,24 +102,24 @@ impl<B: AsRef<[u8]>> SafeTensors<B> {
         Ok(&self.info(name)?.shape)
     }
 
-    /// The values of a tensor in C order: borrowed from the file where it holds aligned `F32`, else converted.
+    /// The values of a tensor in C order, converted where they are no `F32`.
     ///
-    /// Errors: no tensor of that name, a type other than `F32`, `F16`, `BF16` and `F64`, and an `F64` value too large
-    /// for an `f32`.
-    pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>, FormatError> {
+    /// Errors: no tensor of that name, a type other than `F32`, `F16`, `BF16` and `F64`, an `F64` value too
+    /// large for an
+    /// `f32`, a file that has become shorter, and more memory than the system gives.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>, FormatError> {
         let info = self.info(name)?;
-        let (begin, end) = info.data_offsets;
-        let bytes = &self.bytes.as_ref()[self.start + begin..self.start + end];
         match info.dtype {
-            Dtype::F32 => Ok(match bytemuck::try_cast_slice(bytes) {
-                Ok(values) if cfg!(target_endian = "little") => Cow::Borrowed(values),
-                _ => elements(bytes).map(f32::from_le_bytes).collect(),
-            }),
-            Dtype::F16 => Ok(elements(bytes).map(|half| half_to_f32(u16::from_le_bytes(half))).collect()),
-            Dtype::BF16 => {
-                Ok(elements(bytes).map(|[low, high]| f32::from_le_bytes([0, 0, low, high])).collect())
+            Dtype::F32 => {
+                let mut values: Vec<f32> = self.elements(info)?;
+                if cfg!(target_endian = "big") {
+                    values.iter_mut().for_each(|value| *value = f32::from_bits(value.to_bits().swap_bytes()));
+                }
+                Ok(values)
             }
-            Dtype::F64 => elements(bytes).map(|value| self.narrow(name, f64::from_le_bytes(value))).collect(),
+            Dtype::F16 => self.convert(info, |half| Ok(half_to_f32(u16::from_le_bytes(half)))),
+            Dtype::BF16 => self.convert(info, |[low, high]| Ok(f32::from_le_bytes([0, 0, low, high]))),
+            Dtype::F64 => self.convert(info, |value| self.narrow(name, f64::from_le_bytes(value))),
             other => {
                 let expected = format!("F32, F16, BF16 or F64 values in {}", excerpt(name));
                 Err(FormatError::content(&self.file, expected, other.to_string()))
@@ -103,17 +129,36 @@ impl<B: AsRef<[u8]>> SafeTensors<B> {
 
     /// The single value of an `I64` tensor, a count.
     ///
-    /// Errors: no tensor of that name, another type, more or fewer values than one.
+    /// Errors: no tensor of that name, another type, more or fewer values than one, a file that has become
+    /// shorter.
     pub fn count(&self, name: &str) -> Result<i64, FormatError> {
         let info = self.info(name)?;
-        let (begin, end) = info.data_offsets;
-        match (info.dtype, <[u8; 8]>::try_from(&self.bytes.as_ref()[self.start + begin..self.start + end])) {
-            (Dtype::I64, Ok(bytes)) => Ok(i64::from_le_bytes(bytes)),
-            (dtype, _) => {
-                let expected = format!("a single I64 value in {}", excerpt(name));
-                Err(FormatError::content(&self.file, expected, format!("{dtype} values of {:?}", info.shape)))
-            }
+        if info.dtype == Dtype::I64 && info.shape.iter().product::<usize>() == 1 {
+            let values: Vec<[u8; 8]> = self.elements(info)?;
+            return Ok(values.into_iter().map(i64::from_le_bytes).sum());
         }
+        let expected = format!("a single I64 value in {}", excerpt(name));
+        Err(FormatError::content(&self.file, expected, format!("{} values of {:?}", info.dtype, info.shape)))
+    }
+
+    /// The elements of a tensor as they are in the file.
+    fn elements<T: Pod>(&self, info: &TensorInfo) -> Result<Vec<T>, FormatError> {
+        let (begin, end) = info.data_offsets;
+        // A reader that panicked left nothing behind but its position.
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        source::read_at(&self.file, &mut *source, (self.start + begin) as u64, (end - begin) / size_of::<T>())
+    }
+
+    /// The elements of a tensor, of `N` bytes each, as `f32`.
+    fn convert<const N: usize>(
+        &self,
+        info: &TensorInfo,
+        each: impl Fn([u8; N]) -> Result<f32, FormatError>,
+    ) -> Result<Vec<f32>, FormatError> {
+        let bytes: Vec<u8> = self.elements(info)?;
+        let mut values = source::room(&self.file, bytes.len() / N)?;
+        elements(&bytes).try_for_each(|element| each(element).map(|value| values.push(value)))?;
+        Ok(values)
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, FormatError> {
@@ -147,19 +192,6 @@ pub(crate) fn half_to_f32(half: u16) -> f32 {
         _ => f32::from_bits((exponent + 127 - 15) << 23 | fraction << 13),
     };
     if half & 0x8000 == 0 { magnitude } else { -magnitude }
-}
-
-/// What is wrong with the header, in words that continue "Expected a safetensors file but received N bytes with".
-fn describe(error: SafeTensorError) -> String {
-    match error {
-        SafeTensorError::HeaderTooSmall => "no header".to_owned(),
-        SafeTensorError::HeaderTooLarge => format!("a header of more than {HEADER_LIMIT} bytes"),
-        SafeTensorError::InvalidHeaderLength => "a header longer than that".to_owned(),
-        SafeTensorError::MetadataIncompleteBuffer => "tensors that do not end where the file ends".to_owned(),
-        SafeTensorError::InvalidOffset(name) => format!("a wrong offset of the tensor {}", excerpt(&name)),
-        SafeTensorError::TensorInvalidInfo => "a tensor whose shape and length disagree".to_owned(),
-        other => format!("the fault {}", excerpt(&other.to_string())),
-    }
 }
 
 /// A tensor to write.
@@ -305,7 +337,7 @@ mod tests {
 
     fn values(dtype: &str, shape: &str, elements: &[u8]) -> Result<Vec<f32>, FormatError> {
         let bytes = single(dtype, shape, elements);
-        Ok(SafeTensors::parse("x.safetensors", &bytes)?.values("x")?.into_owned())
+        SafeTensors::parse("x.safetensors", &bytes)?.values("x")
     }
 
     fn refusal(bytes: &[u8]) -> String {
@@ -323,7 +355,6 @@ mod tests {
         for Tensor { name, shape, values } in TENSORS {
             assert_eq!(read.shape(name).unwrap(), shape);
             assert_eq!(*read.values(name).unwrap(), *values);
-            assert!(matches!(read.values(name).unwrap(), Cow::Borrowed(_)));
         }
         for (key, value) in METADATA {
             assert_eq!(read.metadata(key), Some(value));
@@ -344,6 +375,27 @@ mod tests {
         write(&path, &[], &[], &[]).unwrap();
         assert_eq!(*earlier.values("conv1.weight").unwrap(), [1.5, -2.0]);
         assert!(SafeTensors::open(&path).unwrap().names().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_shortened_while_it_is_open_is_an_error() {
+        let (_directory, path) = file();
+        let whole = std::fs::read(&path).unwrap();
+        let read = SafeTensors::open(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 12]).unwrap();
+        assert_eq!(*read.values("conv1.weight").unwrap(), [1.5, -2.0]);
+        let file = path.display();
+        let received = whole.len() - 12;
+        for (message, missing) in [
+            (read.values("a \"name\"").unwrap_err().to_string(), 8),
+            (read.count(COUNTS[0].name).unwrap_err().to_string(), 0),
+        ] {
+            let expected = whole.len() - missing;
+            assert_eq!(
+                message,
+                format!("Expected at least {expected} bytes for \"{file}\" but received {received}.")
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{ErrorKind, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -46,6 +46,42 @@ pub(crate) fn bytes_of(file: &str, shape: &[usize], size: usize) -> Result<u64, 
         ));
     }
     Ok(if shape.contains(&0) { 0 } else { bound as u64 })
+}
+
+/// An empty vector with room for so many values. Errors: more memory than the system gives.
+pub(crate) fn room<T>(file: &str, count: usize) -> Result<Vec<T>, FormatError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| {
+        let expected = format!("{} bytes of free memory", count.saturating_mul(size_of::<T>()));
+        FormatError::content(file, expected, "a refusal of the system")
+    })?;
+    Ok(values)
+}
+
+/// What stands from the byte `begin` on, as `count` values in this machine's byte order. A file is read, not
+/// mapped: where another program shortens it meanwhile, reading is an error, while a mapping ends the process.
+///
+/// Errors: a file that ends too early, more memory than the system gives, and what the operating system
+/// refuses.
+pub(crate) fn read_at<T: Pod>(
+    file: &str,
+    source: &mut (impl Read + Seek),
+    begin: u64,
+    count: usize,
+) -> Result<Vec<T>, FormatError> {
+    let mut values = room(file, count)?;
+    values.resize(count, T::zeroed());
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+    let expected = begin.saturating_add(bytes.len() as u64);
+    let done = source.seek(SeekFrom::Start(begin)).and_then(|_| source.read_exact(bytes));
+    let ended = |error: &std::io::Error| error.kind() == ErrorKind::UnexpectedEof;
+    match (done, source.seek(SeekFrom::End(0))) {
+        (Ok(()), _) => Ok(values),
+        (Err(error), Ok(received)) if ended(&error) => {
+            Err(FormatError::Truncated { file: file.to_owned(), expected, received })
+        }
+        (Err(error), _) => Err(FormatError::io("read", Path::new(file))(error)),
+    }
 }
 
 impl Source<File> {

@@ -115,6 +115,8 @@ pub struct TrainRun {
     sampler: Sampler,
     augment: Augment,
     first_step: u64,
+    /// Images of an epoch's last batch.
+    last_batch: usize,
     /// Learning rate and, where it is not the optimizer's, momentum of every step.
     rates: Vec<(f32, Option<f32>)>,
     updates: Updates,
@@ -133,11 +135,15 @@ impl TrainRun {
         let augment = Augment::parse(request.augment.as_deref()).map_err(from_data)?;
         let augment = Augment::for_training(augment, sampler.seed);
         augment.check(data.image_shape()).map_err(from_data)?;
+        let last_batch = match data.len() % sampler.batch_size {
+            rest if rest > 0 && !sampler.drop_last => rest,
+            _ => sampler.batch_size,
+        };
         let sampler = Sampler::new(data.len(), sampler).map_err(from_data)?;
         let first_step = whole("firstStep", request.first_step, 0)?;
         let rates = rates(&request.learning_rates, request.momenta.as_deref())?;
         let updates = Updates::new(request.optimizer, update)?;
-        Ok(Self { data, sampler, augment, first_step, rates, updates })
+        Ok(Self { data, sampler, augment, first_step, last_batch, rates, updates })
     }
 
     /// Trains until the last step, an abort or an error.
@@ -145,6 +151,8 @@ impl TrainRun {
         let (session, kept) = worker.training();
         check_images(session, &self.data)?;
         self.updates.configure(session)?;
+        // Told before the first step, not at the end of the first epoch.
+        self.updates.check(session, self.last_batch)?;
         let began = Instant::now();
         let mut feed = match kept.take().filter(|feed| feed.continues_with(&self)) {
             Some(feed) => feed,

@@ -107,6 +107,11 @@ impl Updates {
         session.configure(&self.groups, &self.frozen).map_err(from_engine)
     }
 
+    /// Whether batches of so many images can be trained on.
+    pub fn check(&self, session: &Session, images: usize) -> Result<()> {
+        session.check_training(images, self.options.accumulate).map_err(from_engine)
+    }
+
     /// The options of a step.
     ///
     /// - `momentum`: instead of the optimizer's; beta1 of one that has that.

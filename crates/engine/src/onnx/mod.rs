@@ -85,6 +85,6 @@ impl Session {
     ///
     /// Errors: a network of 2 GiB or more, a layer that ONNX has no operator for, and what the operating system refuses.
     pub fn save_onnx(&self, path: &Path) -> Result<u64> {
-        Ok(onnx::write(path, &export::export(&self.network, &self.weights())?)?)
+        Ok(onnx::write(path, &export::export(&self.network, &self.export_weights()?)?)?)
     }
 }

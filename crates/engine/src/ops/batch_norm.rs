@@ -44,11 +44,12 @@ impl Operation for BatchNorm {
 
     fn layer(&self, building: &mut Building) -> Result<Lower> {
         let Self { epsilon, momentum } = *self;
-        let channels = building.shape().output[2];
+        let [height, width, channels] = building.shape().output;
         let order = building.order.clone();
         let layer = Arc::new(BatchNormLayer {
             name: building.name().to_owned(),
             channels,
+            single: height * width == 1,
             epsilon,
             momentum,
             weight: building.parameter("weight", channels, 1.0, order.clone()),
@@ -94,6 +95,8 @@ impl Operation for BatchNorm {
 pub(crate) struct BatchNormLayer {
     pub name: String,
     pub channels: usize,
+    /// Whether it has one pixel of an image, so that a batch of one has no variance.
+    pub single: bool,
     pub epsilon: f32,
     pub momentum: f32,
     /// Places among the parameters.

@@ -7,11 +7,11 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use memmap2::Mmap;
 use prost::Message;
 
 use crate::{FormatError, atomic, source};
@@ -42,14 +42,12 @@ pub struct File {
 }
 
 impl File {
-    /// Maps a file into memory and reads its structure; the values of tensors stay where they are until they are asked
-    /// for.
+    /// Reads a file and its structure; external tensors stay where they are until they are asked for.
     ///
-    /// Neither the file nor its external ones may be shortened by another program while it is open; one that is replaced
-    /// by a rename, as [`write`] does, stays whole. Errors: what is no ONNX model, and what the operating system refuses.
+    /// Errors: what is no ONNX model, more memory than the system gives, and what the operating system refuses.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
         let (file, length) = source::open(path)?;
-        let bytes = if length == 0 { Bytes::new() } else { map(&file, path)? };
+        let bytes = read(&file, path, 0..length)?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -87,12 +85,10 @@ impl File {
     }
 }
 
-/// A file's bytes, mapped into memory.
-fn map(file: &fs::File, path: &Path) -> Result<Bytes, FormatError> {
-    // SAFETY: the mapping is read-only and only ever read as plain bytes, for which any content is valid; that the file
-    // keeps its length is the precondition of `File::open`.
-    let bytes = unsafe { Mmap::map(file) }.map_err(FormatError::io("map", path))?;
-    Ok(Bytes::from_owner(bytes))
+/// Some bytes of a file.
+fn read(mut file: &fs::File, path: &Path, bytes: Range<u64>) -> Result<Bytes, FormatError> {
+    let count = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
+    Ok(source::read_at::<u8>(&path.display().to_string(), &mut file, bytes.start, count)?.into())
 }
 
 impl Tensor {
@@ -127,6 +123,7 @@ pub fn write(path: &Path, model: &Model) -> Result<u64, FormatError> {
         let file = path.display().to_string();
         return Err(FormatError::content(&file, "a model of less than 2 GiB", format!("{length} bytes")));
     }
-    let bytes = model.encode_to_vec();
+    let mut bytes: Vec<u8> = source::room(&path.display().to_string(), length)?;
+    model.encode(&mut bytes).map_err(|error| FormatError::io("write", path)(error.into()))?;
     atomic::write(path, |writer| writer.write_all(&bytes))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{File, Tensor, data_type, map};
+use super::{File, Tensor, data_type, read};
 use crate::{
     FormatError,
     error::excerpt,
@@ -76,14 +76,19 @@ impl File {
     fn convert(&self, tensor: &Tensor, bytes: &[u8], expected: usize) -> Result<Values, FormatError> {
         self.check_length(tensor, "bytes", expected, bytes.len())?;
         let integers = |values: &mut dyn Iterator<Item = i64>| Values::Integers(values.collect());
+        let floats = |values: &mut dyn Iterator<Item = f32>| {
+            let mut room = source::room(&self.file, expected / size(tensor.data_type).unwrap_or(1))?;
+            room.extend(values);
+            Ok(Values::Floats(room))
+        };
         Ok(match tensor.data_type {
-            data_type::FLOAT => Values::Floats(elements(bytes).map(f32::from_le_bytes).collect()),
+            data_type::FLOAT => return floats(&mut elements(bytes).map(f32::from_le_bytes)),
             data_type::FLOAT16 => {
-                Values::Floats(elements(bytes).map(|half| half_to_f32(u16::from_le_bytes(half))).collect())
+                return floats(&mut elements(bytes).map(|half| half_to_f32(u16::from_le_bytes(half))));
             }
-            data_type::BFLOAT16 => Values::Floats(
-                elements(bytes).map(|[low, high]| f32::from_le_bytes([0, 0, low, high])).collect(),
-            ),
+            data_type::BFLOAT16 => {
+                return floats(&mut elements(bytes).map(|[low, high]| f32::from_le_bytes([0, 0, low, high])));
+            }
             data_type::DOUBLE => {
                 let values = elements(bytes).map(|value| self.narrow(tensor, f64::from_le_bytes(value)));
                 Values::Floats(values.collect::<Result<_, _>>()?)
@@ -162,7 +167,7 @@ impl File {
         let length = number("length")?.unwrap_or(file_length.saturating_sub(offset));
         self.check_length(tensor, "bytes", expected, usize::try_from(length).unwrap_or(usize::MAX))?;
         match offset.checked_add(length) {
-            Some(end) if end <= file_length => Ok(map(&file, &path)?.slice(offset as usize..end as usize)),
+            Some(end) if end <= file_length => read(&file, &path, offset..end),
             end => Err(FormatError::Truncated {
                 file: path.display().to_string(),
                 expected: end.unwrap_or(u64::MAX),

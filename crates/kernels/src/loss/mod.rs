@@ -58,7 +58,8 @@ pub enum Targets<'a> {
 pub struct Loss {
     /// Sum of the losses of all pixels, each in `f64`.
     pub sum: f64,
-    /// What the sum is divided by for the mean: pixels, or with class weights the sum of their labels' weights.
+    /// What the sum is divided by for the mean: pixels, or with class weights the sum of their labels' weights;
+    /// those of the whole batch, where it is the loss of a part.
     pub count: f64,
     /// Pixels whose largest output is the label's, or where the largest target is; of equal ones the first
     /// counts, and a pixel with NaN has none.
@@ -79,11 +80,30 @@ impl Criterion<'_> {
         weight: f32,
         dx: Option<ViewMut4>,
     ) -> Loss {
+        self.forward_part(context, x, targets, weight, self.count(x.pixels(), targets), dx)
+    }
+
+    /// As [`Criterion::forward`], of a part of a batch: its sum is divided by the [`count`](Criterion::count)
+    /// of the whole batch, so the parts' means add up to the batch's, and so do their gradients.
+    ///
+    /// # Panics
+    /// As [`Criterion::forward`].
+    pub fn forward_part(
+        &self,
+        context: Context,
+        x: View4,
+        targets: Targets,
+        weight: f32,
+        count: f64,
+        dx: Option<ViewMut4>,
+    ) -> Loss {
         targets.check(x);
         if let Some(dx) = &dx {
             assert_eq!(dx.shape(), x.shape(), "shape of the gradient");
         }
-        let count = self.count(x, targets);
+        if let Self::CrossEntropy { class_weights: Some(weights), .. } = self {
+            assert_eq!(weights.len(), x.c(), "a weight for each class");
+        }
         let dx = dx.as_ref();
         let outputs = Outputs { x, targets, dx, step: (f64::from(weight) / count) as f32 };
         let parts = Parts::new(x.pixels(), x.c() * COST);
@@ -117,19 +137,16 @@ impl Criterion<'_> {
         Loss { count, ..losses.iter().fold(Loss::default(), Loss::plus) }
     }
 
-    /// What the sum of the losses is divided by.
-    fn count(&self, x: View4, targets: Targets) -> f64 {
+    /// What the sum of the losses of so many pixels is divided by for their mean.
+    ///
+    /// # Panics
+    /// If there are weights, but none for the class of a label.
+    pub fn count(&self, pixels: usize, targets: Targets) -> f64 {
         match (self, targets) {
-            (Self::CrossEntropy { class_weights: Some(weights), .. }, targets) => {
-                assert_eq!(weights.len(), x.c(), "a weight for each class");
-                match targets {
-                    Targets::Labels(labels) => {
-                        labels.iter().map(|&label| f64::from(weights[label as usize])).sum()
-                    }
-                    Targets::Values(_) => x.pixels() as f64,
-                }
+            (Self::CrossEntropy { class_weights: Some(weights), .. }, Targets::Labels(labels)) => {
+                labels.iter().map(|&label| f64::from(weights[label as usize])).sum()
             }
-            _ => x.pixels() as f64,
+            _ => pixels as f64,
         }
     }
 }

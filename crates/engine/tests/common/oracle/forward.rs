@@ -6,8 +6,8 @@ use fovea_engine::Op;
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_reference::batch_norm::BatchNorm;
 use fovea_reference::{
-    AdaptiveAvgPool2d, AvgPool2d, Dense, GroupNorm, LocalResponseNorm, MaxPool2d, Pad, Upsample, activation, arithmetic,
-    layout, radial_basis,
+    AdaptiveAvgPool2d, AvgPool2d, Dense, GroupNorm, LocalResponseNorm, MaxPool2d, Pad, Upsample, activation,
+    arithmetic, layout, radial_basis,
 };
 
 impl Oracle<'_> {
