@@ -10,6 +10,8 @@
 //! | hard sigmoid | min(1, max(0, alpha x + beta)) | alpha dy where 0 < y < 1, else 0 |
 //! | hard swish | x min(1, max(0, x / 6 + 1 / 2)) | dy (x / 3 + 1 / 2) where -3 < x < 3, dy above, 0 below |
 //! | affine | scale x + shift | scale dy |
+//! | SiLU | x / (1 + e^-x) | dy s (1 + x (1 - s)) with s = 1 / (1 + e^-x) |
+//! | GELU | x p, p = (1 + erf(x / sqrt 2)) / 2 | dy (p + x e^(-x^2 / 2) / sqrt(2 pi)) |
 //! | tanh | tanh(x) | dy (1 - y^2) |
 //! | sigmoid | 1 / (1 + e^-x) | dy y (1 - y) |
 //!
@@ -18,9 +20,115 @@
 //!
 //! Each function panics if the shapes of its views differ.
 
-use crate::elementwise::{Elementwise, map};
+use crate::elementwise::{Elementwise, Identity, map};
 use crate::simd::{Simd, math};
 use crate::{Context, View4, ViewMut4};
+
+/// What a convolution, normalisation, sum or pooling applies to each value just before it stores it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// Store the value as it is.
+    #[default]
+    None,
+    /// Store max(0, value).
+    Relu,
+    /// As [`clip`].
+    Clip {
+        /// The smallest value that is stored.
+        least: f32,
+        /// The largest, not below the smallest.
+        most: f32,
+    },
+    /// As [`leaky_relu`], of this slope.
+    LeakyRelu(f32),
+    /// As [`hard_swish`].
+    HardSwish,
+    /// As [`silu`].
+    Silu,
+    /// As [`gelu`].
+    Gelu,
+}
+
+/// Something to be done with the function that an activation is.
+pub(crate) trait WithFunction {
+    /// Implementations are `#[inline(always)]`.
+    fn call<F: Elementwise>(self, function: F);
+}
+
+impl Activation {
+    /// The smallest value that is stored by what only compares: pooling.
+    ///
+    /// # Panics
+    /// Unless it is a ReLU or none.
+    pub(crate) fn lowest(self) -> f32 {
+        assert!(!self.is_late(), "pooling applies a ReLU or nothing but received {self:?}");
+        if self == Self::Relu { 0.0 } else { f32::NEG_INFINITY }
+    }
+
+    /// Whether it takes more than one instruction. A register tile then stores its sums as they are, and
+    /// [`finish`] applies it where they lie in the nearest cache: the tile's registers and code stay those of
+    /// the product.
+    #[inline(always)]
+    pub(crate) fn is_late(self) -> bool {
+        !matches!(self, Self::None | Self::Relu)
+    }
+
+    /// Does something with its function, compiled for each.
+    #[inline(always)]
+    pub(crate) fn with<W: WithFunction>(self, work: W) {
+        match self {
+            Self::None => work.call(Identity),
+            Self::Relu => work.call(Relu),
+            Self::Clip { least, most } => work.call(Clip { least, most }),
+            Self::LeakyRelu(slope) => work.call(LeakyRelu(slope)),
+            Self::HardSwish => work.call(HardSwish),
+            Self::Silu => work.call(Silu),
+            Self::Gelu => work.call(Gelu),
+        }
+    }
+}
+
+/// Applies an activation to `count` floats at each address.
+///
+/// # Safety
+/// The floats are valid, and no other thread touches them.
+#[inline(always)]
+pub(crate) unsafe fn finish<S: Simd>(
+    simd: S,
+    activation: Activation,
+    addresses: impl Iterator<Item = *mut f32>,
+    count: usize,
+) {
+    activation.with(Finish { simd, addresses, count });
+}
+
+/// What [`finish`] does.
+struct Finish<S, A> {
+    simd: S,
+    addresses: A,
+    count: usize,
+}
+
+impl<S: Simd, A: Iterator<Item = *mut f32>> WithFunction for Finish<S, A> {
+    #[inline(always)]
+    fn call<F: Elementwise>(self, function: F) {
+        let Self { simd, addresses, count } = self;
+        let apply = |pointer: *mut f32, lanes: usize| {
+            // SAFETY: the caller of `finish` vouches for the floats, of which these are some.
+            unsafe {
+                let x = simd.load_up_to(pointer, lanes);
+                simd.store_up_to(pointer, function.apply(simd, x, x), lanes);
+            }
+        };
+        let whole = count / S::LANES * S::LANES;
+        for address in addresses {
+            (0..whole).step_by(S::LANES).for_each(|at| apply(address.wrapping_add(at), S::LANES));
+            if whole < count {
+                apply(address.wrapping_add(whole), count - whole);
+            }
+        }
+    }
+}
 
 /// y = max(0, x).
 pub fn relu(context: Context, x: View4, y: ViewMut4) {
@@ -70,6 +178,27 @@ pub fn hard_swish(context: Context, x: View4, y: ViewMut4) {
 /// dx = dy (x / 3 + 1 / 2) where -3 < x < 3, above that dy, below 0.
 pub fn hard_swish_backward(context: Context, dy: View4, x: View4, dx: ViewMut4) {
     map(context, HardSwishBackward, dy, x, &dx);
+}
+
+/// y = x / (1 + e^-x) (Elfwing et al. 2017, arXiv:1702.03118), exact to four units in the last place.
+pub fn silu(context: Context, x: View4, y: ViewMut4) {
+    map(context, Silu, x, x, &y);
+}
+
+/// dx = dy s (1 + x (1 - s)), where s = 1 / (1 + e^-x).
+pub fn silu_backward(context: Context, dy: View4, x: View4, dx: ViewMut4) {
+    map(context, SiluBackward, dy, x, &dx);
+}
+
+/// y = x (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel 2016, arXiv:1606.08415): the exact one, not that by
+/// tanh.
+pub fn gelu(context: Context, x: View4, y: ViewMut4) {
+    map(context, Gelu, x, x, &y);
+}
+
+/// dx = dy ((1 + erf(x / sqrt 2)) / 2 + x e^(-x^2 / 2) / sqrt(2 pi)).
+pub fn gelu_backward(context: Context, dy: View4, x: View4, dx: ViewMut4) {
+    map(context, GeluBackward, dy, x, &dx);
 }
 
 /// y = scale x + shift.
@@ -221,6 +350,62 @@ impl Elementwise for HardSwishBackward {
         let slope = simd.mul_add(x, simd.splat(1.0 / 3.0), simd.splat(0.5));
         let slope = simd.select_greater(x, simd.splat(-3.0), slope, simd.zero());
         simd.mul(dy, simd.select_greater(simd.splat(3.0), x, slope, simd.splat(1.0)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl Elementwise for Silu {
+    const READS: usize = 1;
+    const COST: usize = 6;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        simd.mul(x, math::sigmoid(simd, x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SiluBackward;
+
+impl Elementwise for SiluBackward {
+    const READS: usize = 2;
+    const COST: usize = 6;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, x: S::Vector) -> S::Vector {
+        let (one, sigmoid) = (simd.splat(1.0), math::sigmoid(simd, x));
+        let slope = simd.mul_add(x, simd.sub(one, sigmoid), one);
+        simd.mul(dy, simd.mul(sigmoid, slope))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Gelu;
+
+impl Elementwise for Gelu {
+    const READS: usize = 1;
+    const COST: usize = 8;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::Vector, _: S::Vector) -> S::Vector {
+        let [share, _] = math::normal(simd, x);
+        simd.mul(x, share)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct GeluBackward;
+
+impl Elementwise for GeluBackward {
+    const READS: usize = 2;
+    const COST: usize = 8;
+
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, dy: S::Vector, x: S::Vector) -> S::Vector {
+        let [share, density] = math::normal(simd, x);
+        simd.mul(dy, simd.mul_add(x, density, share))
     }
 }
 
@@ -432,28 +617,74 @@ mod tests {
         });
     }
 
+    const BY_OPERAND: [Case; 3] = [
+        (hard_swish, hard_swish_backward, reference::hard_swish, reference::hard_swish_backward),
+        (silu, silu_backward, reference::silu, reference::silu_backward),
+        (gelu, gelu_backward, reference::gelu, reference::gelu_backward),
+    ];
+
     #[test]
-    fn hard_swish_and_its_gradient_by_x_equal_the_reference_in_place_too() {
+    fn functions_with_a_gradient_by_x_equal_the_reference_in_place_too() {
         on_every_layout(|shape, gap_x, gap_y| {
             let mut values: Vec<_> = Tensor::uniform(1, shape, 0).values().iter().map(|x| 6.0 * x).collect();
-            values[0] = 3.0; // both kinks
+            values[0] = 3.0; // both kinks of the hard swish
             values[shape.iter().product::<usize>() - 1] = -3.0;
             let (x, dy) = (Tensor::new(&values, shape, gap_x), Tensor::uniform(2, shape, gap_y));
-            let expected = reference::hard_swish(&x.wide());
-            let gradient = reference::hard_swish_backward(&dy.wide(), &x.wide());
-            on_every_isa(|context| {
-                let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
-                hard_swish(context, x.view(), y.view_mut());
-                assert_matches(&y.values(), &expected, 2e-7);
-                hard_swish_backward(context, dy.view(), x.view(), dx.view_mut());
-                assert_matches(&dx.values(), &gradient, 3e-7);
-                let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
-                let (from, to) = on_x.in_place();
-                hard_swish(context, from, to);
-                let (from, to) = on_dy.in_place();
-                hard_swish_backward(context, from, x.view(), to);
-                assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
-            });
+            for (forward, backward, naive, naive_backward) in BY_OPERAND {
+                let expected = naive(&x.wide());
+                let gradient = naive_backward(&dy.wide(), &x.wide());
+                on_every_isa(|context| {
+                    let [mut y, mut dx] = [gap_y, gap_x].map(|gap| Tensor::unwritten(shape, gap));
+                    forward(context, x.view(), y.view_mut());
+                    assert_matches(&y.values(), &expected, 2e-7);
+                    backward(context, dy.view(), x.view(), dx.view_mut());
+                    assert_matches(&dx.values(), &gradient, 6e-7);
+                    let (mut on_x, mut on_dy) = (x.clone(), dy.clone());
+                    let (from, to) = on_x.in_place();
+                    forward(context, from, to);
+                    let (from, to) = on_dy.in_place();
+                    backward(context, from, x.view(), to);
+                    assert_eq!([on_x.values(), on_dy.values()], [y.values(), dx.values()]);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn gradients_by_x_equal_finite_differences_of_their_forward_passes() {
+        let shape = [1, 2, 3, 7];
+        let (x, dy) = (Tensor::uniform(1, shape, 0), Tensor::uniform(2, shape, 0));
+        on_every_isa(|context| {
+            for (forward, backward, ..) in BY_OPERAND {
+                let loss = |x: &[f64]| {
+                    let mut y = Tensor::unwritten(shape, 0);
+                    forward(context, Tensor::new(&check::narrow(x), shape, 0).view(), y.view_mut());
+                    check::dot(&y.wide(), &dy.wide())
+                };
+                let mut dx = Tensor::unwritten(shape, 0);
+                backward(context, dy.view(), x.view(), dx.view_mut());
+                assert_matches(&dx.values(), &check::finite_difference(&x.wide(), 1e-2, loss), 1e-3);
+            }
+        });
+    }
+
+    #[test]
+    fn silu_and_gelu_end_in_zero_and_x() {
+        let x = Tensor::new(&[-1e30, -200.0, 0.0, 200.0, f32::INFINITY, f32::NAN], [1, 1, 1, 6], 0);
+        on_every_isa(|context| {
+            for forward in [silu, gelu] {
+                let mut y = Tensor::unwritten([1, 1, 1, 6], 0);
+                forward(context, x.view(), y.view_mut());
+                let y = y.values();
+                assert_eq!(y[..5], [0.0, 0.0, 0.0, 200.0, f32::INFINITY]);
+                assert!(y[5].is_nan());
+            }
+            let (dy, mut dx) = (Tensor::new(&[1.0; 4], [1, 1, 1, 4], 0), Tensor::unwritten([1, 1, 1, 4], 0));
+            let x = Tensor::new(&[-1e30, -200.0, 200.0, 1e30], [1, 1, 1, 4], 0);
+            for backward in [silu_backward, gelu_backward] {
+                backward(context, dy.view(), x.view(), dx.view_mut());
+                assert_eq!(dx.values(), [0.0, 0.0, 1.0, 1.0]);
+            }
         });
     }
 
@@ -500,7 +731,8 @@ mod tests {
     fn nan_stays_nan() {
         let nan = Tensor::new(&[f32::NAN; 5], [1, 1, 1, 5], 0);
         on_every_isa(|context| {
-            for (forward, ..) in CASES {
+            let by_operand = BY_OPERAND.into_iter().map(|(forward, ..)| forward);
+            for forward in CASES.into_iter().map(|(forward, ..)| forward).chain(by_operand) {
                 let mut y = Tensor::unwritten([1, 1, 1, 5], 0);
                 forward(context, nan.view(), y.view_mut());
                 assert!(y.values().iter().all(|y| y.is_nan()));

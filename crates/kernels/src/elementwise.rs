@@ -6,6 +6,7 @@
 //! Writing where an operation reads is legal if both are the same view: every element is read before it is
 //! written, and no other is.
 
+use crate::activation::WithFunction;
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
 use crate::{Activation, Context, Isa, View4, ViewMut4};
@@ -18,9 +19,21 @@ use std::ops::Range;
 /// # Panics
 /// If the shapes differ.
 pub fn add(context: Context, a: View4, b: View4, activation: Activation, y: ViewMut4) {
-    match activation {
-        Activation::None => map(context, Add, a, b, &y),
-        Activation::Relu => map(context, AddRelu, a, b, &y),
+    activation.with(AddThen { context, a, b, y: &y });
+}
+
+/// [`add`], once the function is known.
+struct AddThen<'a> {
+    context: Context<'a>,
+    a: View4<'a>,
+    b: View4<'a>,
+    y: &'a ViewMut4<'a>,
+}
+
+impl WithFunction for AddThen<'_> {
+    #[inline(always)]
+    fn call<F: Elementwise>(self, function: F) {
+        map(self.context, Sum(function), self.a, self.b, self.y);
     }
 }
 
@@ -165,20 +178,23 @@ impl Elementwise for Add {
     }
 }
 
+/// A function of the sum.
 #[derive(Clone, Copy)]
-struct AddRelu;
+struct Sum<F>(F);
 
-impl Elementwise for AddRelu {
+impl<F: Elementwise> Elementwise for Sum<F> {
     const READS: usize = 2;
+    const COST: usize = F::COST;
 
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, a: S::Vector, b: S::Vector) -> S::Vector {
-        simd.max(simd.zero(), simd.add(a, b))
+        let sum = simd.add(a, b);
+        self.0.apply(simd, sum, sum)
     }
 }
 
 #[derive(Clone, Copy)]
-struct Identity;
+pub(crate) struct Identity;
 
 impl Elementwise for Identity {
     const READS: usize = 1;
@@ -286,7 +302,7 @@ impl<O: Elementwise> Rows<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Tensor, assert_threads_agree, on_every_isa};
+    use crate::testing::{ACTIVATIONS, Tensor, apart, assert_threads_agree, on_every_isa};
 
     /// Shapes whose floats and channels leave every kind of remainder, large enough for several parts at the
     /// end.
@@ -309,16 +325,13 @@ mod tests {
     }
 
     #[test]
-    fn add_equals_the_sum_or_its_positive_part_and_works_in_place_of_either() {
+    fn add_equals_a_function_of_the_sum_and_works_in_place_of_either() {
         for (shape, gap) in SHAPES.into_iter().flat_map(|shape| [(shape, 0), (shape, 3)]) {
             let (a, b) = (Tensor::uniform(1, shape, gap), Tensor::uniform(2, shape, gap));
-            for activation in [Activation::None, Activation::Relu] {
-                let sum = |(a, b): (&f32, f32)| match activation {
-                    Activation::None => a + b,
-                    Activation::Relu => (a + b).max(0.0),
-                };
-                let expected: Vec<_> = a.values().iter().zip(b.values()).map(sum).collect();
+            for activation in ACTIVATIONS {
+                let sums: Vec<_> = a.values().iter().zip(b.values()).map(|(a, b)| a + b).collect();
                 on_every_isa(|context| {
+                    let expected = apart(context, activation, &sums);
                     let (mut y, mut on_a, mut on_b) = (Tensor::unwritten(shape, 1), a.clone(), b.clone());
                     add(context, a.view(), b.view(), activation, y.view_mut());
                     let (from, to) = on_a.in_place();

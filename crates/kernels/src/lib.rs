@@ -36,26 +36,7 @@ mod testing;
 pub mod threads;
 pub mod view;
 
+pub use activation::Activation;
 pub use isa::{Context, Isa, IsaError};
 pub use threads::Pool;
 pub use view::{View4, ViewError, ViewMut4};
-
-/// What a convolution or pooling applies to each value just before it stores it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// Store the value as it is.
-    #[default]
-    None,
-    /// Store max(0, value).
-    Relu,
-}
-
-impl Activation {
-    /// The smallest value that is stored.
-    fn lowest(self) -> f32 {
-        match self {
-            Self::None => f32::NEG_INFINITY,
-            Self::Relu => 0.0,
-        }
-    }
-}

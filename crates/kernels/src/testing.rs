@@ -1,6 +1,6 @@
 //! Helpers of the tests: tensors with gaps between their pixels, and every way to run a kernel.
 
-use crate::{Context, Isa, Pool, View4, ViewMut4};
+use crate::{Activation, Context, Isa, Pool, View4, ViewMut4, activation};
 use fovea_reference::check::{uniform, widen};
 
 /// What stands between the pixels and behind the last, and what an output holds before it is written.
@@ -68,6 +68,34 @@ impl Tensor {
     pub(crate) fn wide(&self) -> Vec<f64> {
         widen(&self.values())
     }
+}
+
+/// Every activation, with numbers that cut values of about 1.
+pub(crate) const ACTIVATIONS: [Activation; 7] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::Clip { least: -0.3, most: 0.6 },
+    Activation::LeakyRelu(0.2),
+    Activation::HardSwish,
+    Activation::Silu,
+    Activation::Gelu,
+];
+
+/// The same values by a pass of its own, which is tested against the reference: what an epilogue must equal to
+/// the bit.
+pub(crate) fn apart(context: Context, activation: Activation, values: &[f32]) -> Vec<f32> {
+    let mut y = Tensor::new(values, [1, 1, 1, values.len()], 0);
+    let (x, to) = y.in_place();
+    match activation {
+        Activation::None => {}
+        Activation::Relu => activation::relu(context, x, to),
+        Activation::Clip { least, most } => activation::clip(context, x, least, most, to),
+        Activation::LeakyRelu(slope) => activation::leaky_relu(context, x, slope, to),
+        Activation::HardSwish => activation::hard_swish(context, x, to),
+        Activation::Silu => activation::silu(context, x, to),
+        Activation::Gelu => activation::gelu(context, x, to),
+    }
+    y.values()
 }
 
 /// Calls `test` with a context on every instruction set, on one thread.

@@ -28,8 +28,10 @@ mod passes;
 #[cfg(test)]
 mod tests;
 
+use crate::activation::WithFunction;
 use crate::channelwise::{self, Sums};
 use crate::conv2d::moments::{self, Totals};
+use crate::elementwise::Elementwise;
 use crate::parts::Parts;
 use crate::threads::Shareable;
 use crate::{Activation, Context, View4, ViewMut4};
@@ -264,16 +266,33 @@ pub fn normalize(
     let channels = x.c();
     assert!(x.shape() == y.shape() && residual.is_none_or(|r| r.shape() == y.shape()), "different shapes");
     assert_eq!(affine.len(), 2 * channels, "length of affine");
-    let lowest = activation.lowest();
-    let (affine, y) = (Affine::new(affine), &y);
-    match residual {
-        None => {
-            let stream = channelwise::streams(y, &[x]);
-            channelwise::run(context, x, Normalize::<false> { x, affine, residual: x, lowest, y, stream });
-        }
-        Some(residual) => {
-            let stream = channelwise::streams(y, &[x, residual]);
-            channelwise::run(context, x, Normalize::<true> { x, affine, residual, lowest, y, stream });
+    activation.with(NormalizeThen { context, x, affine: Affine::new(affine), residual, y: &y });
+}
+
+/// [`normalize`], once the function is known.
+struct NormalizeThen<'a> {
+    context: Context<'a>,
+    x: View4<'a>,
+    affine: Affine<'a>,
+    residual: Option<View4<'a>>,
+    y: &'a ViewMut4<'a>,
+}
+
+impl WithFunction for NormalizeThen<'_> {
+    #[inline(always)]
+    fn call<F: Elementwise>(self, function: F) {
+        let Self { context, x, affine, residual, y } = self;
+        match residual {
+            None => {
+                let stream = channelwise::streams(y, &[x]);
+                let pass = Normalize::<false, F> { x, affine, residual: x, function, y, stream };
+                channelwise::run(context, x, pass);
+            }
+            Some(residual) => {
+                let stream = channelwise::streams(y, &[x, residual]);
+                let pass = Normalize::<true, F> { x, affine, residual, function, y, stream };
+                channelwise::run(context, x, pass);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to one vector of channels of a few pixels in each of the passes of batch normalisation.
 
 use crate::channelwise::{Pass, Place};
+use crate::elementwise::Elementwise;
 use crate::simd::Simd;
 use crate::{View4, ViewMut4};
 
@@ -75,21 +76,20 @@ impl<'a> Affine<'a> {
     }
 }
 
-/// y = max(lowest, x * scale + shift), and with a `RESIDUAL` that is added before.
-pub(super) struct Normalize<'a, const RESIDUAL: bool> {
+/// y = function(x * scale + shift), and with a `RESIDUAL` that is added before.
+pub(super) struct Normalize<'a, const RESIDUAL: bool, F> {
     pub(super) x: View4<'a>,
     pub(super) affine: Affine<'a>,
     /// Not read where there is none.
     pub(super) residual: View4<'a>,
-    pub(super) lowest: f32,
+    pub(super) function: F,
     pub(super) y: &'a ViewMut4<'a>,
     pub(super) stream: bool,
 }
 
-impl<const RESIDUAL: bool> Pass for Normalize<'_, RESIDUAL> {
+impl<const RESIDUAL: bool, F: Elementwise> Pass for Normalize<'_, RESIDUAL, F> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const PIXELS: usize>(&self, simd: S, place: Place) {
-        let lowest = simd.splat(self.lowest);
         // SAFETY: the caller vouches for the place.
         unsafe {
             let [scale, shift] = [self.affine.scale, self.affine.shift].map(|array| place.of(simd, array));
@@ -98,7 +98,7 @@ impl<const RESIDUAL: bool> Pass for Normalize<'_, RESIDUAL> {
                 if RESIDUAL {
                     z = simd.add(z, place.read(simd, self.residual, p));
                 }
-                place.write(simd, self.y, p, simd.max(lowest, z), self.stream);
+                place.write(simd, self.y, p, self.function.apply(simd, z, z), self.stream);
             }
         }
     }

@@ -17,6 +17,7 @@ use super::layout::Panels;
 use super::scratch;
 use super::tile::{self, Addresses, LINE, ProductJob};
 use super::{Conv2d, Conv2dShape, Forward, Pass};
+use crate::activation::finish;
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
 use crate::{Activation, Context, Isa, View4, ViewMut4};
@@ -125,14 +126,14 @@ impl<'a> Dense<'a> {
         if rows == 0 {
             return;
         }
-        let relu = activation == Activation::Relu;
         let work = rows * self.inner * self.columns.count * (self.columns.width / self.isa.lanes());
         let worth = work >= MULTIPLY_ADDS_A_PART;
         if rows == 1 && !self.transposes && self.columns.len() <= NEAR_WEIGHTS {
             let at_once = panels_at_once(self.columns.width / self.isa.lanes());
             return context.pool.run_if(worth, self.columns.count.div_ceil(at_once), |_, part| {
                 let first = part * at_once;
-                context.isa.run(OneRow { columns: self.columns, first, input, weight, bias, relu, output });
+                let columns = self.columns;
+                context.isa.run(OneRow { columns, first, input, weight, bias, activation, output });
             });
         }
         let pieces = self.scratch_pieces(rows);
@@ -160,7 +161,7 @@ impl<'a> Dense<'a> {
                 input_ld,
                 weight,
                 bias,
-                relu,
+                activation,
                 output,
                 sums: sums.as_mut_ptr(),
                 inputs: tables.as_mut_ptr().cast(),
@@ -195,7 +196,7 @@ struct OneRow<'a> {
     input: View4<'a>,
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
-    relu: bool,
+    activation: Activation,
     output: &'a ViewMut4<'a>,
 }
 
@@ -219,6 +220,29 @@ impl Kernel for OneRow<'_> {
             2 => exactly!(2: 1 2 3 4),
             _ => exactly!(3: 1 2),
         }
+        if self.activation.is_late() {
+            simd.enter(FinishRow { row: &self, panels: count });
+        }
+    }
+}
+
+/// Applies a late activation to the panels of a row that have just been stored.
+struct FinishRow<'a> {
+    row: &'a OneRow<'a>,
+    panels: usize,
+}
+
+impl Kernel for FinishRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let OneRow { columns, first, activation, output, .. } = *self.row;
+        let [start, end] =
+            [first, first + self.panels].map(|panel| (panel * columns.width).min(columns.columns));
+        let stored = std::iter::once(output.pixel(0).wrapping_add(start));
+        // SAFETY: the columns exist, and are this part's.
+        unsafe { finish(simd, activation, stored, end - start) };
     }
 }
 
@@ -253,7 +277,11 @@ impl OneRow<'_> {
             }
             for p in 0..P {
                 for j in 0..NV {
-                    let sum = if self.relu { simd.max(simd.zero(), sums[p][j]) } else { sums[p][j] };
+                    let sum = if self.activation == Activation::Relu {
+                        simd.max(simd.zero(), sums[p][j])
+                    } else {
+                        sums[p][j]
+                    };
                     let at = column(p, j);
                     simd.store_partial(output.wrapping_add(at), sum, lanes(at));
                 }
@@ -285,7 +313,7 @@ struct Part<'a> {
     input_ld: usize,
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
-    relu: bool,
+    activation: Activation,
     output: &'a ViewMut4<'a>,
     /// `[row][width]`.
     sums: *mut f32,
@@ -338,7 +366,7 @@ impl Part<'_> {
                     },
                     sums: if is_first { std::ptr::null() } else { self.sums.wrapping_add(row * width) },
                     keep: if is_last { std::ptr::null_mut() } else { self.sums.wrapping_add(row * width) },
-                    relu: self.relu && is_last,
+                    activation: self.activation,
                     // The next chunk's weights follow; each tile asks for a line a step.
                     ahead: [weight.wrapping_add(run * width + index * run * LINE); 2],
                     ..ProductJob::new(inputs, Addresses::Offsets(&offset), rows, outputs)

@@ -19,6 +19,7 @@
 use super::depthwise::{Image, MOST_SIDE, ahead, corner_of_3x3, is_crowded, tile_side, unroll};
 use super::taps::{Phase, Tap};
 use super::{Forward, scratch, tile};
+use crate::activation::finish;
 use crate::parts::Parts;
 use crate::simd::{Kernel, Simd};
 use crate::threads::Shareable;
@@ -95,7 +96,7 @@ impl Gather<'_> {
         scratch::check(scratch, self.scratch_len(context.pool.at_once()));
         let (zeros, scratch) = scratch.split_at_mut(self.zeros_len());
         zeros.fill(0.0);
-        let filter = Filter { weight, bias, relu: activation == Activation::Relu, zeros };
+        let filter = Filter { weight, bias, activation, zeros };
         let ([tile_rows, _], height) = (self.tile(), self.height());
         let groups = height.div_ceil(tile_rows);
         let a_group = tile_rows * self.output_step[0] * self.output[1] * self.channels;
@@ -142,7 +143,7 @@ impl Gather<'_> {
 pub(super) struct Filter<'a> {
     pub weight: &'a [f32],
     pub bias: Option<&'a [f32]>,
-    pub relu: bool,
+    pub activation: Activation,
     /// [`Gather::zeros_len`] of them: what windows see outside the input.
     pub zeros: &'a [f32],
 }
@@ -189,7 +190,7 @@ struct Tile {
     width: usize,
     /// Null for none.
     bias: *const f32,
-    relu: bool,
+    activation: Activation,
     channels: usize,
     /// How many floats behind an input that is read another is prefetched.
     ahead: usize,
@@ -265,6 +266,7 @@ impl Rows<'_> {
                 if whole < tile.channels {
                     stream::<S, COLUMNS>(simd, &tile, rows, whole, tile.channels - whole);
                 }
+                tile.finish(simd, rows * COLUMNS);
             }
         }
     }
@@ -298,6 +300,7 @@ impl Rows<'_> {
                 if whole < tile.channels {
                     square::<S, COLUMNS, STRIDE>(simd, &tile, whole, tile.channels - whole);
                 }
+                tile.finish(simd, COLUMNS);
             }
         }
     }
@@ -329,6 +332,7 @@ impl Rows<'_> {
                 if whole < tile.channels {
                     any::<S, COLUMNS>(simd, &tile, taps.len(), whole, tile.channels - whole);
                 }
+                tile.finish(simd, COLUMNS);
             }
         }
     }
@@ -355,10 +359,10 @@ impl Rows<'_> {
 
     fn tile(&self, phase: &Phase, inputs: *const *const f32, outputs: *const *mut f32, ahead: usize) -> Tile {
         let Gather { channels, width, .. } = *self.gather;
-        let Filter { weight, bias, relu, .. } = self.filter;
+        let Filter { weight, bias, activation, .. } = self.filter;
         let weight = weight.as_ptr().wrapping_add(phase.first_tap * width);
         let bias = bias.map_or(null(), <[f32]>::as_ptr);
-        Tile { inputs, outputs, weight, width, bias, relu, channels, ahead }
+        Tile { inputs, outputs, weight, width, bias, activation, channels, ahead }
     }
 }
 
@@ -457,7 +461,38 @@ unsafe fn any<S: Simd, const COLUMNS: usize>(simd: S, tile: &Tile, taps: usize, 
     }
 }
 
+/// Applies a late activation to the first pixels of a tile, which have just been stored.
+struct FinishTile<'a> {
+    tile: &'a Tile,
+    pixels: usize,
+}
+
+impl Kernel for FinishTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { tile, pixels } = self;
+        // SAFETY: `Tile::finish` vouches for the outputs.
+        unsafe {
+            let outputs = (0..pixels).map(|pixel| *tile.outputs.add(pixel));
+            finish(simd, tile.activation, outputs, tile.channels);
+        }
+    }
+}
+
 impl Tile {
+    /// Applies a late activation to all channels of the first pixels.
+    ///
+    /// # Safety
+    /// The table has addresses of so many output pixels.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, simd: S, pixels: usize) {
+        if self.activation.is_late() {
+            simd.enter(FinishTile { tile: self, pixels });
+        }
+    }
+
     /// Some channels of nine taps' weights.
     ///
     /// # Safety
@@ -498,7 +533,7 @@ impl Tile {
         at: usize,
         lanes: usize,
     ) {
-        if self.relu {
+        if self.activation == Activation::Relu {
             unroll!(column < COLUMNS, { sums[column] = simd.max(simd.zero(), sums[column]) });
         }
         unroll!(column < COLUMNS, {

@@ -141,7 +141,7 @@ impl<'a> Separable<'a> {
         let (zeros, scratch) = scratch.split_at_mut(windows.zeros_len());
         zeros.fill(0.0);
         let Stage { weight, bias, activation } = depthwise;
-        let filter = Filter { weight, bias, relu: activation == Activation::Relu, zeros };
+        let filter = Filter { weight, bias, activation, zeros };
         let Stage { weight, bias, activation } = pointwise;
         // It reads bands instead of x.
         let epilogue = product.epilogue(Forward { x, weight, bias, residual, activation }, &y);
@@ -222,6 +222,7 @@ mod tests {
         gap: usize,
         case: &Case,
         residual: Option<&[f32]>,
+        [between_them, last]: [Activation; 2],
         joined: bool,
     ) -> Vec<f32> {
         let (pool, shapes) = (Pool::start(threads, threads), shapes(case));
@@ -255,15 +256,15 @@ mod tests {
                 bias: Some(&parameters[index][1]),
                 activation,
             };
-            let stages = [stage(0, Activation::Relu), stage(1, Activation::None)];
+            let stages = [stage(0, between_them), stage(1, last)];
             let memory = &mut memory[..separable.scratch_len(threads)];
             separable.forward(context, x.view(), stages, residual, y.view_mut(), memory);
         } else {
             let mut map = Tensor::new(&vec![f32::NAN; len(between)], between, gap);
-            let relu = Activation::Relu;
-            let forward = Forward { bias, activation: relu, ..Forward::new(x.view(), &weights[0]) };
+            let forward = Forward { bias, activation: between_them, ..Forward::new(x.view(), &weights[0]) };
             first.forward(context, forward, map.view_mut(), memory);
-            let forward = Forward { bias: last_bias, residual, ..Forward::new(map.view(), &weights[1]) };
+            let (x, weight, bias, activation) = (map.view(), &weights[1][..], last_bias, last);
+            let forward = Forward { x, weight, bias, residual, activation };
             second.forward(context, forward, y.view_mut(), memory);
         }
         y.values()
@@ -288,7 +289,9 @@ mod tests {
                 expected.iter().zip(&residual).map(|(y, &residual)| y + f64::from(residual)).collect();
             for isa in Isa::available() {
                 for (residual, expected) in [(None, &expected), (Some(residual.as_slice()), &added)] {
-                    let error = relative_error(&run(isa, 2, 3, case, residual, true), expected);
+                    let activations = [Activation::Relu, Activation::None];
+                    let y = run(isa, 2, 3, case, residual, activations, true);
+                    let error = relative_error(&y, expected);
                     assert!(error < 3e-6, "{case:?} on {}, {}: {error:e}", isa.name(), residual.is_some());
                 }
             }
@@ -299,13 +302,14 @@ mod tests {
     fn the_bits_are_those_of_the_two_passes_whatever_the_number_of_threads() {
         for case in CASES {
             for isa in Isa::available() {
-                let expected = run(isa, 1, 0, case, None, false);
-                for threads in [1, 2, 3, 7] {
-                    assert!(
-                        run(isa, threads, 0, case, None, true) == expected,
-                        "{case:?}, {threads} threads, {}",
-                        isa.name()
-                    );
+                let plain = [Activation::Relu, Activation::None];
+                let late = [Activation::Clip { least: 0.0, most: 0.5 }, Activation::HardSwish];
+                for activations in [plain, late] {
+                    let expected = run(isa, 1, 0, case, None, activations, false);
+                    for threads in [1, 2, 3, 7] {
+                        let y = run(isa, threads, 0, case, None, activations, true);
+                        assert!(y == expected, "{case:?}, {threads} threads, {}", isa.name());
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@ mod moments;
 use super::winograd::{WeightGradient, Winograd};
 use super::*;
 use crate::Pool;
-use crate::testing::Tensor;
+use crate::testing::{ACTIVATIONS, Tensor, apart};
 use fovea_reference as reference;
 use reference::check::{relative_error, uniform, widen};
 
@@ -348,6 +348,53 @@ fn a_residual_is_added_to_the_input_gradient_wherever_it_lies() {
 }
 
 #[test]
+fn every_activation_is_what_a_pass_of_its_own_makes_of_the_sums() {
+    let all = || cases().into_iter().chain(winograd_cases()).filter(|(batch, _)| *batch > 0);
+    for ((batch, shape), isa) in
+        all().flat_map(|case| Isa::available().into_iter().map(move |isa| (case, isa)))
+    {
+        let (pool, inputs) = (Pool::new(2), Inputs::new(batch, &shape));
+        let (context, convolution) = (Context { isa, pool: &pool }, Conv2d::new(shape, isa).unwrap());
+        let ([h, w, c], [oh, ow, k]) = (shape.input, convolution.output());
+        let (weight, _) = packed(&convolution, context, &inputs.w);
+        let winograd = Winograd::new(&convolution, Pass::Forward).map(|winograd| {
+            let mut transformed = vec![f32::NAN; winograd.weight_len()];
+            winograd.transform_weight(context, &weight, &mut transformed);
+            (winograd, transformed)
+        });
+        // Pixels abreast need dense maps.
+        for gap in [0, 1] {
+            let x = Tensor::new(&inputs.x, [batch, h, w, c], gap);
+            let residual = Tensor::new(&inputs.dy, [batch, oh, ow, k], gap);
+            let residual = convolution.adds_residual().then(|| residual.view());
+            let forward = Forward { bias: Some(&inputs.b), residual, ..Forward::new(x.view(), &weight) };
+            let directly = |activation| {
+                let mut y = Tensor::unwritten([batch, oh, ow, k], gap);
+                let mut memory = scratch(&convolution, Pass::Forward, batch, 2);
+                let forward = Forward { activation, ..forward };
+                convolution.forward(context, forward, y.view_mut(), aligned(&mut memory));
+                y.values()
+            };
+            let by_winograd = |activation| {
+                let Some((winograd, transformed)) = &winograd else { return vec![] };
+                let mut y = Tensor::unwritten([batch, oh, ow, k], gap);
+                let mut memory = vec![f32::NAN; winograd.scratch_len(2) + 2];
+                let forward = Forward { weight: transformed, activation, ..forward };
+                winograd.run(context, forward, y.view_mut(), aligned(&mut memory));
+                y.values()
+            };
+            for compute in [&directly as &dyn Fn(Activation) -> Vec<f32>, &by_winograd] {
+                let sums = compute(Activation::None);
+                for activation in ACTIVATIONS {
+                    let expected = if sums.is_empty() { vec![] } else { apart(context, activation, &sums) };
+                    assert!(compute(activation) == expected, "{activation:?}, {} {shape:?}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn results_written_past_the_caches_are_the_same() {
     const LINE: usize = 16;
     let shape = shape([512, 512, 16], 16, 1);
@@ -360,16 +407,19 @@ fn results_written_past_the_caches_are_the_same() {
         let x = View4::new(&inputs.x, [1, 512, 512, 16], 16).unwrap();
         let mut memory = vec![f32::NAN; inputs.dy.len() + 2 * LINE];
         let first = memory.as_ptr().align_offset(64);
-        let [streamed, cached] = [(first, true), (first + 1, false)].map(|(first, streams)| {
-            let y = &mut memory[first..first + inputs.dy.len()];
-            let view = ViewMut4::new(y, [1, 512, 512, 16], 16).unwrap();
-            assert_eq!(view.streams(), streams);
-            let mut memory = scratch(&convolution, Pass::Forward, 1, 2);
-            let forward = Forward { activation: Activation::Relu, ..Forward::new(x, &weight) };
-            convolution.forward(context, forward, view, aligned(&mut memory));
-            y.to_vec()
-        });
-        assert!(streamed == cached, "{}", isa.name());
+        // What is applied late is not written past them.
+        for activation in [Activation::Relu, Activation::Silu] {
+            let [streamed, cached] = [(first, true), (first + 1, false)].map(|(first, streams)| {
+                let y = &mut memory[first..first + inputs.dy.len()];
+                let view = ViewMut4::new(y, [1, 512, 512, 16], 16).unwrap();
+                assert_eq!(view.streams(), streams);
+                let mut memory = scratch(&convolution, Pass::Forward, 1, 2);
+                let forward = Forward { activation, ..Forward::new(x, &weight) };
+                convolution.forward(context, forward, view, aligned(&mut memory));
+                y.to_vec()
+            });
+            assert!(streamed == cached, "{}", isa.name());
+        }
     }
 }
 

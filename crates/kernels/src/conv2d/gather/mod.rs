@@ -316,8 +316,10 @@ impl Gather<'_> {
         let Forward { weight, bias, residual, activation, .. } = forward;
         let in_place = residual.is_some_and(|residual| residual.pointer() == output.pointer().cast_const());
         let residual = residual.map(|residual| output.distance_to(residual));
-        let stream = output.streams() && !in_place && self.panels.width.is_multiple_of(LINE);
-        Epilogue { weight, bias, residual, relu: activation == Activation::Relu, stream, moments: None }
+        // A late activation reads what was stored.
+        let streams = output.streams() && !in_place && !activation.is_late();
+        let stream = streams && self.panels.width.is_multiple_of(LINE);
+        Epilogue { weight, bias, residual, activation, stream, moments: None }
     }
 
     /// Computes some rows of the grid, counted over all images, on this thread, from a source in a near cache

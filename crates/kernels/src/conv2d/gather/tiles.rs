@@ -10,6 +10,7 @@
 use super::super::layout::Panels;
 use super::super::moments::{Group, Records};
 use super::super::tile::{self, Addresses, LINE, ProductJob};
+use crate::Activation;
 use crate::simd::{Kernel, Simd};
 use std::ops::Range;
 
@@ -24,7 +25,7 @@ pub(in crate::conv2d) struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     /// Floats from an output to its residual.
     pub residual: Option<isize>,
-    pub relu: bool,
+    pub activation: Activation,
     pub stream: bool,
     pub moments: Option<Records>,
 }

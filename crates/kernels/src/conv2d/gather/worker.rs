@@ -133,7 +133,7 @@ impl Worker<'_> {
                 run,
                 output_step: gather.output_step[1] * self.output.ld(),
                 residual: self.epilogue.residual,
-                relu: self.epilogue.relu,
+                activation: self.epilogue.activation,
                 stream: self.epilogue.stream,
                 ..ProductJob::new(pixels, addresses, tile, outputs)
             },

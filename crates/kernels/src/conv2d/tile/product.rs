@@ -2,6 +2,8 @@
 
 use super::super::moments::{Group, Running};
 use super::{LINE, lanes_of};
+use crate::Activation;
+use crate::activation::finish;
 use crate::simd::{Kernel, Simd};
 
 /// Where the pixels of a product tile are, relative to each other.
@@ -53,7 +55,8 @@ pub(in crate::conv2d) struct ProductJob {
     pub keep: *mut f32,
     /// Floats from an output to what is added to it before the activation, if something is.
     pub residual: Option<isize>,
-    pub relu: bool,
+    /// Applied last, where nothing is kept.
+    pub activation: Activation,
     /// Whether whole tiles are written past the caches; outputs and panels then begin at multiples of a cache
     /// line.
     pub stream: bool,
@@ -94,7 +97,7 @@ impl ProductJob {
             sums: std::ptr::null(),
             keep: std::ptr::null_mut(),
             residual: None,
-            relu: false,
+            activation: Activation::None,
             stream: false,
             moments: None,
             ahead: [std::ptr::null(); 2],
@@ -222,11 +225,34 @@ impl<const MR: usize, const NV: usize, const STEP: usize> Kernel for Product<'_,
                 }
             }
             store::<S, MR, NV, STEP>(simd, job, sums);
+            if job.activation.is_late() && job.keep.is_null() {
+                simd.enter(FinishTile { job, in_a_row: STEP > 0 });
+            }
         }
     }
 }
 
-/// Applies the activation and writes the pixels and channels that exist.
+/// Applies a late activation to what a tile has just stored: one function for tiles of all sizes.
+struct FinishTile<'a> {
+    job: &'a ProductJob,
+    in_a_row: bool,
+}
+
+impl Kernel for FinishTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { job, in_a_row } = self;
+        // SAFETY: the driver vouches for the outputs of `pixel_count` pixels; a job has no more than its tile.
+        unsafe {
+            let output = |i: usize| if in_a_row { job.output::<1>(i) } else { job.output::<0>(i) };
+            finish(simd, job.activation, (0..job.pixel_count).map(output), job.channel_count);
+        }
+    }
+}
+
+/// Applies a ReLU and writes the pixels and channels that exist.
 ///
 /// # Safety
 /// `outputs` and `output_step` give `pixel_count` outputs of `channel_count` writable floats; `keep`, if not
@@ -276,7 +302,11 @@ unsafe fn store<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     };
     for i in 0..MR {
         for j in 0..NV {
-            let sum = if job.relu { simd.max(simd.zero(), sums[i][j]) } else { sums[i][j] };
+            let sum = if job.activation == Activation::Relu {
+                simd.max(simd.zero(), sums[i][j])
+            } else {
+                sums[i][j]
+            };
             // SAFETY: all pixels and channels exist; what is streamed is aligned.
             unsafe {
                 let at = job.output::<STEP>(i).add(j * S::LANES);
@@ -297,7 +327,7 @@ unsafe fn store_side_by_side<S: Simd, const MR: usize, const NV: usize, const ST
     job: &ProductJob,
     mut sums: [[S::Vector; NV]; MR],
 ) {
-    if job.relu {
+    if job.activation == Activation::Relu {
         for i in 0..MR {
             sums[i][0] = simd.max(simd.zero(), sums[i][0]);
         }
@@ -368,7 +398,8 @@ impl<T: Simd, const MR: usize, const NV: usize, const STEP: usize> Kernel for St
                     if let Some(residual) = job.residual {
                         sum = simd.add(sum, simd.load_partial(at.wrapping_offset(residual), lanes));
                     }
-                    let sum = if job.relu { simd.max(simd.zero(), sum) } else { sum };
+                    let sum =
+                        if job.activation == Activation::Relu { simd.max(simd.zero(), sum) } else { sum };
                     match job.stream && lanes == S::LANES {
                         true => simd.stream(at, sum),
                         false => simd.store_partial(at, sum, lanes),

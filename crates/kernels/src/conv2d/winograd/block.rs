@@ -4,8 +4,9 @@ use super::super::moments::{Group, Running};
 use super::super::tile::{self, Addresses, ProductJob};
 use super::super::winograd_transform::{FREQUENCIES, Form, INPUTS, input_line, output_line};
 use super::Winograd;
+use crate::activation::finish;
 use crate::simd::{Kernel, Simd};
-use crate::{View4, ViewMut4};
+use crate::{Activation, View4, ViewMut4};
 use std::ops::Range;
 
 /// A block of tiles: transformed, multiplied, transformed back.
@@ -16,7 +17,7 @@ pub(super) struct Block<'a> {
     pub bias: Option<&'a [f32]>,
     /// Floats from an output to its residual.
     pub residual: Option<isize>,
-    pub relu: bool,
+    pub activation: Activation,
     /// The group to which the block's results are added.
     pub moments: Option<Group>,
     pub y: &'a ViewMut4<'a>,
@@ -75,6 +76,9 @@ impl Block<'_> {
     fn transform_outputs<S: Simd, const OUTPUTS: usize, const MOMENTS: bool>(&self, simd: S) {
         for place in 0..self.count {
             simd.enter(TransformOutput::<OUTPUTS, MOMENTS> { block: self, place });
+            if self.activation.is_late() {
+                simd.enter(FinishTile { block: self, place });
+            }
         }
     }
 
@@ -259,7 +263,11 @@ impl<const OUTPUTS: usize, const MOMENTS: bool> Kernel for TransformOutput<'_, O
                     if let Some(running) = &mut running {
                         running.add(simd, j, value);
                     }
-                    let value = if block.relu { simd.max(simd.zero(), value) } else { value };
+                    let value = if block.activation == Activation::Relu {
+                        simd.max(simd.zero(), value)
+                    } else {
+                        value
+                    };
                     // SAFETY: the pixel lies in y, and each tile belongs to one part.
                     unsafe { simd.store(to, value) };
                 }
@@ -269,5 +277,30 @@ impl<const OUTPUTS: usize, const MOMENTS: bool> Kernel for TransformOutput<'_, O
                 unsafe { running.end(simd) };
             }
         }
+    }
+}
+
+/// Applies a late activation to the outputs of one tile, which have just been stored.
+struct FinishTile<'a> {
+    block: &'a Block<'a>,
+    place: usize,
+}
+
+impl Kernel for FinishTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let block = self.block;
+        let Winograd { panels, output: [oh, ow], channels: [_, k], form, .. } = *block.winograd;
+        let (first, end) = (block.panels.start * panels.width, (block.panels.end * panels.width).min(k));
+        let [image, row, column] = block.tile(self.place);
+        let (rows, columns) = ((oh - row).min(form.outputs()), (ow - column).min(form.outputs()));
+        let outputs = (0..rows * columns).map(|pixel| {
+            let at = (image * oh + row + pixel / columns) * ow + column + pixel % columns;
+            block.y.pixel(at).wrapping_add(first)
+        });
+        // SAFETY: the pixels lie in y, and their channels of these panels belong to this part.
+        unsafe { finish(simd, block.activation, outputs, end - first) };
     }
 }

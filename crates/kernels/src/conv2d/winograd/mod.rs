@@ -190,7 +190,7 @@ impl Winograd {
                 transformed,
                 bias,
                 residual: residual.map(|residual| y.distance_to(residual)),
-                relu: activation == Activation::Relu,
+                activation,
                 moments: moments.map(|records| records.group(block)),
                 y: &y,
                 panels: self.panels.count * range / ranges..self.panels.count * (range + 1) / ranges,

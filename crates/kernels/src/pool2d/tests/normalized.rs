@@ -89,7 +89,7 @@ fn gradients_through_a_pooled_normalization_equal_the_reference() {
                 let (pooled, argmax) = case.forward(context, &pool, activation);
                 let (mask, dy) = match activation {
                     Activation::None => (None, case.dy.wide()),
-                    Activation::Relu => {
+                    _ => {
                         let masked =
                             fovea_reference::activation::relu_backward(&case.dy.wide(), &pooled.wide());
                         (Some(pooled.view()), masked)
