@@ -192,6 +192,8 @@ export interface PlainDefinition extends NodeBase {
     | "relu"
     | "relu6"
     | "hardSwish"
+    | "silu"
+    | "gelu"
     | "sigmoid"
     | "tanh"
     | "softmax"

@@ -168,6 +168,40 @@ export abstract class ShapeKeeping<S extends readonly Size[]> implements Symboli
   }
 
   /**
+   * SiLU, also called swish: x / (1 + exp(-x)), as EfficientNet has it.
+   *
+   * @param options `name`
+   * @returns [...] -> [...]
+   * @see Hendrycks and Gimpel 2016, arXiv:1606.08415; PyTorch's `SiLU`
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5).silu().shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  silu<X extends Usable>(this: X, options: LayerOptions = {}): X {
+    return keep(this, { op: "silu" }, options);
+  }
+
+  /**
+   * GELU: x times the share of a normal distribution that is below x, as ConvNeXt has it.
+   *
+   * @param options `name`
+   * @returns [...] -> [...]
+   * @see Hendrycks and Gimpel 2016, arXiv:1606.08415; PyTorch's `GELU` without approximation
+   * @example
+   * ```ts
+   * import { input } from "fovea";
+   *
+   * console.log(input(28, 28, 1).conv(6, 5).gelu().shape); // [ 24, 24, 6 ]
+   * ```
+   */
+  gelu<X extends Usable>(this: X, options: LayerOptions = {}): X {
+    return keep(this, { op: "gelu" }, options);
+  }
+
+  /**
    * Constants: scale * x + shift, value by value.
    *
    * @param scale factor

@@ -154,8 +154,8 @@ test("a concatenation has the sum of its parts' channels", () => {
 test("normalisation, dropout and activations keep a shape, of vectors too", () => {
   const x = image.conv(6, 5);
   same(x.batchNorm().relu6().leakyRelu({ slope: 0.2 }).sigmoid().dropout(0.5).localResponseNorm(5), [24, 24, 6]);
-  same(x.groupNorm(2).layerNorm({ epsilon: 1e-6 }), [24, 24, 6]);
-  same(x.flatten().dense(8).groupNorm(4).layerNorm(), [8]);
+  same(x.groupNorm(2).layerNorm({ epsilon: 1e-6 }).silu().gelu(), [24, 24, 6]);
+  same(x.flatten().dense(8).groupNorm(4).layerNorm().silu().gelu(), [8]);
   same(x.flatten().dense(8).batchNorm().relu6().leakyRelu().sigmoid().dropout(0.2), [8]);
   same(x.prelu().clip(-1, 1).hardSigmoid().hardSwish().affine(2, 1).scale().logSoftmax(), [24, 24, 6]);
   same(x.flatten().dense(8).prelu().clip(0, 1).hardSigmoid().hardSwish().affine(2).scale().logSoftmax(), [8]);

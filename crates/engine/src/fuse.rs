@@ -312,8 +312,8 @@ mod tests {
     use crate::session::Precision;
     use crate::session::{Session, SessionOptions};
     use crate::testing::{
-        batch_norm, chain, connected, conv, dense, graph, grouped, join, lenet5, max_pool, mixed, node, op,
-        random_graph, residual_block, residuals_of_own_input, varied,
+        activated, batch_norm, chain, connected, conv, dense, graph, grouped, join, lenet5, max_pool, mixed,
+        node, op, random_graph, residual_block, residuals_of_own_input, varied,
     };
     use crate::train::StepOptions;
     use fovea_kernels::Isa;
@@ -413,6 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn functions_that_kernels_compute_on_the_way_take_no_pass_of_their_own() {
+        let names = ["relu6", "clip", "leakyRelu", "hardSwish", "silu", "gelu"];
+        for (definition, name) in activated().iter().zip(names) {
+            let inferring = instructions(definition, Mode::Infer, true);
+            assert!(!inferring.contains(&name) && inferring.contains(&"separableConv"), "{inferring:?}");
+            // In training, the derivative must follow from the result.
+            let alone = instructions(definition, Mode::Train, true).iter().filter(|&&it| it == name).count();
+            let of_result = ["relu6", "clip", "leakyRelu"].contains(&name);
+            assert_eq!(alone, if of_result { 2 } else { 7 }, "{name}");
+        }
+    }
+
+    #[test]
     fn fused_and_unfused_programs_train_alike_and_without_norms_to_the_same_bits_on_every_instruction_set() {
         let between = [
             conv(9, [3, 3]),
@@ -427,7 +440,7 @@ mod tests {
             dense(4),
         ];
         let graphs = [lenet5(), chain([10, 9, 3], &between), residual(), mixed(), varied(), connected()];
-        let graphs = graphs.into_iter().chain([grouped()]).chain(residuals_of_own_input());
+        let graphs = graphs.into_iter().chain([grouped()]).chain(residuals_of_own_input()).chain(activated());
         let graphs = graphs.chain((0..40).map(random_graph));
         for (definition, isa) in
             graphs.flat_map(|graph| Isa::available().into_iter().map(move |isa| (graph.clone(), isa)))

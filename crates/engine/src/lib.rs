@@ -69,9 +69,9 @@ pub use fovea_kernels::optimizer::{Moments, Optimizer};
 pub use graph::{Graph, Node, Output, OutputLoss};
 pub use ops::{
     AdaptiveAvgPool, Add, Affine, AvgPool, BatchNorm, Clip, Concat, Conv, ConvTranspose, Dense, Divide,
-    Dropout, Flatten, GlobalAvgPool, GlobalMaxPool, GroupNorm, HardSigmoid, HardSwish, Init, LayerNorm,
+    Dropout, Flatten, Gelu, GlobalAvgPool, GlobalMaxPool, GroupNorm, HardSigmoid, HardSwish, Init, LayerNorm,
     LeakyRelu, LocalResponseNorm, LogSoftmax, MaxPool, Multiply, Op, Pad, Padding, Prelu, RadialBasis, Relu,
-    Relu6, Scale, Sigmoid, Softmax, Subtract, Tanh, Upsample,
+    Relu6, Scale, Sigmoid, Silu, Softmax, Subtract, Tanh, Upsample,
 };
 pub use parameters::{NamedTensor, ParameterInfo};
 pub use program::Mode;

@@ -5,8 +5,8 @@
 mod common;
 
 use common::graphs::{
-    batch_norm, chain, connected, conv, conv_transpose, dense, dropout, graph, grouped, join, judged,
-    leaky_relu, local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block,
+    activated, batch_norm, chain, connected, conv, conv_transpose, dense, dropout, graph, grouped, join,
+    judged, leaky_relu, local_response_norm, max_pool, mixed, node, op, pad, random_graph, residual_block,
     residuals_of_own_input, varied,
 };
 use common::oracle::{Oracle, Purposes};
@@ -375,6 +375,13 @@ fn what_is_added_to_a_convolution_may_be_what_it_reads() {
 }
 
 #[test]
+fn functions_behind_layers_that_compute_them_on_the_way() {
+    for definition in activated() {
+        check(&definition, 0.0);
+    }
+}
+
+#[test]
 fn random_graphs() {
     for seed in 0..40 {
         check(&random_graph(seed), 0.05);
@@ -384,6 +391,7 @@ fn random_graphs() {
 #[test]
 fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
     let definitions = [mixed(), varied(), connected(), grouped()].into_iter().chain(residuals_of_own_input());
+    let definitions = definitions.chain(activated());
     let definitions = definitions.chain((0..40).map(random_graph));
     for (definition, isa) in definitions
         .flat_map(|definition| Isa::available().into_iter().map(move |isa| (definition.clone(), isa)))

@@ -40,8 +40,8 @@ fn graphs_are_refused_by_the_name_of_what_is_wrong() {
         &one(op("batchNorm9")),
         "Expected an op among conv, convTranspose, dense, batchNorm, groupNorm, layerNorm, scale, maxPool, avgPool, \
          globalAvgPool, globalMaxPool, adaptiveAvgPool, upsample, localResponseNorm, dropout, add, subtract, multiply, \
-         divide, concat, pad, relu, relu6, clip, leakyRelu, prelu, hardSigmoid, hardSwish, sigmoid, tanh, affine, flatten, softmax, \
-         logSoftmax, radialBasis for \"node0\" but received \
+         divide, concat, pad, relu, relu6, clip, leakyRelu, prelu, hardSigmoid, hardSwish, silu, gelu, sigmoid, tanh, affine, \
+         flatten, softmax, logSoftmax, radialBasis for \"node0\" but received \
          \"batchNorm9\".",
     );
     assert_refused(

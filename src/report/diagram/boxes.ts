@@ -59,6 +59,8 @@ const words: Readonly<Record<string, string>> = {
   prelu: "PReLU",
   hardSigmoid: "hard sigmoid",
   hardSwish: "hard swish",
+  silu: "SiLU",
+  gelu: "GELU",
   logSoftmax: "log softmax",
   globalAvgPool: "global average pool",
   globalMaxPool: "global max pool",

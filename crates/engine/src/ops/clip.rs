@@ -4,7 +4,7 @@ use super::bounds::check_number;
 use super::function::Function;
 use crate::error::Result;
 use crate::onnx::export::{Export, Value};
-use fovea_kernels::{Context, View4, ViewMut4, activation};
+use fovea_kernels::{Activation, Context, View4, ViewMut4, activation};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of a clipping.
@@ -33,6 +33,10 @@ impl Function for Clip {
 
     fn backward(&self, context: Context, dy: View4, of: View4, dx: ViewMut4) {
         activation::clip_backward(context, dy, of, self.min, self.max, dx);
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::Clip { least: self.min, most: self.max })
     }
 
     fn export(&self, export: &mut Export, name: &str, x: Value) -> Value {

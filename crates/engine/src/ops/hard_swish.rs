@@ -2,7 +2,7 @@
 
 use super::function::{Derivative, Function};
 use crate::onnx::export::{Export, Value};
-use fovea_kernels::{Context, View4, ViewMut4, activation};
+use fovea_kernels::{Activation, Context, View4, ViewMut4, activation};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of a hard swish: none.
@@ -25,6 +25,10 @@ impl Function for HardSwish {
 
     fn backward(&self, context: Context, dy: View4, of: View4, dx: ViewMut4) {
         activation::hard_swish_backward(context, dy, of, dx);
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::HardSwish)
     }
 
     fn export(&self, export: &mut Export, name: &str, x: Value) -> Value {

@@ -5,7 +5,7 @@ use super::function::Function;
 use crate::error::Result;
 use crate::onnx::attributes::float;
 use crate::onnx::export::{Export, Value};
-use fovea_kernels::{Context, View4, ViewMut4, activation};
+use fovea_kernels::{Activation, Context, View4, ViewMut4, activation};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of a leaky ReLU.
@@ -31,6 +31,10 @@ impl Function for LeakyRelu {
 
     fn backward(&self, context: Context, dy: View4, of: View4, dx: ViewMut4) {
         activation::leaky_relu_backward(context, dy, of, self.slope, dx);
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::LeakyRelu(self.slope))
     }
 
     fn export(&self, export: &mut Export, name: &str, x: Value) -> Value {

@@ -32,6 +32,7 @@ pub(crate) mod divide;
 pub(crate) mod dropout;
 pub(crate) mod flatten;
 pub(crate) mod function;
+pub(crate) mod gelu;
 pub(crate) mod global_avg_pool;
 pub(crate) mod global_max_pool;
 pub(crate) mod group_norm;
@@ -51,6 +52,7 @@ pub(crate) mod relu6;
 pub(crate) mod scale;
 pub(crate) mod separable;
 pub(crate) mod sigmoid;
+pub(crate) mod silu;
 pub(crate) mod softmax;
 pub(crate) mod subtract;
 pub(crate) mod tanh;
@@ -152,6 +154,10 @@ operations! {
     "hardSigmoid" => hard_sigmoid::HardSigmoid,
     /// x min(max(0, x / 6 + 1 / 2), 1) (Howard et al. 2019, arXiv:1905.02244).
     "hardSwish" => hard_swish::HardSwish,
+    /// x / (1 + exp(-x)), also called swish (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+    "silu" => silu::Silu,
+    /// x times the share of a normal distribution that is below x (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+    "gelu" => gelu::Gelu,
     /// 1 / (1 + exp(-x)).
     "sigmoid" => sigmoid::Sigmoid,
     /// Hyperbolic tangent.

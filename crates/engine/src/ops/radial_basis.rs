@@ -8,7 +8,7 @@ use crate::execute::{Memory, Step};
 use crate::instruction::{Call, Instruction};
 use crate::lower::{Lower, one};
 use crate::network::Building;
-use crate::onnx::attributes::{int, ints};
+use crate::onnx::attributes::int;
 use crate::onnx::export::{Export, Exported, Value};
 use crate::operand::{Operands, Reach};
 use crate::order::{Order, for_each_ordered};
@@ -67,9 +67,12 @@ impl Operation for RadialBasis {
             export.push(&format!("{name}.unsqueeze"), "Unsqueeze", vec![row.name, axes], vec![], false);
         let differences =
             export.push(&format!("{name}.difference"), "Sub", vec![repeated.name, codes], vec![], false);
-        let last = vec![ints("axes", &[2]), int("keepdims", 0)];
-        let distances =
-            export.push(&format!("{name}.distance"), "ReduceSumSquare", vec![differences.name], last, true);
+        let two = export.constant(name, "exponent", &[], &[2.0]);
+        let squares =
+            export.push(&format!("{name}.square"), "Pow", vec![differences.name, two], vec![], false);
+        let last = export.integers(name, "last", &[2]);
+        let (distance, once) = (format!("{name}.distance"), vec![int("keepdims", 0)]);
+        let distances = export.push(&distance, "ReduceSum", vec![squares.name, last], once, true);
         Ok(export.push(name, "Neg", vec![distances.name], vec![], true))
     }
 }

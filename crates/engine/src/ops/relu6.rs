@@ -2,7 +2,7 @@
 
 use super::function::Function;
 use crate::onnx::export::{Export, Value};
-use fovea_kernels::{Context, View4, ViewMut4, activation};
+use fovea_kernels::{Activation, Context, View4, ViewMut4, activation};
 use serde::{Deserialize, Serialize};
 
 /// Hyperparameters of a ReLU that ends at 6: none.
@@ -21,6 +21,10 @@ impl Function for Relu6 {
 
     fn backward(&self, context: Context, dy: View4, of: View4, dx: ViewMut4) {
         activation::relu6_backward(context, dy, of, dx);
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::Clip { least: 0.0, most: 6.0 })
     }
 
     fn export(&self, export: &mut Export, name: &str, x: Value) -> Value {

@@ -348,6 +348,43 @@ pub fn varied() -> String {
     graph([7, 9, 2], nodes, &[("log", 1.0), ("aux", 0.5)])
 }
 
+/// Functions that kernels compute while they write: behind convolutions of every algorithm, depthwise ones that others
+/// follow, normalizations and sums; images of 9 x 8 x 3, four classes.
+pub fn activated() -> Vec<String> {
+    let same = |filters: usize, kernel: usize| {
+        let mut convolution = conv(filters, [kernel, kernel]);
+        convolution["padding"] = json!("same");
+        convolution
+    };
+    let mut depthwise = same(16, 3);
+    depthwise["groups"] = json!(16);
+    let functions = [op("relu6"), clip(-0.2, 0.4), leaky_relu(0.1), op("hardSwish"), op("silu"), op("gelu")];
+    let definition = |function: Value| {
+        let nodes = vec![
+            node("thin", "input", same(5, 3)),
+            node("thin.f", "thin", function.clone()),
+            node("stem", "thin.f", same(16, 3)),
+            node("stem.f", "stem", function.clone()),
+            node("wide", "stem.f", same(16, 5)),
+            join("sum", &["wide", "stem.f"], "add"),
+            node("sum.f", "sum", function.clone()),
+            node("depthwise", "sum.f", depthwise.clone()),
+            node("depthwise.bn", "depthwise", batch_norm()),
+            node("depthwise.f", "depthwise.bn", function.clone()),
+            node("pointwise", "depthwise.f", conv(16, [1, 1])),
+            node("pointwise.f", "pointwise", function.clone()),
+            node("flat", "pointwise.f", op("flatten")),
+            node("hidden", "flat", dense(6)),
+            node("hidden.f", "hidden", function.clone()),
+            node("norm", "hidden.f", batch_norm()),
+            node("norm.f", "norm", function),
+            node("fc", "norm.f", dense(4)),
+        ];
+        graph([9, 8, 3], nodes, &[("fc", 1.0)])
+    };
+    functions.into_iter().map(definition).collect()
+}
+
 /// Normalizations of groups of channels and of pixels, of maps and of vectors; images of 6 x 7 x 2, four classes.
 pub fn grouped() -> String {
     let mut same = conv(6, [3, 3]);

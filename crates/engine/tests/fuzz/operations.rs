@@ -100,6 +100,8 @@ pub const OPERATIONS: &[Operation] = &[
     row("prelu", 3, |draft, step| alike(draft, step, prelu(step.dials[0] % 2 == 0))),
     row("hardSigmoid", 2, |draft, step| alike(draft, step, hard_sigmoid(0.25, 0.5))),
     row("hardSwish", 2, |draft, step| alike(draft, step, op("hardSwish"))),
+    row("silu", 2, |draft, step| alike(draft, step, op("silu"))),
+    row("gelu", 2, |draft, step| alike(draft, step, op("gelu"))),
     row("sigmoid", 2, |draft, step| alike(draft, step, op("sigmoid"))),
     row("tanh", 2, |draft, step| alike(draft, step, op("tanh"))),
     row("dropout", 3, |draft, step| alike(draft, step, dropout([0.5, 0.2, 0.0][step.dials[0] % 3]))),

@@ -6,7 +6,7 @@ use super::call::Call;
 use super::value::{Constant, Data, Value};
 use crate::error::Result;
 use crate::ops::{
-    Clip, HardSigmoid, HardSwish, LeakyRelu, LogSoftmax, Op, Prelu, Relu, Relu6, Sigmoid, Softmax, Tanh,
+    Clip, Gelu, HardSigmoid, HardSwish, LeakyRelu, LogSoftmax, Op, Prelu, Relu, Relu6, Sigmoid, Softmax, Tanh,
 };
 use fovea_formats::onnx::data_type;
 use std::rc::Rc;
@@ -20,6 +20,11 @@ impl<'f> Importer<'f> {
             "Sigmoid" => Op::Sigmoid(Sigmoid {}),
             "Tanh" => Op::Tanh(Tanh {}),
             "HardSwish" => Op::HardSwish(HardSwish {}),
+            "Gelu" => {
+                let approximate = call.text("approximate")?.unwrap_or("none");
+                call.require(approximate == "none", "approximate of none", approximate)?;
+                Op::Gelu(Gelu {})
+            }
             "HardSigmoid" => Op::HardSigmoid(HardSigmoid {
                 alpha: call.float("alpha")?.unwrap_or(0.2),
                 beta: call.float("beta")?.unwrap_or(0.5),

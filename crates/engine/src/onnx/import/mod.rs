@@ -160,7 +160,7 @@ impl<'f> Importer<'f> {
             "Gemm" => self.gemm(call),
             "MatMul" => self.matmul(call),
             "Add" | "Sub" | "Mul" | "Div" | "Sum" => self.arithmetic(call),
-            "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh" => {
+            "Relu" | "LeakyRelu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "Tanh" | "Gelu" => {
                 self.function(call)
             }
             "PRelu" => self.prelu(call),

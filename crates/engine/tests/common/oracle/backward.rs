@@ -300,6 +300,8 @@ fn alone(op: &Op, x: &[f64], shape: [usize; 3], dy: &[f64], batch: usize) -> Vec
             activation::hard_sigmoid_backward(dy, &activation::hard_sigmoid(x, alpha, beta), alpha)
         }
         Op::HardSwish(_) => activation::hard_swish_backward(dy, x),
+        Op::Silu(_) => activation::silu_backward(dy, x),
+        Op::Gelu(_) => activation::gelu_backward(dy, x),
         Op::Sigmoid(_) => activation::sigmoid_backward(dy, &activation::sigmoid(x)),
         Op::Tanh(_) => activation::tanh_backward(dy, &activation::tanh(x)),
         Op::Affine(affine) => activation::affine_backward(dy, affine.scale.into()),

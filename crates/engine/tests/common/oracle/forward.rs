@@ -188,6 +188,8 @@ fn apply(
         Op::Clip(clip) => alike(activation::clip(x, clip.min.into(), clip.max.into())),
         Op::HardSigmoid(line) => alike(activation::hard_sigmoid(x, line.alpha.into(), line.beta.into())),
         Op::HardSwish(_) => alike(activation::hard_swish(x)),
+        Op::Silu(_) => alike(activation::silu(x)),
+        Op::Gelu(_) => alike(activation::gelu(x)),
         Op::Affine(affine) => alike(activation::affine(x, affine.scale.into(), affine.shift.into())),
         Op::Relu(_) => alike(activation::relu(x)),
         Op::Relu6(_) => alike(activation::relu6(x)),
