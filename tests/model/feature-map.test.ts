@@ -95,7 +95,7 @@ test("normalisations of groups of channels and of pixels are written with every 
     { name: "ln", op: "layerNorm", inputs: ["groupNorm1"], epsilon: 1e-6 },
     { name: "groupNorm2", op: "groupNorm", inputs: ["ln"], groups: 4, epsilon: 1e-3 },
     { name: "flatten1", op: "flatten", inputs: ["groupNorm2"] },
-    { name: "layerNorm1", op: "layerNorm", inputs: ["flatten1"], epsilon: 1e-5 },
+    { name: "layerNorm2", op: "layerNorm", inputs: ["flatten1"], epsilon: 1e-5 },
   ]);
   expect(() => input(6, 6, 4).groupNorm(3)).toThrow(
     'Expected groups that divide 4 channels for "groupNorm1" but received 3 (input [6, 6, 4]).',
