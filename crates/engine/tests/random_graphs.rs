@@ -5,6 +5,7 @@
 mod common;
 mod fuzz;
 
+use fovea_engine::Graph;
 use fuzz::{Case, Tally};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,19 @@ fn random_graphs_compute_what_the_oracle_computes() {
             panic!("case {number}: {}, {}\n{}", failure.kind, failure.text, case.to_json());
         }
     }
+    let every = tally.cases == CASES;
+    let missing = known().into_iter().find(|name| every && !tally.operations.contains_key(name.as_str()));
+    assert_eq!(missing, None, "an operation that is never drawn; it wants a line in fuzz/operations.rs");
     assert!(tally.skipped * 20 <= tally.cases, "{} of {} skipped", tally.skipped, tally.cases);
+}
+
+/// The names of all operations, as the refusal of another one lists them.
+fn known() -> Vec<String> {
+    let nodes = serde_json::json!([{"name": "a", "op": "none", "inputs": ["input"]}]);
+    let graph = serde_json::json!({"name": "g", "input": [1, 1, 1], "nodes": nodes, "outputs": []});
+    let refusal = Graph::from_json(&graph.to_string()).unwrap_err().to_string();
+    let list = refusal.strip_prefix("Expected an op among ").unwrap();
+    list.split(" for ").next().unwrap().split(", ").map(str::to_owned).collect()
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl GroupNorm {
         Gradients { dx: dx.collect(), dweight, dbias }
     }
 
+    /// The square root of each group's variance and epsilon, image by image.
+    pub fn deviations(&self, x: &[f64]) -> Vec<f64> {
+        self.normalized(x).1
+    }
+
     /// The group that an element is in, counted over all images.
     fn group(&self, at: usize, len: usize) -> usize {
         let (image, channel) = (at / (len / self.images), at % self.channels);

@@ -2,8 +2,8 @@
 
 use super::draw::{Draft, Drawn, Step};
 use crate::common::graphs::{
-    adaptive_avg_pool, affine, batch_norm, clip, conv, conv_transpose, dense, dropout, hard_sigmoid,
-    leaky_relu, local_response_norm, max_pool, op, pad, prelu, scale, upsample,
+    adaptive_avg_pool, affine, batch_norm, clip, conv, conv_transpose, dense, dropout, group_norm,
+    hard_sigmoid, layer_norm, leaky_relu, local_response_norm, max_pool, op, pad, prelu, scale, upsample,
 };
 use serde_json::{Value, json};
 
@@ -37,6 +37,17 @@ pub const OPERATIONS: &[Operation] = &[
         (norm["epsilon"], norm["momentum"]) =
             (json!([1e-3, 1e-5][step.dials[0] % 2]), json!([0.1, 0.3, 1.0, 0.0][step.dials[1] % 4]));
         if values >= 4 { draft.alike(&x, norm) } else { None }
+    }),
+    row("groupNorm", 3, |draft, step| {
+        let x = draft.plain(step)?;
+        let [height, width, channels] = x.shape;
+        let groups = [1, 2, 4, 8][step.dials[0] % 4];
+        let several = channels.is_multiple_of(groups) && height * width * channels / groups >= 4;
+        if several { draft.layer(&x, group_norm(groups), 0) } else { None }
+    }),
+    row("layerNorm", 2, |draft, step| {
+        let x = draft.any(step)?;
+        if x.shape[2] >= 4 { draft.alike(&x, layer_norm()) } else { None }
     }),
     row("conv", 9, |draft, step| {
         let x = draft.plain(step)?;
@@ -160,14 +171,14 @@ pub const OPERATIONS: &[Operation] = &[
         draft.layer(&x, op, 0)
     }),
     row("logSoftmax", 1, |draft, step| alike(draft, step, op("logSoftmax"))),
-    row("radialBasis", 1, |draft, step| {
-        let x = draft.pick(step.from, Drawn::is_flat)?;
+    row("radialBasis", 2, |draft, step| {
+        let x = draft.pick(step.from, |map| map.is_flat() && map.shape[2] <= 64)?;
         let channels = x.shape[2];
         let code = |unit: usize| -> Vec<f32> {
             (0..channels).map(|at| ((unit * 7 + at * at) % 5) as f32 * 0.5 - 1.0).collect()
         };
         let codes: Vec<_> = (0..2 + step.dials[0] % 4).map(code).collect();
-        if channels <= 64 { draft.layer(&x, json!({"op": "radialBasis", "codes": codes}), 0) } else { None }
+        draft.layer(&x, json!({"op": "radialBasis", "codes": codes}), 0)
     }),
     row("softmax", 1, |draft, step| alike(draft, step, op("softmax"))),
 ];
@@ -210,6 +221,7 @@ pub const PATTERNS: &[&[(&str, usize, usize)]] = &[
     // What is fused with pools.
     &[("conv", 0, 0), ("batchNorm", 0, 0), ("relu", 0, 0), ("maxPool", 0, 0)],
     &[("conv", 0, 0), ("relu", 0, 0), ("avgPool", 0, 0)],
+    &[("convSame", 0, 0), ("groupNorm", 0, 0), ("relu", 0, 0), ("convSame", 0, 0), ("add", 0, 4)],
 ];
 
 /// An operation that treats all channels alike.

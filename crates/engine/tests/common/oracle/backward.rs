@@ -3,10 +3,10 @@
 use super::forward::{codes, factors, group_norm, layer_norm, local_response_norm, reference};
 use super::geometry::{avg_pool, connected, convolution, global, max_pool, transposed_convolution};
 use super::rounding::{largest, mirrored};
-use super::{Judge, Map, Maps, Oracle, Rounding};
+use super::{Judge, Map, Maps, Oracle, Rounding, normalizes};
 use fovea_engine::{Node, Op};
 use fovea_reference::{
-    AdaptiveAvgPool2d, AvgPool2d, Dense, MaxPool2d, Pad, Upsample, activation, arithmetic, layout,
+    AdaptiveAvgPool2d, AvgPool2d, Dense, GroupNorm, MaxPool2d, Pad, Upsample, activation, arithmetic, layout,
     radial_basis,
 };
 use std::collections::HashMap;
@@ -111,13 +111,16 @@ impl Oracle<'_> {
                 let key = (index as u64 + 1) << 41;
                 for (at, dx) in parts.inputs.iter_mut().enumerate() {
                     rounding.round_terms(key + at as u64, parts.terms.max(largest(dx)), dx);
-                    if matches!(node.op, Op::BatchNorm(_)) {
+                    if normalizes(&node.op) {
                         rounding.round_means(key, parts.terms, dx, maps[&node.name].shape[2]);
                     }
                 }
                 for (name, values) in &mut parts.parameters {
+                    // The error of a long sum of equal terms grows with their number.
+                    let channels = maps[&node.name].shape[2];
+                    let length = 1.0 + (dy.len() / channels) as f64 / 256.0;
                     let factor = if *name == "bias" { 1.0 } else { parts.factor };
-                    let terms = factor * largest(&absolute_sums(&dy, maps[&node.name].shape[2]));
+                    let terms = length * factor * largest(&absolute_sums(&dy, channels));
                     rounding.round_terms(key + (name.len() << 20) as u64, terms, values);
                 }
             }
@@ -169,10 +172,9 @@ impl Oracle<'_> {
                 let terms = factor * terms;
                 Parts { parameters, terms, ..Parts::of(gradients.dx) }
             }
-            Op::GroupNorm(norm) => grouped(group_norm(norm, channels, batch).backward(x, dy, weight)),
+            Op::GroupNorm(norm) => grouped(&group_norm(norm, channels, batch), x, dy, weight, terms),
             Op::LayerNorm(norm) => {
-                let pixels = x.len() / channels;
-                grouped(layer_norm(norm, channels, pixels).backward(x, dy, weight))
+                grouped(&layer_norm(norm, channels, x.len() / channels), x, dy, weight, terms)
             }
             Op::Dropout(dropout) => Parts::of(self.dropped(index, dropout.rate, inputs[0], dy)),
             Op::Conv(conv) => {
@@ -221,7 +223,7 @@ impl Oracle<'_> {
             },
         };
         let factor = match &node.op {
-            Op::BatchNorm(_) => 1.0,
+            op if normalizes(op) => 1.0,
             Op::Prelu(prelu) if prelu.shared => channels as f64 * largest(x),
             _ => largest(x),
         };
@@ -256,9 +258,12 @@ fn add<'a>(arrived: &mut HashMap<&'a str, Arrived>, name: &'a str, values: Vec<f
     }
 }
 
-/// The gradients of a normalization of groups.
-fn grouped(gradients: fovea_reference::group_norm::Gradients) -> Parts {
-    Parts::of(gradients.dx).with("weight", gradients.dweight).with("bias", gradients.dbias)
+/// The gradients of a normalization of groups, from those of y, sums of terms of a size.
+fn grouped(norm: &GroupNorm, x: &[f64], dy: &[f64], weight: &[f64], terms: f64) -> Parts {
+    let gradients = norm.backward(x, dy, weight);
+    let smallest = norm.deviations(x).into_iter().fold(f64::INFINITY, f64::min);
+    let parts = Parts::of(gradients.dx).with("weight", gradients.dweight).with("bias", gradients.dbias);
+    Parts { terms: terms * largest(weight) / smallest, ..parts }
 }
 
 /// The gradient of x of an operation with one input and nothing to learn.

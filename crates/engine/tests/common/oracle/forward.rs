@@ -1,7 +1,7 @@
 //! The forward pass.
 
 use super::geometry::{avg_pool, connected, convolution, global, max_pool, transposed_convolution};
-use super::{Map, Maps, Oracle, Purposes, Rounding};
+use super::{Map, Maps, Oracle, Purposes, Rounding, normalizes};
 use fovea_engine::Op;
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_reference::batch_norm::BatchNorm;
@@ -21,17 +21,19 @@ impl Oracle<'_> {
         let input = Map { values: images.to_vec(), shape: self.graph.input, places: None };
         let mut maps = Maps::from([("input".to_owned(), input)]);
         for (index, node) in self.graph.nodes.iter().enumerate() {
-            let inputs: Vec<&Map> = node.inputs.iter().map(|input| &maps[input]).collect();
+            let mut inputs: Vec<&Map> = node.inputs.iter().map(|input| &maps[input]).collect();
+            let mut moved = None;
+            if let Some(rounding) = rounding.filter(|_| normalizes(&node.op)) {
+                // The mean is taken away from values that may be much larger than what is left.
+                let map = moved.insert(inputs[0].clone());
+                rounding.round(index as u64 + (1 << 32), &mut map.values);
+            }
+            if let Some(map) = &moved {
+                inputs[0] = map;
+            }
             let x = inputs[0];
             let (mut values, shape) = match &node.op {
-                Op::BatchNorm(norm) => {
-                    let mut of = x.values.clone();
-                    if let Some(rounding) = rounding {
-                        // The mean is taken away from values that may be much larger than what is left.
-                        rounding.round(index as u64 + (1 << 32), &mut of);
-                    }
-                    (self.batch_norm(&node.name, norm, &of, x.shape[2]), x.shape)
-                }
+                Op::BatchNorm(norm) => (self.batch_norm(&node.name, norm, x), x.shape),
                 Op::Dropout(dropout) => (self.dropped(index, dropout.rate, x, &x.values), x.shape),
                 op => {
                     let (weight, bias) = (self.weight(&node.name, "weight"), self.weight(&node.name, "bias"));
@@ -47,14 +49,14 @@ impl Oracle<'_> {
         maps
     }
 
-    fn batch_norm(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &[f64], channels: usize) -> Vec<f64> {
+    fn batch_norm(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &Map) -> Vec<f64> {
         let norm = reference(norm);
         let vector = |name| self.weight(node, name).unwrap();
         let statistics = match self.purpose {
-            Purposes::Training { .. } => norm.statistics(x, channels),
+            Purposes::Training { .. } => norm.statistics(&x.values, x.shape[2]),
             Purposes::Inference => [vector("running_mean").to_vec(), vector("running_var").to_vec()],
         };
-        norm.normalize(x, &statistics, vector("weight"), vector("bias"))
+        norm.normalize(&x.values, &statistics, vector("weight"), vector("bias"))
     }
 
     /// Values at the places of `x` that a dropout keeps, zeros at the others; and so for gradients.

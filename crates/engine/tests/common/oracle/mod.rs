@@ -9,7 +9,7 @@ mod rounding;
 pub use backward::Gradients;
 pub use rounding::{Rounding, margins};
 
-use fovea_engine::{Graph, NamedTensor, Output, OutputLoss};
+use fovea_engine::{Graph, NamedTensor, Op, Output, OutputLoss};
 use fovea_reference::check::widen;
 use fovea_reference::loss::{self, Loss, Targets};
 use std::collections::HashMap;
@@ -103,6 +103,11 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// Whether an operation takes means away from values and divides by deviations.
+fn normalizes(op: &Op) -> bool {
+    matches!(op, Op::BatchNorm(_) | Op::GroupNorm(_) | Op::LayerNorm(_))
 }
 
 pub fn wide(weights: &[NamedTensor]) -> Vec<(String, Vec<f64>)> {
