@@ -6,7 +6,7 @@ use super::rounding::{largest, mirrored};
 use super::{Judge, Map, Maps, Oracle, Rounding, normalizes};
 use fovea_engine::{Node, Op};
 use fovea_reference::{
-    AdaptiveAvgPool2d, AvgPool2d, Dense, GroupNorm, MaxPool2d, Pad, Upsample, activation, arithmetic, layout,
+    AdaptiveAvgPool2d, AvgPool2d, Dense, MaxPool2d, Pad, Upsample, activation, arithmetic, layout,
     radial_basis,
 };
 use std::collections::HashMap;
@@ -164,17 +164,11 @@ impl Oracle<'_> {
             Op::BatchNorm(norm) => {
                 let gradients = reference(norm).backward(x, dy, weight);
                 let parameters = vec![("weight", gradients.dweight), ("bias", gradients.dbias)];
-                let [_, variance] = reference(norm).statistics(x, channels);
-                let factor = |(weight, variance): (&f64, &f64)| {
-                    weight.abs() / (variance + f64::from(norm.epsilon)).sqrt()
-                };
-                let factor = weight.iter().zip(&variance).map(factor).fold(0.0, f64::max);
-                let terms = factor * terms;
-                Parts { parameters, terms, ..Parts::of(gradients.dx) }
+                Parts { parameters, ..Parts::of(gradients.dx) }
             }
-            Op::GroupNorm(norm) => grouped(&group_norm(norm, channels, batch), x, dy, weight, terms),
+            Op::GroupNorm(norm) => grouped(group_norm(norm, channels, batch).backward(x, dy, weight)),
             Op::LayerNorm(norm) => {
-                grouped(&layer_norm(norm, channels, x.len() / channels), x, dy, weight, terms)
+                grouped(layer_norm(norm, channels, x.len() / channels).backward(x, dy, weight))
             }
             Op::Dropout(dropout) => Parts::of(self.dropped(index, dropout.rate, inputs[0], dy)),
             Op::Conv(conv) => {
@@ -227,7 +221,11 @@ impl Oracle<'_> {
             Op::Prelu(prelu) if prelu.shared => channels as f64 * largest(x),
             _ => largest(x),
         };
-        (Parts { factor, ..parts }, at_kink)
+        let terms = match self.steepness(node, inputs[0]) {
+            Some(steepness) => steepness * terms,
+            None => parts.terms,
+        };
+        (Parts { factor, terms, ..parts }, at_kink)
     }
 }
 
@@ -258,12 +256,9 @@ fn add<'a>(arrived: &mut HashMap<&'a str, Arrived>, name: &'a str, values: Vec<f
     }
 }
 
-/// The gradients of a normalization of groups, from those of y, sums of terms of a size.
-fn grouped(norm: &GroupNorm, x: &[f64], dy: &[f64], weight: &[f64], terms: f64) -> Parts {
-    let gradients = norm.backward(x, dy, weight);
-    let smallest = norm.deviations(x).into_iter().fold(f64::INFINITY, f64::min);
-    let parts = Parts::of(gradients.dx).with("weight", gradients.dweight).with("bias", gradients.dbias);
-    Parts { terms: terms * largest(weight) / smallest, ..parts }
+/// The gradients of a normalization of groups.
+fn grouped(gradients: groups::Gradients) -> Parts {
+    Parts::of(gradients.dx).with("weight", gradients.dweight).with("bias", gradients.dbias)
 }
 
 /// The gradient of x of an operation with one input and nothing to learn.

@@ -1,8 +1,9 @@
 //! The forward pass.
 
 use super::geometry::{avg_pool, connected, convolution, global, max_pool, transposed_convolution};
+use super::rounding::largest;
 use super::{Map, Maps, Oracle, Purposes, Rounding, normalizes};
-use fovea_engine::Op;
+use fovea_engine::{Node, Op};
 use fovea_kernels::random::{Philox, Purpose};
 use fovea_reference::batch_norm::BatchNorm;
 use fovea_reference::{
@@ -41,6 +42,9 @@ impl Oracle<'_> {
                 }
             };
             if let Some(rounding) = rounding {
+                if let Some(steepness) = self.steepness(node, x) {
+                    rounding.round_means(index as u64, steepness * largest(&x.values), &mut values, shape[2]);
+                }
                 rounding.round(index as u64, &mut values);
             }
             let places = places(&node.op, &inputs);
@@ -49,14 +53,38 @@ impl Oracle<'_> {
         maps
     }
 
-    fn batch_norm(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &Map) -> Vec<f64> {
-        let norm = reference(norm);
-        let vector = |name| self.weight(node, name).unwrap();
-        let statistics = match self.purpose {
-            Purposes::Training { .. } => norm.statistics(&x.values, x.shape[2]),
-            Purposes::Inference => [vector("running_mean").to_vec(), vector("running_var").to_vec()],
+    /// How many times larger a normalization makes what two values of a channel differ by; `None` for other operations.
+    pub(super) fn steepness(&self, node: &Node, x: &Map) -> Option<f64> {
+        let (channels, values) = (x.shape[2], &x.values[..]);
+        let deviations = match &node.op {
+            Op::BatchNorm(norm) => {
+                let [_, variance] = self.normalized_by(&node.name, norm, x);
+                variance.iter().map(|variance| (variance + f64::from(norm.epsilon)).sqrt()).collect()
+            }
+            Op::GroupNorm(norm) => {
+                let images = x.values.len() / x.shape.iter().product::<usize>();
+                group_norm(norm, channels, images).deviations(values)
+            }
+            Op::LayerNorm(norm) => layer_norm(norm, channels, values.len() / channels).deviations(values),
+            _ => return None,
         };
-        norm.normalize(&x.values, &statistics, vector("weight"), vector("bias"))
+        let smallest = deviations.into_iter().fold(f64::INFINITY, f64::min);
+        Some(largest(self.weight(&node.name, "weight")?) / smallest)
+    }
+
+    /// Mean and variance that a batch normalization takes.
+    fn normalized_by(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &Map) -> [Vec<f64>; 2] {
+        let running = |name| self.weight(node, name).unwrap().to_vec();
+        match self.purpose {
+            Purposes::Training { .. } => reference(norm).statistics(&x.values, x.shape[2]),
+            Purposes::Inference => ["running_mean", "running_var"].map(running),
+        }
+    }
+
+    fn batch_norm(&self, node: &str, norm: &fovea_engine::BatchNorm, x: &Map) -> Vec<f64> {
+        let vector = |name| self.weight(node, name).unwrap();
+        let statistics = self.normalized_by(node, norm, x);
+        reference(norm).normalize(&x.values, &statistics, vector("weight"), vector("bias"))
     }
 
     /// Values at the places of `x` that a dropout keeps, zeros at the others; and so for gradients.
