@@ -1,4 +1,5 @@
-//! How many images a second one thread prepares: `cargo run --release -p fovea-data --example loading [DIRECTORY]`.
+//! How many images a second one thread prepares: `cargo run --release -p fovea-data --example loading
+//! [DIRECTORY]`.
 //!
 //! CIFAR-10's recipe on made images, and with a directory of one folder per class its files at 224 x 224.
 

@@ -19,7 +19,8 @@ pub struct Batch {
     pub mix: Option<Mix>,
 }
 
-/// What the images of a batch have of others: the loss is `share` of the loss of `labels` and the rest of `other`'s.
+/// What the images of a batch have of others: the loss is `share` of the loss of `labels` and the rest of
+/// `other`'s.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mix {
     /// The classes of the other images, one for each image.

@@ -1,8 +1,9 @@
 //! CIFAR-10 (Krizhevsky 2009): 60,000 images of 32 x 32 x 3, in the two forms in which it is published.
 //!
-//! Binary: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, each image a byte of label and its red, green
-//! and blue planes. PNG: `data_batch_1.png` to `data_batch_5.png` and `test_batch.png`, each row an image of 1024
-//! pixels, and the labels of all training and of all test images in `train_lables.json` and `test_lables.json`.
+//! Binary: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, each image a byte of label and its
+//! red, green and blue planes. PNG: `data_batch_1.png` to `data_batch_5.png` and `test_batch.png`, each row an
+//! image of 1024 pixels, and the labels of all training and of all test images in `train_lables.json` and
+//! `test_lables.json`.
 
 use std::{
     fs,

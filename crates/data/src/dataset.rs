@@ -45,7 +45,8 @@ pub(crate) enum Source {
     Files(Folder),
 }
 
-/// Labelled images that have been checked: counts agree, labels are below the number of classes, numbers are finite.
+/// Labelled images that have been checked: counts agree, labels are below the number of classes, numbers are
+/// finite.
 ///
 /// Parts of a dataset share its pixels; a copy costs the indices and labels of its images.
 #[derive(Clone, Debug)]
@@ -77,8 +78,8 @@ impl Dataset {
 
     /// Reads images and labels from NPY files.
     ///
-    /// - `images`: `[images, height, width, channels]`, or `[images, height, width]` of one channel, of `uint8`,
-    ///   `float32` or `float64` (which is rounded to `float32`).
+    /// - `images`: `[images, height, width, channels]`, or `[images, height, width]` of one channel, of
+    ///   `uint8`, `float32` or `float64` (which is rounded to `float32`).
     /// - `labels`: rank 1, of any integer type.
     /// - `classes`: the number of classes; by default the largest label plus 1.
     ///
@@ -156,8 +157,8 @@ impl Dataset {
 
     /// Names the classes, in the order of their labels.
     ///
-    /// Errors: another number of names than of classes; where labels said how many classes there are, there may be more
-    /// names.
+    /// Errors: another number of names than of classes; where labels said how many classes there are, there may
+    /// be more names.
     pub fn with_class_names(mut self, names: Vec<String>) -> Result<Dataset, DataError> {
         if names.len() < self.classes {
             return Err(DataError::ClassNames { classes: self.classes, received: names.len() });

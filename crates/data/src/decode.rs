@@ -1,11 +1,12 @@
 //! Image files as bytes of pixels: JPEG, PNG and WebP.
 //!
-//! The format is told by a file's first bytes, whatever its name says. Images are turned as their EXIF data says, and
-//! transparency is dropped, as Pillow's `convert("RGB")` does. Nothing is believed: the sides are looked at before
-//! memory is taken for them, and what ends too early is refused.
+//! The format is told by a file's first bytes, whatever its name says. Images are turned as their EXIF data
+//! says, and transparency is dropped, as Pillow's `convert("RGB")` does. Nothing is believed: the sides are
+//! looked at before memory is taken for them, and what ends too early is refused.
 //!
-//! PNG and WebP give Pillow's bytes. JPEG's may differ by 2, as decoders round their transforms in other ways, and by 4
-//! where colours are halved: the same triangle filter enlarges them, but ours rounds after each direction, libjpeg once.
+//! PNG and WebP give Pillow's bytes. JPEG's may differ by 2, as decoders round their transforms in other ways,
+//! and by 4 where colours are halved: the same triangle filter enlarges them, but ours rounds after each
+//! direction, libjpeg once.
 
 use std::io::Cursor;
 
@@ -59,7 +60,8 @@ impl Frame {
     ///
     /// - `channels`: 1 (luminance, weighted as Pillow does) or 3.
     ///
-    /// Errors: another format, a damaged file, and more than 64 million pixels; the frame then holds nothing of use.
+    /// Errors: another format, a damaged file, and more than 64 million pixels; the frame then holds nothing of
+    /// use.
     pub fn decode(&mut self, file: &[u8], channels: usize) -> Result<(), Flaw> {
         let raw = match *file {
             [0xff, 0xd8, 0xff, ..] => self.jpeg(file),
@@ -123,7 +125,8 @@ impl Frame {
 
     fn webp(&mut self, file: &[u8]) -> Result<Raw, Flaw> {
         let damaged = |error: image_webp::DecodingError| Flaw::damaged("WebP", error);
-        // The decoder looks at the chunks that it needs; what is cut off after them may say how the image is turned.
+        // The decoder looks at the chunks that it needs; what is cut off after them may say how the image is
+        // turned.
         let length = file.get(4..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
         if u64::from(length) + 8 > file.len() as u64 {
             return Err(Flaw::damaged("WebP", "its end is missing"));
@@ -182,7 +185,8 @@ fn check_sides([height, width]: [usize; 2]) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Whether a JPEG has its end: the marker cannot stand in compressed data, but in the thumbnail of a header it can.
+/// Whether a JPEG has its end: the marker cannot stand in compressed data, but in the thumbnail of a header it
+/// can.
 fn ends(file: &[u8]) -> bool {
     let mut at = 2;
     while let [0xff, marker, high, low] = file[at.min(file.len())..][..4.min(file.len().saturating_sub(at))] {

@@ -6,7 +6,8 @@ use fovea_formats::FormatError;
 
 use crate::decode::Flaw;
 
-/// Why there is no dataset or no batch; one sentence when displayed. `name` is a file's path, or the argument's name.
+/// Why there is no dataset or no batch; one sentence when displayed. `name` is a file's path, or the argument's
+/// name.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the fields are the numbers of the sentence above them
 pub enum DataError {

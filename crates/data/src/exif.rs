@@ -40,8 +40,8 @@ fn read(data: &[u8]) -> Option<u16> {
 
 /// Turns an image as its orientation says.
 ///
-/// - `image`: `[height, width, channels]`, replaced by the turned image, whose sides are swapped where `orientation` is
-///   5 or more.
+/// - `image`: `[height, width, channels]`, replaced by the turned image, whose sides are swapped where
+///   `orientation` is 5 or more.
 /// - `turned`: memory to turn it in.
 pub(crate) fn turn(
     orientation: u8,

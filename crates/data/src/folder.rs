@@ -1,4 +1,5 @@
-//! Folders of image files, one folder for each class, larger than memory: paths and labels are kept, pixels are not.
+//! Folders of image files, one folder for each class, larger than memory: paths and labels are kept, pixels are
+//! not.
 
 use std::{
     collections::BTreeMap,
@@ -71,13 +72,14 @@ pub(crate) struct Folder {
 }
 
 impl Dataset {
-    /// Lists a directory that has one folder for each class, with JPEG, PNG and WebP files in it or in folders below.
+    /// Lists a directory that has one folder for each class, with JPEG, PNG and WebP files in it or in folders
+    /// below.
     ///
-    /// Nothing is decoded here: files are read when a batch needs them. Names that begin with a dot and other kinds of
-    /// files are passed over.
+    /// Nothing is decoded here: files are read when a batch needs them. Names that begin with a dot and other
+    /// kinds of files are passed over.
     ///
-    /// Errors: sizes that make no sense, a directory that cannot be read or has no images, a folder that is none of
-    /// `options.classes`.
+    /// Errors: sizes that make no sense, a directory that cannot be read or has no images, a folder that is
+    /// none of `options.classes`.
     pub fn from_folder(root: &Path, options: FolderOptions) -> Result<Dataset, DataError> {
         options.check()?;
         let name = || root.display().to_string();

@@ -1,8 +1,9 @@
 //! Datasets, decoding, augmentation, shuffling and prefetch: bytes on disk become batches.
 //!
-//! A [`Dataset`] holds checked images and labels, or the names of image files; a [`Sampler`] says which of them a step
-//! takes, [`Augment`] how they are varied, and a [`Prefetcher`] makes [`Batch`]es of them on threads of its own, ahead
-//! of the step that needs them. What a batch holds is a function of the data, the seed and the step alone.
+//! A [`Dataset`] holds checked images and labels, or the names of image files; a [`Sampler`] says which of them
+//! a step takes, [`Augment`] how they are varied, and a [`Prefetcher`] makes [`Batch`]es of them on threads of
+//! its own, ahead of the step that needs them. What a batch holds is a function of the data, the seed and the
+//! step alone.
 
 mod augment;
 mod batch;

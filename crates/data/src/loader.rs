@@ -148,7 +148,8 @@ impl Loader {
     }
 }
 
-/// Decodes an image file that is in memory: its pixels, `[height, width, channels]` in C order, and its height and width.
+/// Decodes an image file that is in memory: its pixels, `[height, width, channels]` in C order, and its height
+/// and width.
 ///
 /// - `file`: what names it in errors.
 /// - `channels`: 1 (luminance) or 3.
@@ -204,8 +205,8 @@ fn read(path: &Path, bytes: &mut Vec<u8>) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Bytes as fractions of 255. Divided, as PyTorch does: a product with 1/255 differs in the last bit for half of them,
-/// and fetching the images from memory takes longer than the vectorised division.
+/// Bytes as fractions of 255. Divided, as PyTorch does: a product with 1/255 differs in the last bit for half
+/// of them, and fetching the images from memory takes longer than the vectorised division.
 pub(crate) fn to_unit(bytes: &[u8], values: &mut [f32]) {
     for (value, &byte) in values.iter_mut().zip(bytes) {
         *value = byte as f32 / 255.0;

@@ -1,12 +1,12 @@
 //! Batches made ahead of the steps that need them.
 //!
-//! Several threads make a batch together, a few images at a time, and go on to the next batch when nothing is left of
-//! it. Images are made outside of any lock and then copied into their places, which costs little beside decoding them; a
-//! thread that is alone makes them where they belong. Batches leave in the order of their steps. What a batch holds does
-//! not depend on who made which image.
+//! Several threads make a batch together, a few images at a time, and go on to the next batch when nothing is
+//! left of it. Images are made outside of any lock and then copied into their places, which costs little beside
+//! decoding them; a thread that is alone makes them where they belong. Batches leave in the order of their
+//! steps. What a batch holds does not depend on who made which image.
 //!
-//! To wake a thread takes as long as to make a small batch, and on a machine whose cores all compute it puts one of them
-//! aside. So small batches are made several in one go, and nobody is woken who does not sleep.
+//! To wake a thread takes as long as to make a small batch, and on a machine whose cores all compute it puts
+//! one of them aside. So small batches are made several in one go, and nobody is woken who does not sleep.
 
 use std::{
     collections::VecDeque,
@@ -25,13 +25,14 @@ const BATCHES: RangeInclusive<usize> = 3..=8;
 /// Values of all batches together, beyond which there are no more than the least.
 const AHEAD: usize = 1 << 20;
 
-/// Values that a thread makes between two visits to the batch, unless one image has more: they stay in its cache.
+/// Values that a thread makes between two visits to the batch, unless one image has more: they stay in its
+/// cache.
 const VALUES: usize = 1 << 14;
 
 /// Makes the batches of a range of steps on threads of its own, some steps ahead.
 ///
-/// The same few batches go round, so a step allocates nothing. Dropping the prefetcher ends the threads within the
-/// image that each is making.
+/// The same few batches go round, so a step allocates nothing. Dropping the prefetcher ends the threads within
+/// the image that each is making.
 pub struct Prefetcher {
     steps: Range<u64>,
     current: Option<Buffer>,
@@ -101,8 +102,8 @@ struct Job {
 impl Prefetcher {
     /// Begins with the batch of the first of these steps, counted from the beginning of training.
     ///
-    /// Errors: a sampler over another number of images, an augmentation that makes no sense, too little memory, and no
-    /// thread to be had.
+    /// Errors: a sampler over another number of images, an augmentation that makes no sense, too little memory,
+    /// and no thread to be had.
     pub fn new(
         dataset: Arc<Dataset>,
         sampler: Sampler,
@@ -160,8 +161,8 @@ impl Prefetcher {
 
     /// The next step's batch, or none after the last; waits where it is not made yet.
     ///
-    /// Errors: a file that could not be read, where that is not allowed; a thread that has stopped before its time,
-    /// which would be a fault in this crate.
+    /// Errors: a file that could not be read, where that is not allowed; a thread that has stopped before its
+    /// time, which would be a fault in this crate.
     pub fn next_batch(&mut self) -> Result<Option<&Batch>, DataError> {
         let Some(step) = self.steps.next() else { return Ok(None) };
         let mut state = self.shared.lock();

@@ -13,13 +13,15 @@ pub struct SamplerOptions {
     pub batch_size: usize,
     /// Whether every epoch takes the images in another order.
     pub shuffle: bool,
-    /// Whether the images that do not fill a batch at an epoch's end are left out; else they make a smaller batch.
+    /// Whether the images that do not fill a batch at an epoch's end are left out; else they make a smaller
+    /// batch.
     pub drop_last: bool,
     /// What the orders are drawn from.
     pub seed: u64,
 }
 
-/// Says which images a step takes: a pure function of the step, so a run resumes anywhere as if it had never stopped.
+/// Says which images a step takes: a pure function of the step, so a run resumes anywhere as if it had never
+/// stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
     count: usize,

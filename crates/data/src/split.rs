@@ -21,8 +21,8 @@ impl Dataset {
 
     /// Cuts a dataset in two: what is left to train with, and a share to validate with.
     ///
-    /// Every class gives the same share of its images, rounded to the nearest; which of them depends on the seed alone.
-    /// Images keep their order.
+    /// Every class gives the same share of its images, rounded to the nearest; which of them depends on the
+    /// seed alone. Images keep their order.
     ///
     /// - `fraction`: the share of the second part, between 0 and 1.
     ///
@@ -60,8 +60,8 @@ impl Dataset {
         counts
     }
 
-    /// Weights under which every class counts the same: images / (classes x images of the class), 0 for a class that
-    /// has none. Their mean over the images is 1 where every class has some.
+    /// Weights under which every class counts the same: images / (classes x images of the class), 0 for a class
+    /// that has none. Their mean over the images is 1 where every class has some.
     ///
     /// Source: scikit-learn's `class_weight="balanced"`.
     pub fn class_weights(&self) -> Vec<f32> {

@@ -1,4 +1,5 @@
-//! Image files become the pixels that Pillow reads from them, whatever their format, turned and resized as Pillow does.
+//! Image files become the pixels that Pillow reads from them, whatever their format, turned and resized as
+//! Pillow does.
 //!
 //! The files and what Pillow makes of them are written by tests/golden/images.py.
 

@@ -1,7 +1,7 @@
 //! Random graphs on the engine against the oracle, for minutes or hours: `npm run fuzz:graphs`.
 //!
-//! `fuzz_graphs --seconds S [--seed N] [--first N] [--cases N] [--all]`, or `--replay FILE` for one case as a failure
-//! prints it.
+//! `fuzz_graphs --seconds S [--seed N] [--first N] [--cases N] [--all]`, or `--replay FILE` for one case as a
+//! failure prints it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a failure ends it, and it prints what it finds
 

@@ -1,6 +1,7 @@
 //! One step of a network on one thread, for tools that count what a processor does, such as valgrind.
 //!
-//! `step train|infer BATCH fast|strict < GRAPH.json`: plan and warm-up come first; the step that counts runs inside of [`measured`].
+//! `step train|infer BATCH fast|strict < GRAPH.json`: plan and warm-up come first; the step that counts runs
+//! inside of [`measured`].
 
 #![allow(clippy::print_stderr)] // a program for the terminal
 

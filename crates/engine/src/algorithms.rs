@@ -26,7 +26,8 @@ impl LayerPass {
         }
     }
 
-    /// The pass of the layer's kernel: a transposed convolution computes forward what its kernel computes backward.
+    /// The pass of the layer's kernel: a transposed convolution computes forward what its kernel computes
+    /// backward.
     fn of_kernel(self, role: ConvolutionRole) -> Pass {
         match (self, role == ConvolutionRole::Transposed) {
             (Self::Forward, false) | (Self::InputGradient, true) => Pass::Forward,
@@ -85,7 +86,8 @@ fn understand_one(name: &str, algorithm: &str, shapes: &Shapes, precision: Preci
     Ok(Held { node, pass, algorithm: known, name: name.to_owned() })
 }
 
-/// Holds the kernel of a node to what is said of it. Errors: an algorithm that cannot compute the pass, or any of them.
+/// Holds the kernel of a node to what is said of it. Errors: an algorithm that cannot compute the pass, or any
+/// of them.
 pub(crate) fn hold(held: &[Held], node: usize, role: ConvolutionRole, kernel: &mut Conv2d) -> Result<()> {
     for Held { pass, algorithm, name, .. } in held.iter().filter(|held| held.node == node) {
         let passes = pass.map_or_else(|| LayerPass::ALL.to_vec(), |pass| vec![pass]);

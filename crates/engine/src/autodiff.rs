@@ -1,14 +1,16 @@
-//! Reverse-mode differentiation: a forward program becomes a training program with explicit backward instructions.
+//! Reverse-mode differentiation: a forward program becomes a training program with explicit backward
+//! instructions.
 //!
-//! The forward instructions are visited from the last to the first. When an instruction's turn comes, all readers of its
-//! result have been visited, so the gradient of its result is complete; it then appends what writes the gradients of what
-//! it read. Where a value has several readers, their shares of its gradient are added
-//! (fan-out). Values that depend on no parameter, the images above all, get none, and nothing is computed for them.
+//! The forward instructions are visited from the last to the first. When an instruction's turn comes, all
+//! readers of its result have been visited, so the gradient of its result is complete; it then appends what
+//! writes the gradients of what it read. Where a value has several readers, their shares of its gradient are
+//! added (fan-out). Values that depend on no parameter, the images above all, get none, and nothing is computed
+//! for them.
 //!
-//! Gradients belong to memory, not to shapes: a flatten shares its input's memory, so its gradient is a view as well, and
-//! the gradient of some channels of a concatenation is some channels of its gradient. They are written once and then only
-//! read: the operands of a sum share its gradient, and whether a further share is added in that memory or elsewhere is
-//! decided by the plan, which knows the last reader.
+//! Gradients belong to memory, not to shapes: a flatten shares its input's memory, so its gradient is a view as
+//! well, and the gradient of some channels of a concatenation is some channels of its gradient. They are
+//! written once and then only read: the operands of a sum share its gradient, and whether a further share is
+//! added in that memory or elsewhere is decided by the plan, which knows the last reader.
 
 use crate::error::{EngineError, GraphError, Result};
 use crate::instruction::Instruction;
@@ -20,7 +22,8 @@ use crate::program::{Extent, Kind, Program, ValueId};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Appends backward instructions, the check of the gradients and the update to a forward program that ends in losses.
+/// Appends backward instructions, the check of the gradients and the update to a forward program that ends in
+/// losses.
 ///
 /// Errors: a network without parameters, or with frozen ones only.
 pub(crate) fn differentiate(mut program: Program, network: &Network) -> Result<Program> {
@@ -116,8 +119,8 @@ impl Backward<'_> {
         sum
     }
 
-    /// The gradient of what stands before a fused function whose result is `value`. Only functions whose derivative follows
-    /// from their result are fused in training.
+    /// The gradient of what stands before a fused function whose result is `value`. Only functions whose
+    /// derivative follows from their result are fused in training.
     pub fn masked_gradient(&mut self, value: ValueId, fused: &Fused) -> Option<ValueId> {
         let dy = self.gradient(value)?;
         let Some(function) = fused.function() else { return Some(dy) };
@@ -140,8 +143,9 @@ impl Backward<'_> {
         y
     }
 
-    /// Lets `write` emit the instructions that write one reader's share of the gradient of `value`, and adds it to
-    /// the shares of other readers. Nothing happens when the value needs no gradient; returns the share otherwise.
+    /// Lets `write` emit the instructions that write one reader's share of the gradient of `value`, and adds it
+    /// to the shares of other readers. Nothing happens when the value needs no gradient; returns the share
+    /// otherwise.
     pub fn contribute(&mut self, value: ValueId, write: impl FnOnce(&mut Self, ValueId)) -> Option<ValueId> {
         if !self.learns(value) {
             return None;

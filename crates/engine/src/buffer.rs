@@ -71,8 +71,9 @@ fn refusal(purpose: &'static str, len: usize, size: usize) -> EngineError {
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Asks for huge pages behind the capacity of `storage`, which nobody has touched yet: a step of a large network passes
-/// more small pages than the processor remembers the places of. A system that refuses gives small ones.
+/// Asks for huge pages behind the capacity of `storage`, which nobody has touched yet: a step of a large
+/// network passes more small pages than the processor remembers the places of. A system that refuses gives
+/// small ones.
 #[cfg(target_os = "linux")]
 fn ask_for_huge_pages(storage: &Vec<f32>) {
     const PAGE: usize = 1 << 16; // the largest ordinary one; smaller ones divide it

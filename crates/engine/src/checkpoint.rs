@@ -1,10 +1,11 @@
 //! Weights and checkpoints as safetensors files, written whole or not at all.
 //!
-//! A weights file holds parameters, running statistics and the counts of the batches that these have seen, all that is in a
-//! PyTorch `state_dict`, in PyTorch's layout. A checkpoint holds, besides them, an `optimizer.STATE.NAME` for each parameter
-//! and each state of the optimizer, `optimizer.average.NAME` for averaged weights and, in the metadata, the graph, the step,
-//! the seed, the optimizer with its count of steps, and a JSON text that belongs to the caller: a session that loads it
-//! continues as if it had never stopped, to the bit. A checkpoint is a weights file too: its optimizer state is skipped.
+//! A weights file holds parameters, running statistics and the counts of the batches that these have seen, all
+//! that is in a PyTorch `state_dict`, in PyTorch's layout. A checkpoint holds, besides them, an
+//! `optimizer.STATE.NAME` for each parameter and each state of the optimizer, `optimizer.average.NAME` for
+//! averaged weights and, in the metadata, the graph, the step, the seed, the optimizer with its count of steps,
+//! and a JSON text that belongs to the caller: a session that loads it continues as if it had never stopped, to
+//! the bit. A checkpoint is a weights file too: its optimizer state is skipped.
 
 use crate::error::{EngineError, Result};
 use crate::graph::{Graph, OPTIMIZER};
@@ -41,7 +42,8 @@ impl Session {
         Ok(write(path, tensors, &counts.collect::<Vec<_>>(), metadata)?)
     }
 
-    /// Replaces all parameters and running statistics by those given, in PyTorch's layout; batches are counted from 0.
+    /// Replaces all parameters and running statistics by those given, in PyTorch's layout; batches are counted
+    /// from 0.
     ///
     /// Errors: one that lists every tensor that is missing, extra or misshapen; nothing is replaced then.
     pub fn load_weights(&mut self, tensors: &[Tensor]) -> Result<()> {
@@ -59,12 +61,12 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces all parameters and running statistics by those of a safetensors file, a checkpoint among them; without those
-    /// that go by a name of `except`, of a tensor, layer or block of layers, which stay as they are. A batch normalization
-    /// without a count of its batches begins at 0.
+    /// Replaces all parameters and running statistics by those of a safetensors file, a checkpoint among them;
+    /// without those that go by a name of `except`, of a tensor, layer or block of layers, which stay as they
+    /// are. A batch normalization without a count of its batches begins at 0.
     ///
-    /// Errors: as [`Session::load_weights`], a file that cannot be read, a name by which nothing goes; nothing is replaced
-    /// then.
+    /// Errors: as [`Session::load_weights`], a file that cannot be read, a name by which nothing goes; nothing
+    /// is replaced then.
     pub fn load_weights_file(&mut self, path: &Path, except: &[String]) -> Result<()> {
         let file = SafeTensors::open(path)?;
         let names = || file.names().iter().map(String::as_str).filter(|name| !name.starts_with(OPTIMIZER));
@@ -90,7 +92,8 @@ impl Session {
         Ok(())
     }
 
-    /// The counts of batches that a file has, 0 where it has none; those that go by a name of `except` are the session's.
+    /// The counts of batches that a file has, 0 where it has none; those that go by a name of `except` are the
+    /// session's.
     fn read_batches(&self, file: &SafeTensors, except: &[String]) -> Result<Vec<i64>> {
         let found: HashSet<&str> = file.names().iter().map(String::as_str).collect();
         let names = self.network.norms.iter().map(|norm| batches_name(norm)).zip(&self.batches);
@@ -102,7 +105,8 @@ impl Session {
         counts.collect()
     }
 
-    /// Replaces all parameters and running statistics by what `read` gives for their names, or nothing if it fails.
+    /// Replaces all parameters and running statistics by what `read` gives for their names, or nothing if it
+    /// fails.
     fn import_weights<'a, Values: AsRef<[f32]> + 'a>(
         &mut self,
         read: impl Fn(&str) -> Result<Values>,
@@ -144,11 +148,11 @@ impl Session {
         self.write(path, &tensors, &metadata)
     }
 
-    /// Continues from a checkpoint: parameters, the optimizer's state, averaged weights, step and seed. Returns the caller's
-    /// metadata.
+    /// Continues from a checkpoint: parameters, the optimizer's state, averaged weights, step and seed. Returns
+    /// the caller's metadata.
     ///
-    /// Errors: a file that is no checkpoint, or one of another graph (the network's name may differ); nothing is replaced
-    /// then.
+    /// Errors: a file that is no checkpoint, or one of another graph (the network's name may differ); nothing
+    /// is replaced then.
     pub fn load_checkpoint(&mut self, path: &Path) -> Result<String> {
         let file = SafeTensors::open(path)?;
         let wrong = |problem: String| EngineError::Checkpoint { file: path.display().to_string(), problem };

@@ -1,9 +1,10 @@
-//! Concatenation without copies: a layer that feeds one writes its channels of the concatenation's memory itself.
+//! Concatenation without copies: a layer that feeds one writes its channels of the concatenation's memory
+//! itself.
 //!
-//! [`lower`](crate::lower) copies every input of a concatenation to its channels. A copy goes where its source can be those
-//! channels: every kernel reads and writes maps whose pixels stand further apart than they are wide. It stays for
-//! the images, which the caller owns; for what another concatenation has taken; and for what is read in another
-//! shape or by the caller, which needs pixels side by side.
+//! [`lower`](crate::lower) copies every input of a concatenation to its channels. A copy goes where its source
+//! can be those channels: every kernel reads and writes maps whose pixels stand further apart than they are
+//! wide. It stays for the images, which the caller owns; for what another concatenation has taken; and for what
+//! is read in another shape or by the caller, which needs pixels side by side.
 
 use crate::instruction::Instruction;
 use crate::operand::Operand;

@@ -93,7 +93,8 @@ pub enum EngineError {
         /// Size of the request.
         megabytes: usize,
     },
-    /// Memory of a plan that two of its values would have at once: a fault of the engine, found before it computes.
+    /// Memory of a plan that two of its values would have at once: a fault of the engine, found before it
+    /// computes.
     #[error(
         "Expected a plan whose values keep apart but found a fault of fovea in {0}; please report the network."
     )]
@@ -263,7 +264,8 @@ pub enum GraphError {
         /// Shape of the first one that does not fit it.
         other: [usize; 3],
     },
-    /// The elements of a flattened map and those of another vector come in different orders, so no sum has a meaning in files.
+    /// The elements of a flattened map and those of another vector come in different orders, so no sum has a
+    /// meaning in files.
     #[error(
         "Expected inputs whose elements come in the same order for \"{0}\" but received differently flattened maps; \
          put a dense layer behind the flatten."

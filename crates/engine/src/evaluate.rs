@@ -8,7 +8,8 @@ use crate::session::Session;
 use crate::train::Batch;
 use fovea_kernels::loss::Targets;
 
-/// Floats of the largest feature map that a batch of [`Session::predict`] should have (32 MB: about what caches hold).
+/// Floats of the largest feature map that a batch of [`Session::predict`] should have (32 MB: about what caches
+/// hold).
 const PREDICT_FLOATS: usize = 1 << 23;
 
 /// Most images that [`Session::predict`] runs at once.
@@ -26,8 +27,8 @@ pub struct BatchEvaluation {
 }
 
 impl Session {
-    /// Loss and accuracy of a batch by the first output; `predictions`, `[n]`, receives the most probable class of each
-    /// image, the lowest among equals.
+    /// Loss and accuracy of a batch by the first output; `predictions`, `[n]`, receives the most probable class
+    /// of each image, the lowest among equals.
     ///
     /// Errors: wrong lengths or labels, an output that is not a row of logits.
     pub fn evaluate_batch(
@@ -42,8 +43,8 @@ impl Session {
         Ok(self.judge(index, images, labels, predictions))
     }
 
-    /// As [`Session::evaluate_batch`], by the mean of the scores of each image and of its mirror image, left and right
-    /// exchanged: two looks at what may stand either way, which together err less often than one.
+    /// As [`Session::evaluate_batch`], by the mean of the scores of each image and of its mirror image, left
+    /// and right exchanged: two looks at what may stand either way, which together err less often than one.
     ///
     /// Allocates memory for the mirror images and their scores.
     pub fn evaluate_mirrored_batch(
@@ -62,8 +63,8 @@ impl Session {
         self.run(index, range.clone(), &Batch::new(images, labels.len(), labels), None);
         let own = result(self.plan_at(index), self.arena.as_slice(), images);
         scores.iter_mut().zip(own).for_each(|(score, own)| *score = 0.5 * (*score + own));
-        // The loss is the last instruction; it reads the scores where they lie, which is among the images in a network that
-        // computes nothing.
+        // The loss is the last instruction; it reads the scores where they lie, which is among the images in a
+        // network that computes nothing.
         let images = match result_mut(&self.plans[index], self.arena.as_mut_slice()) {
             Some(place) => {
                 place.copy_from_slice(&scores);
@@ -96,11 +97,11 @@ impl Session {
         evaluation
     }
 
-    /// The first output for any number of images: in batches whose sizes are powers of two, so that a few plans, each
-    /// compiled once, serve every number.
+    /// The first output for any number of images: in batches whose sizes are powers of two, so that a few
+    /// plans, each compiled once, serve every number.
     ///
-    /// Shapes: images `[count, height, width, channels]`, output `[count, ..]` with [`Session::output_len`] values an
-    /// image.
+    /// Shapes: images `[count, height, width, channels]`, output `[count, ..]` with [`Session::output_len`]
+    /// values an image.
     ///
     /// Errors: wrong lengths.
     pub fn predict(&mut self, images: &[f32], count: usize, output: &mut [f32]) -> Result<()> {
@@ -150,8 +151,8 @@ fn most_probable(row: &[f32]) -> u32 {
     (0..row.len()).reduce(larger).unwrap_or(0) as u32
 }
 
-/// How many classes come before `label`: those with a larger value, or an equal one earlier in the row. A NaN comes
-/// before everything as another class and after everything as the label.
+/// How many classes come before `label`: those with a larger value, or an equal one earlier in the row. A NaN
+/// comes before everything as another class and after everything as the label.
 fn rank(row: &[f32], label: usize) -> usize {
     if row[label].is_nan() {
         return usize::MAX;

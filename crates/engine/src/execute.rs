@@ -1,8 +1,9 @@
 //! Runs the instructions of a plan.
 //!
-//! Nothing is looked up, allocated or locked: an instruction names its values, the plan knows their places, and a place
-//! becomes a view. Nearly all unsafe code of the engine is here, and all of it turns offsets into views.
-//! That the offsets are right is proven by [`Plan::conflict`], which is asked for every plan that is compiled.
+//! Nothing is looked up, allocated or locked: an instruction names its values, the plan knows their places, and
+//! a place becomes a view. Nearly all unsafe code of the engine is here, and all of it turns offsets into
+//! views. That the offsets are right is proven by [`Plan::conflict`], which is asked for every plan that is
+//! compiled.
 
 use crate::graph::OutputLoss;
 use crate::kept::KeptWeights;
@@ -29,7 +30,8 @@ pub(crate) struct Step<'a> {
     pub kept: &'a KeptWeights,
     /// Running statistics: those that a training step changes, those to be used otherwise.
     pub state: &'a mut [f32],
-    /// Seed, number of the step and number of the graph's nodes, which give each dropout of each step its own random numbers.
+    /// Seed, number of the step and number of the graph's nodes, which give each dropout of each step its own
+    /// random numbers.
     pub seed: u64,
     pub number: u64,
     pub nodes: usize,
@@ -70,7 +72,8 @@ impl Step<'_> {
     }
 }
 
-/// Runs the instructions of `range`; `durations`, one an instruction of the whole program, are filled where given.
+/// Runs the instructions of `range`; `durations`, one an instruction of the whole program, are filled where
+/// given.
 ///
 /// # Panics
 /// When the arena or a buffer of the step is smaller than the plan says.
@@ -191,16 +194,17 @@ impl<'a> Memory<'a> {
     /// A value that the instruction reads.
     pub fn view(&self, value: ValueId) -> View4<'a> {
         let slot = self.plan.slot(value);
-        // SAFETY: the place of a value has room for its shape, within the arena or the images, whose lengths `execute`
-        // checked; and no operand that the same instruction writes overlaps it, save in place (`Plan::conflict`).
+        // SAFETY: the place of a value has room for its shape, within the arena or the images, whose lengths
+        // `execute` checked; and no operand that the same instruction writes overlaps it, save in place
+        // (`Plan::conflict`).
         unsafe { View4::from_raw(self.pointer(value), slot.shape, slot.ld) }
     }
 
     /// A value that the instruction writes.
     pub fn view_mut(&self, value: ValueId) -> ViewMut4<'a> {
         let slot = self.plan.slot(value);
-        // SAFETY: as in `view`; images are never written, so the place is one of the arena, which `execute` borrows
-        // mutably.
+        // SAFETY: as in `view`; images are never written, so the place is one of the arena, which `execute`
+        // borrows mutably.
         unsafe { ViewMut4::from_raw(self.pointer_mut(value), slot.shape, slot.ld) }
     }
 

@@ -1,4 +1,5 @@
-//! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is slow.
+//! `explain`: a plan as a table, with the time of every instruction after a run. The tool for finding what is
+//! slow.
 
 use crate::buffer::{Buffer, vector};
 use crate::error::{EngineError, Result};
@@ -37,7 +38,8 @@ pub struct PlanDescription {
     pub parameter_bytes: u64,
     /// Floating-point operations of a step, a multiply-add being two.
     pub flops: u64,
-    /// Fused multiply-add peak of all threads: the better of two measurements, before the timed steps and after them.
+    /// Fused multiply-add peak of all threads: the better of two measurements, before the timed steps and after
+    /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_gflops: Option<f64>,
     /// Sum of the instructions' times.
@@ -79,8 +81,8 @@ pub struct PlanRow {
     pub flops: u64,
     /// Bytes of the arena that it touches, scratch memory included.
     pub bytes: u64,
-    /// The ways in which the pass of a convolution or dense layer can be computed, by the cost model that chooses among them;
-    /// none for the others.
+    /// The ways in which the pass of a convolution or dense layer can be computed, by the cost model that
+    /// chooses among them; none for the others.
     pub candidates: Vec<PlanCandidate>,
     /// Whether the way was asked for instead of chosen.
     pub held: bool,
@@ -119,7 +121,8 @@ pub struct Benchmark {
     pub images_per_second: f64,
     /// Floating-point operations of convolutions and dense layers over the median time.
     pub gflops: f64,
-    /// Fused multiply-add peak of all threads: the better of two measurements, before the timed steps and after them.
+    /// Fused multiply-add peak of all threads: the better of two measurements, before the timed steps and after
+    /// them.
     pub peak_gflops: f64,
 }
 
@@ -167,7 +170,8 @@ impl Synthetic {
 }
 
 impl Session {
-    /// The plan of a mode and batch size; with `run`, the plan also runs on a synthetic batch and the rows have times.
+    /// The plan of a mode and batch size; with `run`, the plan also runs on a synthetic batch and the rows have
+    /// times.
     ///
     /// Parameters, statistics and optimizer state stay as they are, whatever the gradients. Errors: whatever
     /// prevents the plan or the run: several outputs of which some are maps and others are not have no targets
@@ -206,8 +210,8 @@ impl Session {
         Ok(description)
     }
 
-    /// Times steps of a synthetic batch for about `seconds` and at least three steps, or until `stop` says so; compiling
-    /// and the first steps are not timed, one step always is.
+    /// Times steps of a synthetic batch for about `seconds` and at least three steps, or until `stop` says so;
+    /// compiling and the first steps are not timed, one step always is.
     ///
     /// Parameters, statistics and optimizer state stay as they are. Errors: whatever prevents the step, seconds
     /// out of range.

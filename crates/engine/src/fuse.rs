@@ -1,23 +1,24 @@
 //! Fusion: fewer passes over memory, the same numbers.
 //!
-//! - A ReLU on either side of a max-pooling becomes part of it: `relu(maxPool(z))` equals `maxPool(relu(z))` because
-//!   ReLU is monotonic. The pooled map is the smaller one, and the gradient is masked while it is scattered, through
-//!   `y > 0`: where the maximum is positive the same tap wins on both sides, elsewhere no gradient passes.
-//! - In training, a max-pooling that alone reads a batch normalization becomes part of it, which then writes the smaller map
-//!   only.
-//! - Outside training, a batch normalization that alone reads a convolution becomes part of its weight and bias, which
-//!   changes the rounding: the only fusion that does.
-//! - A ReLU, or another function that kernels compute on the way, that alone reads a sum, a batch normalization or a
-//!   convolution becomes part of it.
-//! - A sum that alone reads a batch normalization, or outside training a convolution, becomes part of it: the other
-//!   operand is its residual.
-//! - Outside training, a depthwise convolution that only a 1 x 1 convolution reads is computed with it, band by band, where
-//!   the batch is large enough ([`join_separable`]).
+//! - A ReLU on either side of a max-pooling becomes part of it: `relu(maxPool(z))` equals `maxPool(relu(z))`
+//!   because ReLU is monotonic. The pooled map is the smaller one, and the gradient is masked while it is
+//!   scattered, through `y > 0`: where the maximum is positive the same tap wins on both sides, elsewhere no
+//!   gradient passes.
+//! - In training, a max-pooling that alone reads a batch normalization becomes part of it, which then writes
+//!   the smaller map only.
+//! - Outside training, a batch normalization that alone reads a convolution becomes part of its weight and
+//!   bias, which changes the rounding: the only fusion that does.
+//! - A ReLU, or another function that kernels compute on the way, that alone reads a sum, a batch normalization
+//!   or a convolution becomes part of it.
+//! - A sum that alone reads a batch normalization, or outside training a convolution, becomes part of it: the
+//!   other operand is its residual.
+//! - Outside training, a depthwise convolution that only a 1 x 1 convolution reads is computed with it, band by
+//!   band, where the batch is large enough ([`join_separable`]).
 //! - A sum of gradients that alone reads the input gradient of a convolution becomes part of it likewise.
 //!
-//! The order matters: in training, a convolution whose ReLU moved into the pool has no mask to apply in its backward
-//! pass, and a sum takes its ReLU along into the normalization. All but the last work on forward programs;
-//! [`autodiff`](crate::autodiff) differentiates what they leave.
+//! The order matters: in training, a convolution whose ReLU moved into the pool has no mask to apply in its
+//! backward pass, and a sum takes its ReLU along into the normalization. All but the last work on forward
+//! programs; [`autodiff`](crate::autodiff) differentiates what they leave.
 
 use crate::instruction::Instruction;
 use crate::ops::function::{Derivative, Function, Fused};
@@ -46,8 +47,9 @@ pub(crate) fn fuse(program: &mut Program, mode: Mode) {
     program.update = program.backward;
 }
 
-/// Joins depthwise convolutions with the 1 x 1 convolutions behind them, for a batch and a number of threads, except layers
-/// that are held to an algorithm. For programs without a backward pass, once their algorithms are chosen.
+/// Joins depthwise convolutions with the 1 x 1 convolutions behind them, for a batch and a number of threads,
+/// except layers that are held to an algorithm. For programs without a backward pass, once their algorithms are
+/// chosen.
 pub(crate) fn join_separable(program: &mut Program, batch: usize, threads: usize) {
     absorb(program, |program, index| depthwise_into_convolution(program, index, batch, threads));
     program.backward = program.instructions.len();
@@ -128,8 +130,8 @@ fn function_into_sum(program: &mut Program, index: usize, mode: Mode) -> Option<
     }
 }
 
-/// The normalization takes the place of the sum, which comes behind its residual. In training, only a ReLU may come with
-/// the sum: the gradient passes it by a mask.
+/// The normalization takes the place of the sum, which comes behind its residual. In training, only a ReLU may
+/// come with the sum: the gradient passes it by a mask.
 fn sum_into_batch_norm(program: &mut Program, index: usize) -> Option<()> {
     let Instruction::Add(sum) = &program.instructions[index] else { return None };
     let (operands, sum_y, function) = ([sum.a, sum.b], sum.y, sum.function.clone());
@@ -190,7 +192,8 @@ fn sum_into_input_gradient(program: &mut Program, index: usize) -> Option<()> {
     }
 }
 
-/// The instruction that writes one of two operands which nobody else reads, if it is as `wanted`; and the other operand.
+/// The instruction that writes one of two operands which nobody else reads, if it is as `wanted`; and the other
+/// operand.
 fn sole_writer(
     program: &Program,
     [a, b]: [ValueId; 2],
@@ -263,8 +266,8 @@ fn function(program: &Program, index: usize) -> Option<(Arc<dyn Function>, Value
     }
 }
 
-/// As [`function`], if a kernel can compute it while it writes the operand, which then is nowhere: in training, the
-/// derivative must follow from the result.
+/// As [`function`], if a kernel can compute it while it writes the operand, which then is nowhere: in training,
+/// the derivative must follow from the result.
 fn fusible(program: &Program, index: usize, mode: Mode) -> Option<(Arc<dyn Function>, ValueId, ValueId)> {
     let found = function(program, index)?;
     let (function, ..) = &found;
@@ -459,8 +462,8 @@ mod tests {
                 (session.weights(), output)
             };
             let [(weights, output), (expected_weights, expected)] = [true, false].map(train);
-            // Statistics are summed in another order in the registers, and a normalization that moves behind its residual
-            // may change the order in which gradients are added.
+            // Statistics are summed in another order in the registers, and a normalization that moves behind
+            // its residual may change the order in which gradients are added.
             let ordered = !definition.contains("batchNorm");
             for (tensor, expected) in weights.iter().zip(&expected_weights) {
                 let pairs = tensor.values.iter().zip(&expected.values);
@@ -493,8 +496,8 @@ mod tests {
 
     #[test]
     fn a_depthwise_convolution_and_the_product_that_alone_reads_it_become_one() {
-        // The second takes in a shortcut from before the first; the third its own x, whose place the result may not take;
-        // the last has more filters than pixels to share their weights.
+        // The second takes in a shortcut from before the first; the third its own x, whose place the result may
+        // not take; the last has more filters than pixels to share their weights.
         let mut nodes = separable("one", "input", 8, 8);
         nodes.extend(separable("two", "one", 8, 8));
         nodes.push(join("sum", &["two", "input"], "add"));

@@ -1,9 +1,9 @@
 //! The graph definition: what a user's model is, before anything is known of kernels or memory.
 //!
-//! It travels as JSON: the builder writes it, [`Graph::from_json`] reads it, and a checkpoint keeps it. Every key is
-//! always written, unknown keys and ops are refused by name, and [`Graph::validate`] proves what the rest of the
-//! engine relies on: unique names, inputs defined before they are read, hyperparameters within bounds, and a path from
-//! every node to an output.
+//! It travels as JSON: the builder writes it, [`Graph::from_json`] reads it, and a checkpoint keeps it. Every
+//! key is always written, unknown keys and ops are refused by name, and [`Graph::validate`] proves what the
+//! rest of the engine relies on: unique names, inputs defined before they are read, hyperparameters within
+//! bounds, and a path from every node to an output.
 
 use crate::error::{GraphError, Result};
 use crate::ops::bounds::{MAX_SIZE, check_size};
@@ -63,7 +63,8 @@ pub struct Output {
 pub enum OutputLoss {
     /// Softmax cross-entropy with a class, or with a probability for each.
     CrossEntropy {},
-    /// Cross-entropy of each output's sigmoid by itself, with 1 for the class and 0 for the others, or with given values.
+    /// Cross-entropy of each output's sigmoid by itself, with 1 for the class and 0 for the others, or with
+    /// given values.
     BinaryCrossEntropy {},
     /// Mean of the squared differences from 1 for the class and 0 for the others, or from given values.
     MeanSquaredError {},
@@ -110,7 +111,8 @@ struct Outline {
 impl Graph {
     /// Reads and validates a definition.
     ///
-    /// Errors: [`GraphError`] for text that is no graph, unknown keys and ops, and all that [`Graph::validate`] finds.
+    /// Errors: [`GraphError`] for text that is no graph, unknown keys and ops, and all that [`Graph::validate`]
+    /// finds.
     pub fn from_json(json: &str) -> Result<Self> {
         let outline: Outline =
             serde_json::from_str(json).map_err(|error| GraphError::Definition(error.to_string()))?;

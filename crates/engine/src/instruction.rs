@@ -1,5 +1,5 @@
-//! The instructions of a [`Program`]: calls of kernels. Each is a [`Call`] in the file of the operation that it belongs to;
-//! those that [`fuse`](crate::fuse) joins with others have a variant by which it knows them.
+//! The instructions of a [`Program`]: calls of kernels. Each is a [`Call`] in the file of the operation that it
+//! belongs to; those that [`fuse`](crate::fuse) joins with others have a variant by which it knows them.
 
 use crate::autodiff::Backward;
 use crate::execute::{Memory, Step};
@@ -31,8 +31,8 @@ pub(crate) trait Call: Send + Sync {
     /// Runs it.
     fn run(&self, memory: &Memory, step: &mut Step);
 
-    /// Appends its backward instructions, and keeps for them what they need. Nothing for those that stand in backward
-    /// programs only.
+    /// Appends its backward instructions, and keeps for them what they need. Nothing for those that stand in
+    /// backward programs only.
     fn backward(&mut self, _backward: &mut Backward) {}
 
     /// Says more of it in `explain` than follows from its operands.

@@ -1,7 +1,8 @@
-//! Weights that are made from the parameters and stay as long as those do: outside training, batch normalizations are
-//! folded into convolutions, and Winograd's algorithm reads transformed weights.
+//! Weights that are made from the parameters and stay as long as those do: outside training, batch
+//! normalizations are folded into convolutions, and Winograd's algorithm reads transformed weights.
 //!
-//! Folding: `(w * x) scale + shift = (w scale) * x + shift`, so each filter is scaled once instead of each of its results.
+//! Folding: `(w * x) scale + shift = (w scale) * x + shift`, so each filter is scaled once instead of each of
+//! its results.
 
 use crate::buffer::Buffer;
 use crate::error::Result;
@@ -21,8 +22,8 @@ pub(crate) struct KeptWeights {
     oihw: Buffer,
 }
 
-/// The kept weights of a convolution. The versions are those of the parameters that they were made from, 0 before the
-/// first.
+/// The kept weights of a convolution. The versions are those of the parameters that they were made from, 0
+/// before the first.
 #[derive(Default)]
 struct Kept {
     /// Weight, in the kernel's layout, and bias with a batch normalization in them.

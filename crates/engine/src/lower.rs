@@ -9,7 +9,8 @@ use crate::ops::Op;
 use crate::order::Reorder;
 use crate::program::{Extent, Kind, Mode, Program, ValueId};
 
-/// What a node appends to a program that it is part of: it is told the values that it reads, and returns its own.
+/// What a node appends to a program that it is part of: it is told the values that it reads, and returns its
+/// own.
 pub(crate) type Lower = Box<dyn Fn(&mut Lowering, &[ValueId]) -> Result<ValueId> + Send + Sync>;
 
 /// A node of one instruction that reads a value and writes one.

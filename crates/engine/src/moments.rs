@@ -1,7 +1,8 @@
-//! Batch normalization without a pass over its operand for the statistics: the convolution that writes the operand takes its
-//! moments, sums and squares of each channel, from the registers.
+//! Batch normalization without a pass over its operand for the statistics: the convolution that writes the
+//! operand takes its moments, sums and squares of each channel, from the registers.
 //!
-//! It comes after [`select`](crate::select), for how pixels are summed depends on the algorithm and on the batch.
+//! It comes after [`select`](crate::select), for how pixels are summed depends on the algorithm and on the
+//! batch.
 
 use crate::instruction::Instruction;
 use crate::ops::convolution::Algorithm;

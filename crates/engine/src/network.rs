@@ -1,8 +1,8 @@
 //! A graph made ready to run: every layer has its kernel, every parameter its place.
 //!
-//! All parameters lie in one buffer, so that the optimizer is one pass over it; gradients and its states lie in buffers
-//! of the same layout. What a layer learns without gradients, the running statistics, is its state and lies in a
-//! buffer of its own.
+//! All parameters lie in one buffer, so that the optimizer is one pass over it; gradients and its states lie in
+//! buffers of the same layout. What a layer learns without gradients, the running statistics, is its state and
+//! lies in a buffer of its own.
 
 use crate::algorithms::{self, Held};
 use crate::error::{EngineError, GraphError, Result};
@@ -22,7 +22,8 @@ use std::sync::Arc;
 /// Floats in a cache line; every tensor begins on one.
 pub(crate) const LINE: usize = 16;
 
-/// Most bytes of the masks of all convolutions that leave out connections: a short list of them may mean large kernels.
+/// Most bytes of the masks of all convolutions that leave out connections: a short list of them may mean large
+/// kernels.
 const MOST_MASKED: usize = 1 << 30;
 
 /// A validated graph, its kernels and the layout of its parameters.
@@ -176,7 +177,8 @@ impl Building<'_> {
         &mut self.network.parameters
     }
 
-    /// A vector that is learned, of which every element begins as `initial`: its place behind the parameters so far.
+    /// A vector that is learned, of which every element begins as `initial`: its place behind the parameters so
+    /// far.
     pub fn parameter(
         &mut self,
         suffix: &str,
@@ -205,7 +207,8 @@ impl Building<'_> {
         algorithms::hold(self.held, self.index, role, &mut kernel).map(|()| kernel)
     }
 
-    /// Counts the mask of a convolution of so many weights, once in the order of files and once in the kernel's.
+    /// Counts the mask of a convolution of so many weights, once in the order of files and once in the
+    /// kernel's.
     ///
     /// Errors: masks of more memory than any lists that a person wrote could mean.
     pub fn mask(&mut self, weights: usize) -> Result<()> {

@@ -1,5 +1,5 @@
-//! What an instruction says of the values that it touches. All that is known of memory follows from this: how long a value
-//! lives, what may be computed in place ([`plan`](crate::plan)), and whether a plan is right
+//! What an instruction says of the values that it touches. All that is known of memory follows from this: how
+//! long a value lives, what may be computed in place ([`plan`](crate::plan)), and whether a plan is right
 //! ([`replay`](crate::replay)).
 
 use crate::program::ValueId;
@@ -20,12 +20,13 @@ pub(crate) enum Access {
     Write,
 }
 
-/// How far an operand is read from the pixel whose result is computed, or how far a result depends on where it is written.
+/// How far an operand is read from the pixel whose result is computed, or how far a result depends on where it
+/// is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// At the same pixel and channels, and before the result is written there; what was read of other pixels before the
-    /// first result was written, statistics for example, does not count. Only such a result may take such an operand's
-    /// place.
+    /// At the same pixel and channels, and before the result is written there; what was read of other pixels
+    /// before the first result was written, statistics for example, does not count. Only such a result may take
+    /// such an operand's place.
     Pixel,
     /// Around the pixel, as windows are, or at the pixel after some of its channels have been written.
     Neighbourhood,
@@ -36,8 +37,8 @@ pub(crate) enum Reach {
 /// Most values that an instruction touches.
 const MOST: usize = 12;
 
-/// The values that an instruction touches: those read first, the principal one of each kind before the others, the best
-/// one to compute in place before the next.
+/// The values that an instruction touches: those read first, the principal one of each kind before the others,
+/// the best one to compute in place before the next.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Operands {
     operands: [Option<Operand>; MOST],

@@ -1,9 +1,9 @@
 //! The order of vectors that flattened feature maps make up.
 //!
-//! A flatten moves nothing: inside, a row of a flattened map counts pixel by pixel, channels innermost. Files, and callers
-//! as PyTorch's users know them, count channel by channel. So the order of every vector is followed through the layers that
-//! treat all channels alike, to the layers that read one element differently from another and to the outputs, which are
-//! reordered for callers.
+//! A flatten moves nothing: inside, a row of a flattened map counts pixel by pixel, channels innermost. Files,
+//! and callers as PyTorch's users know them, count channel by channel. So the order of every vector is followed
+//! through the layers that treat all channels alike, to the layers that read one element differently from
+//! another and to the outputs, which are reordered for callers.
 
 use crate::autodiff::Backward;
 use crate::error::{GraphError, Result};
@@ -19,12 +19,12 @@ use std::sync::Arc;
 /// One map `[height, width, channels]` after the other.
 pub(crate) type Order = Arc<[[usize; 3]]>;
 
-/// Most flattened maps that the vectors of a graph are made of, a map counted once for each concatenation or padding that
-/// it goes through (1.5 MB): a vector joined with itself again and again doubles them each time.
+/// Most flattened maps that the vectors of a graph are made of, a map counted once for each concatenation or
+/// padding that it goes through (1.5 MB): a vector joined with itself again and again doubles them each time.
 const MOST_MAPS: usize = 1 << 16;
 
-/// For each node, the order of the vectors that it reads and writes, where they are made of flattened maps and the order
-/// of their elements matters.
+/// For each node, the order of the vectors that it reads and writes, where they are made of flattened maps and
+/// the order of their elements matters.
 pub(crate) struct Orders {
     pub read: Vec<Option<Order>>,
     pub written: Vec<Option<Order>>,
@@ -32,8 +32,8 @@ pub(crate) struct Orders {
 
 /// Follows what a flatten leaves through the layers that treat every channel alike.
 ///
-/// Errors: the sum, or the like, of vectors of different orders, which files could not describe, and more maps in all
-/// vectors than [`MOST_MAPS`].
+/// Errors: the sum, or the like, of vectors of different orders, which files could not describe, and more maps
+/// in all vectors than [`MOST_MAPS`].
 pub(crate) fn orders(graph: &Graph, shapes: &Shapes, sources: &[Vec<Source>]) -> Result<Orders> {
     let mut written: Vec<Option<Order>> = Vec::with_capacity(sources.len());
     let mut read = Vec::with_capacity(sources.len());
@@ -82,8 +82,8 @@ fn check_maps(node: &str, maps: usize) -> Result<()> {
     Err(GraphError::Budget { node, what, most: MOST_MAPS, received: maps }.into())
 }
 
-/// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order: outside, each
-/// map's count channel by channel, inside pixel by pixel.
+/// Calls `each(index outside, index inside)` for every element of rows whose elements come in such an order:
+/// outside, each map's count channel by channel, inside pixel by pixel.
 pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl FnMut(usize, usize)) {
     let mut start = 0;
     while start < elements {
@@ -99,7 +99,8 @@ pub(crate) fn for_each_ordered(order: &Order, elements: usize, mut each: impl Fn
     }
 }
 
-/// y = x, a vector that counts pixel by pixel inside and is to count channel by channel; or the other way round.
+/// y = x, a vector that counts pixel by pixel inside and is to count channel by channel; or the other way
+/// round.
 pub(crate) struct Reorder {
     /// The element of x for each of y.
     from: Arc<[u32]>,

@@ -1,9 +1,9 @@
 //! Parameters: how they begin, and the border between the kernels' layout and that of files.
 //!
 //! Inside, a weight lies as its kernel wants it. Outside (files, callers) everything is PyTorch's: convolutions
-//! `[out, in / groups, kernel height, kernel width]`, dense layers `[out, in]`, and the first dense layer after a flatten
-//! counts its inputs channel by channel. Running statistics lie in a buffer of their own. Gradients and an optimizer's states have
-//! the layout of their parameters on both sides.
+//! `[out, in / groups, kernel height, kernel width]`, dense layers `[out, in]`, and the first dense layer after
+//! a flatten counts its inputs channel by channel. Running statistics lie in a buffer of their own. Gradients
+//! and an optimizer's states have the layout of their parameters on both sides.
 
 use crate::buffer::{Buffer, vector};
 use crate::error::{Misshapen, Result, WeightsError};
@@ -53,8 +53,8 @@ impl NamedTensor {
 
 /// A fresh buffer of tensors: weights drawn from `seed`, every vector with the value that it begins with.
 ///
-/// Every weight draws from a stream of its own in PyTorch's order, so the values depend neither on the instruction set
-/// nor on other layers' sizes.
+/// Every weight draws from a stream of its own in PyTorch's order, so the values depend neither on the
+/// instruction set nor on other layers' sizes.
 pub(crate) fn initialize(tensors: &Tensors, seed: u64) -> Result<Buffer> {
     let mut buffer = Buffer::new(tensors.len, PURPOSE)?;
     for (index, parameter) in tensors.tensors.iter().enumerate() {
@@ -101,7 +101,8 @@ pub(crate) fn export(tensors: &Tensors, buffer: &[f32], prefix: &str) -> Result<
     tensors.tensors.iter().map(named).collect()
 }
 
-/// Tensors that a file has besides the weights: those of a layout once more, under names that begin with `prefix`.
+/// Tensors that a file has besides the weights: those of a layout once more, under names that begin with
+/// `prefix`.
 pub(crate) struct Copied<'a> {
     pub prefix: &'a str,
     pub tensors: &'a Tensors,
@@ -112,8 +113,9 @@ pub(crate) fn goes_by(tensor: &str, name: &str) -> bool {
     tensor.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Compares tensors, given as name and shape, with those of the network: its parameters and state, without those that go by
-/// a name of `except`, and what else there should be. A batch normalization's count of batches may be there or not.
+/// Compares tensors, given as name and shape, with those of the network: its parameters and state, without
+/// those that go by a name of `except`, and what else there should be. A batch normalization's count of batches
+/// may be there or not.
 ///
 /// Errors: every tensor that is missing, extra or misshapen, all in one.
 pub(crate) fn check<'a>(

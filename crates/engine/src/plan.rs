@@ -1,9 +1,9 @@
 //! A program for one batch size, with every value's place in memory.
 //!
-//! All memory of a step is one arena. A value occupies its place from the instruction that writes it to the last one
-//! that reads it, then the place is free for others; an instruction's scratch memory lives for that instruction. Views
-//! share their owner's place, and an elementwise instruction works in place when its operand is not needed afterwards.
-//! Large values are placed first, each at the lowest offset free during its life.
+//! All memory of a step is one arena. A value occupies its place from the instruction that writes it to the
+//! last one that reads it, then the place is free for others; an instruction's scratch memory lives for that
+//! instruction. Views share their owner's place, and an elementwise instruction works in place when its operand
+//! is not needed afterwards. Large values are placed first, each at the lowest offset free during its life.
 
 use crate::autodiff::differentiate;
 use crate::concatenate::concatenate;
@@ -155,7 +155,8 @@ impl Plan {
         self.batch * self.program.shape(Program::INPUT).iter().product::<usize>()
     }
 
-    /// What is wrong with the plan's memory, if anything; see [`crate::replay`]. Every plan that is compiled is asked.
+    /// What is wrong with the plan's memory, if anything; see [`crate::replay`]. Every plan that is compiled is
+    /// asked.
     pub fn conflict(&self) -> Option<String> {
         Replay::new(self).conflict()
     }
@@ -172,8 +173,8 @@ fn floats(program: &Program, value: ValueId, batch: usize) -> usize {
     if program[value].kind == Kind::Argmax { elements.div_ceil(4) } else { elements }
 }
 
-/// For each value that owns memory, by index: the value whose block it lies in, itself or one that it follows in
-/// place; and a block for each value, empty where the value has none of its own.
+/// For each value that owns memory, by index: the value whose block it lies in, itself or one that it follows
+/// in place; and a block for each value, empty where the value has none of its own.
 fn storage(program: &Program, batch: usize) -> (Vec<usize>, Vec<Block>) {
     let mut lives: Vec<Option<(usize, usize)>> = vec![None; program.values.len()];
     let mut touch = |value: ValueId, at: usize| {
@@ -210,8 +211,9 @@ fn storage(program: &Program, batch: usize) -> (Vec<usize>, Vec<Block>) {
     (owners, blocks)
 }
 
-/// Pairs of a value that is read and one that may be written in its place, once nothing reads it afterwards; the better one
-/// first. It is read at the pixel that is written and nowhere else, and so is everything in its memory.
+/// Pairs of a value that is read and one that may be written in its place, once nothing reads it afterwards;
+/// the better one first. It is read at the pixel that is written and nowhere else, and so is everything in its
+/// memory.
 fn in_place(program: &Program, instruction: &Instruction) -> Vec<(ValueId, ValueId)> {
     let operands = instruction.operands();
     // The pixels of a slice stand apart, and other channels between them live on.
@@ -349,8 +351,8 @@ mod tests {
 
     #[test]
     fn gradients_of_a_residual_block_take_two_places_at_a_time() {
-        // Deep down, the memory of a training step is what the forward pass keeps and, while a block is passed on the way
-        // back, the gradient of the shortcut and one more: everything else happens in their places.
+        // Deep down, the memory of a training step is what the forward pass keeps and, while a block is passed
+        // on the way back, the gradient of the shortcut and one more: everything else happens in their places.
         let arena = |blocks: usize| {
             let mut nodes = vec![node("block0", "input", conv(64, [1, 1]))];
             for block in 1..=blocks {

@@ -2,9 +2,9 @@
 //!
 //! [`lower`](crate::lower) writes a forward program, [`fuse`](crate::fuse) shortens it,
 //! [`concatenate`](crate::concatenate) lets layers write their channels of a concatenation themselves,
-//! [`autodiff`](crate::autodiff) appends the backward instructions, [`select`](crate::select) chooses algorithms,
-//! [`plan`](crate::plan) gives every value its place in memory and [`execute`](crate::execute) runs the instructions in
-//! order. A program does not know the batch size.
+//! [`autodiff`](crate::autodiff) appends the backward instructions, [`select`](crate::select) chooses
+//! algorithms, [`plan`](crate::plan) gives every value its place in memory and [`execute`](crate::execute) runs
+//! the instructions in order. A program does not know the batch size.
 //!
 //! Every value is written once, or every channel of it once; what may share memory is decided by the plan.
 
@@ -123,8 +123,8 @@ impl Program {
         self.push(Value { name: name.into(), kind, extent, view_of: None, slice: None })
     }
 
-    /// The memory of `value`, which is no slice, as another shape with as many elements an image; `value` itself if it
-    /// has that shape.
+    /// The memory of `value`, which is no slice, as another shape with as many elements an image; `value`
+    /// itself if it has that shape.
     pub fn view(&mut self, value: ValueId, shape: [usize; 3], name: &str) -> ValueId {
         let root = self.root(value);
         let extent = Extent::PerImage(shape);
@@ -168,7 +168,8 @@ impl Program {
         self[value].view_of.unwrap_or(value)
     }
 
-    /// The channels that `value` has of those of the owner of its memory; all, when it is another shape of that.
+    /// The channels that `value` has of those of the owner of its memory; all, when it is another shape of
+    /// that.
     pub fn channels(&self, value: ValueId) -> Range<usize> {
         match self[value].slice {
             Some(slice) => slice.first..slice.first + self.shape(value)[2],

@@ -1,10 +1,10 @@
 //! The proof that a plan's memory is right: its program, replayed on a map of the arena.
 //!
-//! The map says whose content each stretch of the arena has. An operand that is read must still stand where it was written,
-//! and every channel of it must have been. What an instruction writes must not lie where it reads, save as other
-//! channels of one value, or as the very same pixels, read at the pixel that is written and nowhere else. All of it
-//! follows from what instructions say of their operands, and nothing from how [`plan`](crate::plan) came to
-//! its places.
+//! The map says whose content each stretch of the arena has. An operand that is read must still stand where it
+//! was written, and every channel of it must have been. What an instruction writes must not lie where it reads,
+//! save as other channels of one value, or as the very same pixels, read at the pixel that is written and
+//! nowhere else. All of it follows from what instructions say of their operands, and nothing from how
+//! [`plan`](crate::plan) came to its places.
 
 use crate::instruction::Instruction;
 use crate::operand::{Access, Operand, Reach};

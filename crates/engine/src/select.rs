@@ -1,9 +1,9 @@
 //! The algorithm of every convolution, for a batch.
 //!
-//! Winograd's algorithm takes over where the kernels' cost model says that it pays, or where the session is held to it; the
-//! choice between the other ways is the kernel's own. Winograd's weight is the layer's, transformed: in training
-//! once a step, right before it is used, so that one place in the arena serves all layers; otherwise once, and the
-//! session keeps it until the parameters change.
+//! Winograd's algorithm takes over where the kernels' cost model says that it pays, or where the session is
+//! held to it; the choice between the other ways is the kernel's own. Winograd's weight is the layer's,
+//! transformed: in training once a step, right before it is used, so that one place in the arena serves all
+//! layers; otherwise once, and the session keeps it until the parameters change.
 
 use crate::instruction::Instruction;
 use crate::ops::convolution::{Algorithm, ConvolutionLayer, TransformWeight};

@@ -1,7 +1,7 @@
 //! A session: a network with its parameters, ready to train, evaluate and predict.
 //!
-//! A session compiles a plan the first time it meets a mode and batch size, and keeps it. All plans share one arena,
-//! since nothing in it outlives a step; a step allocates nothing once its plan exists.
+//! A session compiles a plan the first time it meets a mode and batch size, and keeps it. All plans share one
+//! arena, since nothing in it outlives a step; a step allocates nothing once its plan exists.
 
 use crate::algorithms;
 use crate::buffer::Buffer;
@@ -29,8 +29,9 @@ const MAX_PLANS: usize = 64;
 /// How exactly convolutions are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Winograd's algorithm where it pays: 3 x 3 and 5 x 5 convolutions of stride 1 with multiples of 16 channels. Its
-    /// rounding error is about three times that of direct summation, a few millionths of the largest value.
+    /// Winograd's algorithm where it pays: 3 x 3 and 5 x 5 convolutions of stride 1 with multiples of 16
+    /// channels. Its rounding error is about three times that of direct summation, a few millionths of the
+    /// largest value.
     #[default]
     Fast,
     /// Direct summation only.
@@ -48,9 +49,9 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// How exactly convolutions are computed; [`Precision::Fast`] by default.
     pub precision: Precision,
-    /// Algorithms to be used instead of those that the cost model chooses: pairs of a layer, or a layer with `.forward`,
-    /// `.inputGradient` or `.weightGradient`, and `direct`, `scatter`, `packed` or `winograd`. A layer alone stands for all
-    /// of its passes that can be computed so.
+    /// Algorithms to be used instead of those that the cost model chooses: pairs of a layer, or a layer with
+    /// `.forward`, `.inputGradient` or `.weightGradient`, and `direct`, `scatter`, `packed` or `winograd`. A
+    /// layer alone stands for all of its passes that can be computed so.
     pub algorithms: Vec<(String, String)>,
 }
 
@@ -103,8 +104,8 @@ pub struct Session {
 impl Session {
     /// Checks the graph, starts the threads and draws the initial weights.
     ///
-    /// Errors: a graph that cannot be run, threads out of range, an unknown `FOVEA_ISA`, an algorithm that cannot compute its
-    /// layer, too little memory.
+    /// Errors: a graph that cannot be run, threads out of range, an unknown `FOVEA_ISA`, an algorithm that
+    /// cannot compute its layer, too little memory.
     pub fn new(graph: Graph, options: SessionOptions) -> Result<Self> {
         let threads = options.threads()?;
         let SessionOptions { seed, isa, precision, algorithms, .. } = options;
@@ -276,7 +277,8 @@ impl Session {
         self.plans.len()
     }
 
-    /// Takes over parameters and running statistics, laid out as the network says; averages of others are given up.
+    /// Takes over parameters and running statistics, laid out as the network says; averages of others are given
+    /// up.
     pub(crate) fn set_parameters(&mut self, parameters: Buffer, state: Buffer) {
         (self.parameters, self.state) = (parameters, state);
         self.averaged.exist = false;

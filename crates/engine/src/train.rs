@@ -24,17 +24,18 @@ pub struct StepOptions<'a> {
     pub optimizer: Optimizer,
     /// Share of each parameter that the optimizer takes away; at least 0.
     pub weight_decay: f32,
-    /// Share of the target probability that all classes have in common, from 0 to below 1; of cross-entropy losses.
+    /// Share of the target probability that all classes have in common, from 0 to below 1; of cross-entropy
+    /// losses.
     pub label_smoothing: f32,
     /// A factor of each class's loss, at least 0; of cross-entropy losses.
     pub class_weights: Option<&'a [f32]>,
     /// The gradients of all parameters together are scaled down to this norm where theirs is larger; above 0.
     pub clip_norm: Option<f32>,
-    /// Parts of the batch, as equal as can be, that are computed one after the other to save memory. Their gradients are
-    /// added up to that of the batch; batch normalizations see each part by itself. At least 1.
+    /// Parts of the batch, as equal as can be, that are computed one after the other to save memory. Their
+    /// gradients are added up to that of the batch; batch normalizations see each part by itself. At least 1.
     pub accumulate: usize,
-    /// Share that exponential moving averages of the weights keep of themselves in every step, from 0 to below 1; there
-    /// are none without it.
+    /// Share that exponential moving averages of the weights keep of themselves in every step, from 0 to below
+    /// 1; there are none without it.
     pub ema: Option<f32>,
 }
 
@@ -124,8 +125,8 @@ impl Session {
         Ok(result)
     }
 
-    /// The loss of a batch and its gradients, computed in so many parts; and the running statistics after it, apart from
-    /// those that count.
+    /// The loss of a batch and its gradients, computed in so many parts; and the running statistics after it,
+    /// apart from those that count.
     fn gradients_of(
         &mut self,
         images: &[f32],

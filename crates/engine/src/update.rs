@@ -1,5 +1,5 @@
-//! What training keeps from step to step besides the parameters: the optimizer's states, and averages of the weights.
-//! And which parameters it changes: groups with a rate and a decay of their own, and frozen ones.
+//! What training keeps from step to step besides the parameters: the optimizer's states, and averages of the
+//! weights. And which parameters it changes: groups with a rate and a decay of their own, and frozen ones.
 
 use crate::buffer::Buffer;
 use crate::error::{EngineError, Result};
@@ -160,12 +160,13 @@ impl Updater<'_> {
 }
 
 impl Session {
-    /// Says which parameters have a learning rate and a weight decay of their own, and which layers or parameters do not
-    /// learn: no gradient is computed for these, nor for anything before the first layer that does learn. A batch
-    /// normalization without a parameter that learns uses its running statistics and leaves them as they are.
+    /// Says which parameters have a learning rate and a weight decay of their own, and which layers or
+    /// parameters do not learn: no gradient is computed for these, nor for anything before the first layer that
+    /// does learn. A batch normalization without a parameter that learns uses its running statistics and leaves
+    /// them as they are.
     ///
-    /// It holds until it is said anew. Errors: a name that is no parameter (or layer), or that is in two groups; numbers out
-    /// of range. Nothing is changed then.
+    /// It holds until it is said anew. Errors: a name that is no parameter (or layer), or that is in two
+    /// groups; numbers out of range. Nothing is changed then.
     pub fn configure(&mut self, groups: &[ParameterGroup], frozen: &[String]) -> Result<()> {
         if self.groups == groups && self.frozen == frozen {
             return Ok(());
@@ -283,7 +284,8 @@ pub(crate) fn spans(network: &Network, groups: &[ParameterGroup], frozen: &[usiz
             place: parameter.place.clone(),
             learning_rate_scale: group.map_or(1.0, |group| group.learning_rate_scale),
             weight_decay: group.and_then(|group| group.weight_decay),
-            // The norm of a bias, which begins at zero, or of a normalization's scales says nothing about a good step.
+            // The norm of a bias, which begins at zero, or of a normalization's scales says nothing about a
+            // good step.
             adapts: parameter.shape.len() > 1,
         }
     };

@@ -28,8 +28,8 @@ fn main() {
                 session.predict(&images, 16, &mut output).unwrap();
             };
             step(&mut session);
-            // A worker that had no part in so small a step may still be starting, which allocates its name; measuring
-            // the peak waits for all.
+            // A worker that had no part in so small a step may still be starting, which allocates its name;
+            // measuring the peak waits for all.
             session.explain(Mode::Infer, 1, true).unwrap();
             let ((), requests) = requests(|| (0..3).for_each(|_| step(&mut session)));
             assert_eq!(requests, 0, "{}", isa.name());

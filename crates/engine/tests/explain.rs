@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 fn the_training_plan_of_lenet5_counts_its_work() {
     let mut session = fastest(&lenet5());
     let plan = session.explain(Mode::Train, 64, false).unwrap();
-    // Forward and weight gradient of all layers, input gradient of all but the first (28 x 28 x 6 x 25 mult-adds).
+    // Forward and weight gradient of all layers, input gradient of all but the first (28 x 28 x 6 x 25
+    // mult-adds).
     assert_eq!(plan.flops, 2 * 64 * (3 * 416_520 - 28 * 28 * 6 * 25));
     assert!(plan.parameter_bytes >= 4 * 61_706);
     let names: Vec<_> = plan.rows.iter().map(|row| row.instruction).collect();

@@ -1,4 +1,5 @@
-//! Networks against PyTorch: ten training losses, and the parameters after them, from the same weights and batches.
+//! Networks against PyTorch: ten training losses, and the parameters after them, from the same weights and
+//! batches.
 
 #![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
 

@@ -400,7 +400,8 @@ fn predictions_use_running_statistics_folded_or_not_and_no_dropout() {
         let mut session = session(&definition, 2, isa);
         for seed in 0..2 {
             randomize_vectors(&mut session);
-            // A step changes the statistics and the weights, so that nothing kept from the first round may be used.
+            // A step changes the statistics and the weights, so that nothing kept from the first round may be
+            // used.
             let (images, labels) = batch(&session, IMAGES, CLASSES, seed);
             session.train_step(&images, &labels, &StepOptions::default()).unwrap();
             let weights = oracle::wide(&session.weights());

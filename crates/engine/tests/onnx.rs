@@ -1,4 +1,5 @@
-//! ONNX out and in: what is exported predicts the same when it is imported, and what cannot be imported is told by name.
+//! ONNX out and in: what is exported predicts the same when it is imported, and what cannot be imported is told
+//! by name.
 
 #![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
 
@@ -194,7 +195,8 @@ fn layers_get_names_that_a_graph_may_have_whatever_the_nodes_are_called() {
 
 #[test]
 fn a_network_that_moves_its_channels_to_the_end_before_flattening_predicts_the_same() {
-    // As TensorFlow's exporters write it: the image has its channels last, so has the vector behind the reshape.
+    // As TensorFlow's exporters write it: the image has its channels last, so has the vector behind the
+    // reshape.
     let mut last = small();
     let graph = last.graph.as_mut().unwrap();
     graph.input = vec![value("x", &[None, Some(4), Some(4), Some(2)])];

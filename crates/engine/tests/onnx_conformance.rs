@@ -1,7 +1,7 @@
 //! The backend node tests of the `onnx` package, for the operators that convolutional networks are made of.
 //!
-//! tests/conformance/make.py says where the cases come from. Each is either computed as ONNX says or refused with the
-//! sentence that stands in node_tests.txt; none is computed wrong.
+//! tests/conformance/make.py says where the cases come from. Each is either computed as ONNX says or refused
+//! with the sentence that stands in node_tests.txt; none is computed wrong.
 
 #![allow(clippy::unwrap_used)] // a failure is a failed test, in helpers too
 

@@ -332,7 +332,8 @@ fn every_part_of_a_batch_drops_out_values_of_its_own() {
     let (images, labels) = ([0.5; 8], [1, 1]);
     let options = StepOptions { accumulate: 2, ..StepOptions::default() };
     session.train_step(&images, &labels, &options).unwrap();
-    // Equal images with equal labels: were the same units dropped twice, half of the second weight had no gradient.
+    // Equal images with equal labels: were the same units dropped twice, half of the second weight had no
+    // gradient.
     let gradients = session.gradients();
     let second = gradients.iter().find(|tensor| tensor.name == "node2.weight").unwrap();
     let zeros = second.values.iter().filter(|&&gradient| gradient == 0.0).count();

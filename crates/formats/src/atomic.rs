@@ -1,8 +1,8 @@
 //! Writing a file whole or not at all.
 //!
-//! The bytes go to a temporary file in the same directory, which is synced and then renamed over the path; a crash at
-//! any moment leaves the earlier file or the new one. On any failure, a panic in the caller's function included, the
-//! temporary file is removed and the earlier file is as it was.
+//! The bytes go to a temporary file in the same directory, which is synced and then renamed over the path; a
+//! crash at any moment leaves the earlier file or the new one. On any failure, a panic in the caller's function
+//! included, the temporary file is removed and the earlier file is as it was.
 
 use std::{
     fs::{self, File, Permissions},
@@ -14,9 +14,9 @@ use crate::FormatError;
 
 /// Writes the file at `path` with what `fill` writes, and returns its length in bytes.
 ///
-/// The new file has the permissions of the earlier one, or those that any new file gets. A symbolic link is followed
-/// and stays. Errors: what `fill` returns, what the operating system refuses, and a path that is a directory or a
-/// device, which a rename must not replace.
+/// The new file has the permissions of the earlier one, or those that any new file gets. A symbolic link is
+/// followed and stays. Errors: what `fill` returns, what the operating system refuses, and a path that is a
+/// directory or a device, which a rename must not replace.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<u64, FormatError> {
     let failed = || FormatError::io("write", path);
     let (target, permissions) = target(path)?;

@@ -54,13 +54,15 @@ impl FormatError {
         move |source| FormatError::Io { file: path.display().to_string(), action, source }
     }
 
-    /// Content that the format or its reader does not allow: `Expected {expected} for "{file}" but received {received}.`
+    /// Content that the format or its reader does not allow: `Expected {expected} for "{file}" but received
+    /// {received}.`
     pub fn content(file: &str, expected: impl Into<String>, received: impl Into<String>) -> FormatError {
         FormatError::Content { file: file.to_owned(), expected: expected.into(), received: received.into() }
     }
 }
 
-/// Text out of a file as an error message can bear it: quoted, without control characters, at most 80 characters.
+/// Text out of a file as an error message can bear it: quoted, without control characters, at most 80
+/// characters.
 pub fn excerpt(text: &str) -> String {
     let mut short = String::from('"');
     for (index, character) in text.trim_end().chars().enumerate() {

@@ -1,7 +1,7 @@
 //! IDX, the format of MNIST: a big-endian header and unsigned bytes, plain or compressed by gzip.
 //!
-//! Two zero bytes, the element type (8 is `u8`, the only one read here), the rank, each dimension as a `u32`, then
-//! the elements in C order. Images are of rank 3, `[images, height, width]`, and labels of rank 1.
+//! Two zero bytes, the element type (8 is `u8`, the only one read here), the rank, each dimension as a `u32`,
+//! then the elements in C order. Images are of rank 3, `[images, height, width]`, and labels of rank 1.
 //!
 //! Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
 
@@ -31,11 +31,11 @@ pub struct Idx<const RANK: usize> {
 
 /// Reads an IDX file of `u8` elements and a known rank.
 ///
-/// A compressed file is unpacked as far as its header says that there are elements, and memory grows with what comes
-/// out: a small file that would unpack to more is refused there.
+/// A compressed file is unpacked as far as its header says that there are elements, and memory grows with what
+/// comes out: a small file that would unpack to more is refused there.
 ///
-/// Errors: another type or rank, a length that is not the header's, damaged compression, and what the operating system
-/// refuses.
+/// Errors: another type or rank, a length that is not the header's, damaged compression, and what the operating
+/// system refuses.
 pub fn read<const RANK: usize>(path: &Path) -> Result<Idx<RANK>, FormatError> {
     let (mut file, _) = source::open(path)?;
     let mut magic = Vec::new();

@@ -1,8 +1,8 @@
 //! NPY, NumPy's format for one array.
 //!
-//! The magic bytes, a version, and a header that is a Python dictionary of `descr` (byte order, kind and size of an
-//! element), `fortran_order` and `shape`; then the elements. Versions 1 to 3 are read, in either byte order; version 1
-//! is written, little-endian.
+//! The magic bytes, a version, and a header that is a Python dictionary of `descr` (byte order, kind and size
+//! of an element), `fortran_order` and `shape`; then the elements. Versions 1 to 3 are read, in either byte
+//! order; version 1 is written, little-endian.
 //!
 //! Source: `numpy.lib.format`.
 
@@ -63,8 +63,8 @@ impl Values {
 
 /// Reads an NPY file of integers or floating-point numbers.
 ///
-/// Errors: another element type, Fortran order, a length that is not the header's, and what the operating system
-/// refuses.
+/// Errors: another element type, Fortran order, a length that is not the header's, and what the operating
+/// system refuses.
 pub fn read(path: &Path) -> Result<Array, FormatError> {
     decode(Source::open(path)?)
 }
@@ -201,7 +201,8 @@ impl Header {
     }
 }
 
-/// What is left of a text of Python literals; each method takes one off the front, or nothing and returns `None`.
+/// What is left of a text of Python literals; each method takes one off the front, or nothing and returns
+/// `None`.
 struct Python<'a> {
     rest: &'a str,
 }

@@ -214,11 +214,11 @@ pub struct Count<'a> {
     pub value: i64,
 }
 
-/// Writes tensors, counts and metadata (pairs of key and value) whole or not at all, and returns the file's length in
-/// bytes.
+/// Writes tensors, counts and metadata (pairs of key and value) whole or not at all, and returns the file's
+/// length in bytes.
 ///
-/// Errors: a name or key given twice, values that do not fill their shape, a header of more than 100 MB, and what the
-/// operating system refuses.
+/// Errors: a name or key given twice, values that do not fill their shape, a header of more than 100 MB, and
+/// what the operating system refuses.
 pub fn write(
     path: &Path,
     tensors: &[Tensor],
@@ -276,7 +276,8 @@ pub fn write(
     })
 }
 
-/// The header in the order given; the crate's own keeps its metadata in a hash map, whose order differs every time.
+/// The header in the order given; the crate's own keeps its metadata in a hash map, whose order differs every
+/// time.
 struct Header<'a> {
     metadata: &'a [(&'a str, &'a str)],
     tensors: Vec<(&'a str, TensorInfo)>,

@@ -34,8 +34,8 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), FormatError> {
 
 /// Bytes of the values of a shape, each of `size` bytes.
 ///
-/// Errors: a shape whose sides that are not zero make 2^63 bytes or more. So shapes stay harmless to whoever multiplies some of
-/// their sides.
+/// Errors: a shape whose sides that are not zero make 2^63 bytes or more. So shapes stay harmless to whoever
+/// multiplies some of their sides.
 pub(crate) fn bytes_of(file: &str, shape: &[usize], size: usize) -> Result<u64, FormatError> {
     let bound = shape.iter().fold(size as u128, |n, &side| n.saturating_mul(side.max(1) as u128));
     if bound > isize::MAX as u128 {

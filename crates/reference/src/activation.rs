@@ -96,8 +96,9 @@ fn density(x: f64) -> f64 {
     (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
 }
 
-/// The standard normal distribution up to x: `(1 + erf(x / sqrt 2)) / 2`. Near zero by a series of positive terms, further
-/// out by Laplace's continued fraction of what lies beyond x (Abramowitz and Stegun 26.2.11 and 26.2.14).
+/// The standard normal distribution up to x: `(1 + erf(x / sqrt 2)) / 2`. Near zero by a series of positive
+/// terms, further out by Laplace's continued fraction of what lies beyond x (Abramowitz and Stegun 26.2.11 and
+/// 26.2.14).
 fn normal(x: f64) -> f64 {
     let magnitude = x.abs();
     let beyond = if magnitude < 4.0 {
@@ -121,7 +122,8 @@ pub fn prelu(x: &[f64], weight: &[f64], channels: usize) -> Vec<f64> {
     x.iter().enumerate().map(|(at, &x)| if x > 0.0 { x } else { slope(at) * x }).collect()
 }
 
-/// Gradients of x and of the weight: dy where x > 0, otherwise `weight dy`; and the sum of `x dy` where x is not positive.
+/// Gradients of x and of the weight: dy where x > 0, otherwise `weight dy`; and the sum of `x dy` where x is
+/// not positive.
 pub fn prelu_backward(dy: &[f64], x: &[f64], weight: &[f64], channels: usize) -> (Vec<f64>, Vec<f64>) {
     let mut dx = dy.to_vec();
     let mut dweight = vec![0.0; weight.len()];

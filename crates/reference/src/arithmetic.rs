@@ -1,5 +1,5 @@
-//! Differences, products and quotients of two maps, value by value, products with a factor for each channel of an image, and
-//! learned factors and summands.
+//! Differences, products and quotients of two maps, value by value, products with a factor for each channel of
+//! an image, and learned factors and summands.
 //!
 //! Shapes: a [N, H, W, C], b the same; for a factor a channel [N, 1, 1, C], and `pixels` is H W.
 

@@ -36,7 +36,8 @@ impl BatchNorm {
         [mean, variance]
     }
 
-    /// The running mean and variance after a batch of `pixels` pixels with these statistics: the unbiased variance.
+    /// The running mean and variance after a batch of `pixels` pixels with these statistics: the unbiased
+    /// variance.
     pub fn follow(&self, running: [&[f64]; 2], batch: &[Vec<f64>; 2], pixels: usize) -> [Vec<f64>; 2] {
         let unbiased = pixels as f64 / (pixels - 1) as f64;
         let mix = |running: &[f64], batch: &[f64], factor: f64| {

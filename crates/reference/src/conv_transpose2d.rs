@@ -1,5 +1,5 @@
-//! Transposed convolution as `torch.nn.functional.conv_transpose2d`: every input pixel adds its products to a map, of which
-//! the sides are cut off.
+//! Transposed convolution as `torch.nn.functional.conv_transpose2d`: every input pixel adds its products to a
+//! map, of which the sides are cut off.
 //!
 //! Shapes: x [N, H, W, C], w [C, K / groups, kh, kw], b [K] -> y [N, H', W', K].
 

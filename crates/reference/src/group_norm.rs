@@ -1,5 +1,5 @@
-//! Group normalisation as `torch.nn.GroupNorm`; with one group and images of one pixel, layer normalisation of the channels
-//! of each pixel.
+//! Group normalisation as `torch.nn.GroupNorm`; with one group and images of one pixel, layer normalisation of
+//! the channels of each pixel.
 //!
 //! Shapes: x `[images, pixels, channels]`; weight and bias `[channels]`.
 
@@ -27,7 +27,8 @@ pub struct Gradients {
 }
 
 impl GroupNorm {
-    /// `(x - mean) / sqrt(variance + epsilon) * weight + bias`, mean and biased variance being those of the group.
+    /// `(x - mean) / sqrt(variance + epsilon) * weight + bias`, mean and biased variance being those of the
+    /// group.
     pub fn forward(&self, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
         let (normalized, _) = self.normalized(x);
         let channels = (0..self.channels).cycle();

@@ -1,5 +1,6 @@
-//! Losses as PyTorch defines them: `cross_entropy` with class indices or probabilities, `binary_cross_entropy_with_logits`
-//! and `mse_loss`; and the maximum a posteriori criterion of LeCun et al. 1998, equation 9.
+//! Losses as PyTorch defines them: `cross_entropy` with class indices or probabilities,
+//! `binary_cross_entropy_with_logits` and `mse_loss`; and the maximum a posteriori criterion of LeCun et al.
+//! 1998, equation 9.
 
 use crate::activation::log_softmax;
 
@@ -81,8 +82,8 @@ pub fn softmax_cross_entropy(
     CrossEntropy { losses: loss.losses, dlogits: loss.gradient }
 }
 
-/// Cross-entropy between softmax(logits) and the smoothed targets, each class's term times its weight. With labels, the
-/// mean is weighted as well: it is over the sum of the labels' weights.
+/// Cross-entropy between softmax(logits) and the smoothed targets, each class's term times its weight. With
+/// labels, the mean is weighted as well: it is over the sum of the labels' weights.
 ///
 /// Shapes: logits [N, classes], labels [N] or probabilities [N, classes], weights [classes].
 pub fn cross_entropy(
@@ -141,7 +142,8 @@ pub fn maximum_a_posteriori(scores: &[f64], targets: Targets, classes: usize, re
     })
 }
 
-/// The mean over the outputs of `log(1 + e^x) - target x`: the cross-entropy of sigmoid(x) for each output by itself.
+/// The mean over the outputs of `log(1 + e^x) - target x`: the cross-entropy of sigmoid(x) for each output by
+/// itself.
 ///
 /// Shapes: logits [N, values], targets [N, values] or labels [N], whose value is 1 and every other 0.
 pub fn binary_cross_entropy(logits: &[f64], targets: Targets, values: usize) -> Loss {

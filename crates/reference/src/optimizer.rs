@@ -1,4 +1,5 @@
-//! Optimizers: `torch.optim`'s SGD (no dampening), Adam, AdamW and RMSprop, and LAMB and LARS as their papers have them.
+//! Optimizers: `torch.optim`'s SGD (no dampening), Adam, AdamW and RMSprop, and LAMB and LARS as their papers
+//! have them.
 
 use serde::Deserialize;
 
@@ -76,8 +77,8 @@ pub struct Step {
 }
 
 impl Optimizer {
-    /// Updates a tensor and its states (zero before the first step) in place. The states are SGD's and LARS's velocity,
-    /// the first and second moment, or RMSprop's mean square, velocity and mean gradient.
+    /// Updates a tensor and its states (zero before the first step) in place. The states are SGD's and LARS's
+    /// velocity, the first and second moment, or RMSprop's mean square, velocity and mean gradient.
     pub fn step(&self, step: Step, x: &mut [f64], gradient: &[f64], states: &mut [Vec<f64>; 3]) {
         let Step { learning_rate, weight_decay, .. } = step;
         let [first, second, third] = states;

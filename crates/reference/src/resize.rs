@@ -4,9 +4,9 @@
 
 use serde::Deserialize;
 
-/// Average pooling to a given size; equals PyTorch's `AdaptiveAvgPool2d`. The window of row i is from
-/// `floor(i H / H')` to `ceil((i + 1) H / H')`, and so for columns: windows differ in size and overlap where H' does
-/// not divide H.
+/// Average pooling to a given size; equals PyTorch's `AdaptiveAvgPool2d`. The window of row i is from `floor(i
+/// H / H')` to `ceil((i + 1) H / H')`, and so for columns: windows differ in size and overlap where H' does not
+/// divide H.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdaptiveAvgPool2d {
@@ -45,7 +45,8 @@ impl AdaptiveAvgPool2d {
         dx
     }
 
-    /// Calls `visit` for each tap of each window with its indices in x and y and the number of taps of the window.
+    /// Calls `visit` for each tap of each window with its indices in x and y and the number of taps of the
+    /// window.
     fn for_each_tap(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let ([height, width, channels], [rows, columns]) = (self.input, self.size);
         let window = |index: usize, input: usize, size: usize| {

@@ -5,8 +5,8 @@ use super::Draws;
 /// ITU-R 601's weights of red, green and blue, as torchvision rounds them.
 const LUMINANCE: [f32; 3] = [0.2989, 0.587, 0.114];
 
-/// Changes brightness, contrast and saturation by factors from 1 - its number to 1 + its number, in a random order.
-/// Values stay within 0 to 1. An image of one channel has no saturation to change.
+/// Changes brightness, contrast and saturation by factors from 1 - its number to 1 + its number, in a random
+/// order. Values stay within 0 to 1. An image of one channel has no saturation to change.
 pub(super) fn jitter(draws: &mut Draws, values: &mut [f32], channels: usize, most: [f32; 3]) {
     let [a, b, c, order] = draws.uniforms();
     let factor = |most: f32, share: f32| {

@@ -20,8 +20,8 @@ pub(super) fn flip(values: &mut [f32], [_, width, channels]: [usize; 3]) {
 
 /// Moves an image inside its frame; what comes in from outside is zeros or its own mirror image.
 ///
-/// - `offset`: rows and columns; the pixel `[y, x]` becomes the one that was at `[y + offset[0], x + offset[1]]`. With
-///   [`Fill::Reflect`] each is below its side.
+/// - `offset`: rows and columns; the pixel `[y, x]` becomes the one that was at `[y + offset[0], x +
+///   offset[1]]`. With [`Fill::Reflect`] each is below its side.
 pub(super) fn shift(
     values: &mut [f32],
     [height, width, channels]: [usize; 3],

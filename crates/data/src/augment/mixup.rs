@@ -3,8 +3,8 @@
 use super::Draws;
 use crate::{Batch, Mix};
 
-/// Makes each image of a batch `share` of itself and the rest of its partner: the first image's is the last, the
-/// second's the last but one. An image in the middle stays as it is.
+/// Makes each image of a batch `share` of itself and the rest of its partner: the first image's is the last,
+/// the second's the last but one. An image in the middle stays as it is.
 pub(super) fn mix(batch: &mut Batch, share: f32, mix: &mut Mix) {
     mix.share = share;
     mix.other.clear();

@@ -1,8 +1,9 @@
 //! Images varied at random while they are prepared, so that a network sees more than there are.
 //!
-//! An [`Augment`] is a list of operations that are applied in its order to images of numbers, bytes being fractions of
-//! 255 by then. The numbers that an operation draws are a function of the seed, the step, the image's place in its
-//! batch and the operation's place in the list: of no thread, and of no point where training was resumed.
+//! An [`Augment`] is a list of operations that are applied in its order to images of numbers, bytes being
+//! fractions of 255 by then. The numbers that an operation draws are a function of the seed, the step, the
+//! image's place in its batch and the operation's place in the list: of no thread, and of no point where
+//! training was resumed.
 //!
 //! Evaluation keeps the normalisation and nothing else.
 
@@ -32,8 +33,8 @@ pub enum Augmentation {
         #[serde(default)]
         fill: Fill,
     },
-    /// A part of the image is resized to the network's size; the first operation of a list, for it takes its part from
-    /// a file before the file is resized. Its meaning is that of torchvision's `RandomResizedCrop`.
+    /// A part of the image is resized to the network's size; the first operation of a list, for it takes its
+    /// part from a file before the file is resized. Its meaning is that of torchvision's `RandomResizedCrop`.
     ResizedCrop {
         /// Least and largest share of the area, in (0, 1].
         scale: [f64; 2],
@@ -61,8 +62,8 @@ pub enum Augmentation {
         /// One number for each channel, above 0.
         deviation: Vec<f32>,
     },
-    /// Each image is a share of itself and the rest of the image that stands as far from the batch's other end; so are
-    /// its targets (Zhang et al. 2018). After all others but the normalisation.
+    /// Each image is a share of itself and the rest of the image that stands as far from the batch's other end;
+    /// so are its targets (Zhang et al. 2018). After all others but the normalisation.
     Mixup {
         /// The share is drawn from the distribution Beta(`alpha`, `alpha`), once for a batch.
         alpha: f64,
@@ -101,7 +102,8 @@ impl Augment {
         })
     }
 
-    /// All operations, with numbers drawn under a seed; images that cannot be read are replaced by the next that can.
+    /// All operations, with numbers drawn under a seed; images that cannot be read are replaced by the next
+    /// that can.
     pub fn for_training(operations: Vec<Augmentation>, seed: u64) -> Augment {
         Augment { operations, seed, training: true }
     }

@@ -1,8 +1,9 @@
 //! From layers to an ONNX graph.
 //!
-//! Every layer becomes the operator of the same meaning, or a few of them. A value is named after the layer that computes
-//! it and an initializer after its tensor in PyTorch's names, so that reading the file again gives the same layers
-//! with the same names. What only training has is left out, but for dropout, which does nothing in inference.
+//! Every layer becomes the operator of the same meaning, or a few of them. A value is named after the layer
+//! that computes it and an initializer after its tensor in PyTorch's names, so that reading the file again
+//! gives the same layers with the same names. What only training has is left out, but for dropout, which does
+//! nothing in inference.
 
 use super::attributes::{int, ints, pads};
 use crate::error::Result;
@@ -138,7 +139,8 @@ impl<'n> Export<'n> {
     pub fn pool(&mut self, node: &Exported, shape: &Pool2dShape, average: Option<bool>) -> Value {
         let map = self.map(node.first(), node.name);
         let mut attributes = vec![ints("kernel_shape", &shape.size), ints("strides", &shape.stride)];
-        // Programs disagree about the last window of a rounded size. Padding says it exactly, unless it is counted.
+        // Programs disagree about the last window of a rounded size. Padding says it exactly, unless it is
+        // counted.
         match (average, overhang(shape)) {
             (Some(true), [0, 0]) => attributes.extend([pads(shape.padding), int("count_include_pad", 1)]),
             (Some(true), _) => {
@@ -265,8 +267,8 @@ impl<'n> Export<'n> {
     }
 }
 
-/// How far the last windows reach beyond the padded input, below and to the right: more than nothing only where the output's
-/// size is rounded up.
+/// How far the last windows reach beyond the padded input, below and to the right: more than nothing only where
+/// the output's size is rounded up.
 fn overhang(shape: &Pool2dShape) -> [usize; 2] {
     let Ok(output) = shape.output() else { return [0, 0] };
     let [top, right, bottom, left] = shape.padding;

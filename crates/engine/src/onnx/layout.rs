@@ -88,14 +88,15 @@ impl Layout {
         onnx
     }
 
-    /// Calls `each(index outside, index inside)` for every element of all whole images in an array of `len` values.
+    /// Calls `each(index outside, index inside)` for every element of all whole images in an array of `len`
+    /// values.
     fn for_each(&self, len: usize, each: impl FnMut(usize, usize)) {
         visit(&self.part, len, each);
     }
 }
 
-/// Calls `each(index outside, index of the weight file)` for the elements of a flattened map: ONNX has its axes in the order
-/// `axes`, files of weights have channels first.
+/// Calls `each(index outside, index of the weight file)` for the elements of a flattened map: ONNX has its axes
+/// in the order `axes`, files of weights have channels first.
 pub(super) fn for_each_flattened(shape: [usize; 3], axes: [Axis; 3], each: impl FnMut(usize, usize)) {
     visit(&Part::new(shape, axes, CHANNELS_FIRST), shape.iter().product(), each);
 }

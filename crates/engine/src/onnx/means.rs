@@ -1,10 +1,11 @@
-//! Average pooling to a given size as products with constant matrices, because ONNX has no operator for windows of several
-//! sizes: the mean of a window is the mean of its columns' means.
+//! Average pooling to a given size as products with constant matrices, because ONNX has no operator for windows
+//! of several sizes: the mean of a window is the mean of its columns' means.
 
-/// The weight of each pixel in each mean of so many along one axis: a row for each mean, or transposed a row for each pixel.
+/// The weight of each pixel in each mean of so many along one axis: a row for each mean, or transposed a row
+/// for each pixel.
 ///
-/// The window of mean i is from pixel floor(i pixels / means) to pixel ceil((i + 1) pixels / means), as in PyTorch's
-/// `AdaptiveAvgPool2d`.
+/// The window of mean i is from pixel floor(i pixels / means) to pixel ceil((i + 1) pixels / means), as in
+/// PyTorch's `AdaptiveAvgPool2d`.
 pub fn weights_of_means(pixels: usize, means: usize, transposed: bool) -> Vec<f32> {
     let weight = |mean: usize, pixel: usize| {
         let window = mean * pixels / means..((mean + 1) * pixels).div_ceil(means);

@@ -1,9 +1,10 @@
 //! ONNX models as graphs with weights, and back.
 //!
-//! ONNX keeps channels before pixels, `[batch, channels, height, width]`, and lets any operator see any dimension; a graph
-//! here has `[height, width, channels]` and layers that know which is which. So `import` follows what each dimension
-//! of each value stands for, transposes and reshapes only rename, and what remains is one layer an operator, with its
-//! weights in PyTorch's layout. [`Layout`] carries arrays over the border; `export` writes a graph the other way.
+//! ONNX keeps channels before pixels, `[batch, channels, height, width]`, and lets any operator see any
+//! dimension; a graph here has `[height, width, channels]` and layers that know which is which. So `import`
+//! follows what each dimension of each value stands for, transposes and reshapes only rename, and what remains
+//! is one layer an operator, with its weights in PyTorch's layout. [`Layout`] carries arrays over the border;
+//! `export` writes a graph the other way.
 //!
 //! Source of the operators' meanings: <https://onnx.ai/onnx/operators/>, versions 7 to 22.
 
@@ -59,8 +60,8 @@ pub struct Port {
 impl OnnxModel {
     /// Reads a network from a file and the external files that it names.
     ///
-    /// Errors: a file that is no ONNX model, an operator or hyperparameter that has no layer here, told with its node,
-    /// and a graph whose parts do not fit each other.
+    /// Errors: a file that is no ONNX model, an operator or hyperparameter that has no layer here, told with
+    /// its node, and a graph whose parts do not fit each other.
     pub fn open(path: &Path, options: &ImportOptions) -> Result<Self> {
         import::import(&File::open(path)?, options)
     }
@@ -80,10 +81,11 @@ impl Session {
         self.load_weights(&tensors)
     }
 
-    /// Writes the network for inference as an ONNX file: the first output, what leads to it, and the weights. Returns the
-    /// file's length in bytes.
+    /// Writes the network for inference as an ONNX file: the first output, what leads to it, and the weights.
+    /// Returns the file's length in bytes.
     ///
-    /// Errors: a network of 2 GiB or more, a layer that ONNX has no operator for, and what the operating system refuses.
+    /// Errors: a network of 2 GiB or more, a layer that ONNX has no operator for, and what the operating system
+    /// refuses.
     pub fn save_onnx(&self, path: &Path) -> Result<u64> {
         Ok(onnx::write(path, &export::export(&self.network, &self.export_weights()?)?)?)
     }

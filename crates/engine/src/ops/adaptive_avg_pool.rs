@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 /// Most elements of a matrix of means (64 MB).
 const MOST_MEANS: usize = 1 << 24;
 
-/// Hyperparameters of average pooling to a given size, in PyTorch's meaning: windows of several sizes that overlap where
-/// the size does not divide the input's.
+/// Hyperparameters of average pooling to a given size, in PyTorch's meaning: windows of several sizes that
+/// overlap where the size does not divide the input's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct AdaptiveAvgPool {
@@ -32,8 +32,8 @@ impl AdaptiveAvgPool {
         divides.then(|| Windows::tiles([height / rows, width / columns]))
     }
 
-    /// Windows of several sizes as two products with constant matrices: from the right over the columns, from the left
-    /// over the rows.
+    /// Windows of several sizes as two products with constant matrices: from the right over the columns, from
+    /// the left over the rows.
     fn export_products(&self, export: &mut Export, node: &Exported) -> Result<Value> {
         let ([height, width, _], [rows, columns]) = (node.shape.inputs[0], self.size);
         if height.saturating_mul(rows).max(width.saturating_mul(columns)) > MOST_MEANS {

@@ -1,5 +1,5 @@
-//! What the means of windows have in common: average pooling to steps or to a size, sums of whole maps, and upsampling,
-//! which is a sum the other way round.
+//! What the means of windows have in common: average pooling to steps or to a size, sums of whole maps, and
+//! upsampling, which is a sum the other way round.
 
 use crate::autodiff::Backward;
 use crate::error::Result;

@@ -114,10 +114,10 @@ impl BatchNormLayer {
     }
 }
 
-/// y = function(x * scale + shift [+ residual]). Statistics are those of the batch, or of a frozen layer the running ones,
-/// kept in `saved`, or the running ones without it; scale and shift are left in `affine`. Those of the batch follow
-/// from the moments of x where they have been taken. With a pool, y is the largest of each window of what otherwise
-/// were y, and there is no residual.
+/// y = function(x * scale + shift [+ residual]). Statistics are those of the batch, or of a frozen layer the
+/// running ones, kept in `saved`, or the running ones without it; scale and shift are left in `affine`. Those
+/// of the batch follow from the moments of x where they have been taken. With a pool, y is the largest of each
+/// window of what otherwise were y, and there is no residual.
 pub(crate) struct Forward {
     pub layer: Arc<BatchNormLayer>,
     pub x: ValueId,
@@ -397,8 +397,8 @@ impl Call for BackwardWeight {
     }
 }
 
-/// The gradient of x, once those of weight and bias are known; those of a frozen layer are zero, as if its statistics did
-/// not depend on x.
+/// The gradient of x, once those of weight and bias are known; those of a frozen layer are zero, as if its
+/// statistics did not depend on x.
 struct BackwardInput {
     gradient: Gradients,
     dx: ValueId,

@@ -1,5 +1,5 @@
-//! Channels of two or more maps, one map after the other. Copies are a last resort: a layer that feeds a concatenation
-//! mostly writes its channels there itself ([`concatenate`](crate::concatenate)).
+//! Channels of two or more maps, one map after the other. Copies are a last resort: a layer that feeds a
+//! concatenation mostly writes its channels there itself ([`concatenate`](crate::concatenate)).
 
 use super::bounds::check_common;
 use super::{Inferred, Operation};

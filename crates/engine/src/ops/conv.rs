@@ -33,8 +33,8 @@ pub struct Conv {
     pub bias: bool,
     /// How the weight begins.
     pub init: Init,
-    /// The input channels of each filter, in ascending order; all of them where there is no list. Other weights are 0 and
-    /// stay 0.
+    /// The input channels of each filter, in ascending order; all of them where there is no list. Other weights
+    /// are 0 and stay 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Vec<Vec<usize>>>,
 }

@@ -18,7 +18,8 @@ use fovea_kernels::conv2d::Conv2dShape;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Hyperparameters of a transposed convolution: those of the convolution whose input has the size of its output.
+/// Hyperparameters of a transposed convolution: those of the convolution whose input has the size of its
+/// output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ConvTranspose {

@@ -1,8 +1,8 @@
-//! What convolutions, transposed convolutions and dense layers have in common: a kernel, the places of its parameters, and
-//! the instructions that compute with them.
+//! What convolutions, transposed convolutions and dense layers have in common: a kernel, the places of its
+//! parameters, and the instructions that compute with them.
 //!
-//! A dense layer is a 1 x 1 convolution of a map of one pixel. A transposed convolution is the input gradient of a
-//! convolution: forward it computes what that one computes backward, and the other way round.
+//! A dense layer is a 1 x 1 convolution of a map of one pixel. A transposed convolution is the input gradient
+//! of a convolution: forward it computes what that one computes backward, and the other way round.
 
 use super::batch_norm::BatchNormLayer;
 use super::function::Fused;
@@ -30,7 +30,8 @@ pub enum Init {
     Kaiming,
     /// Glorot and Bengio 2010: uniform within `sqrt(6 / (fan_in + fan_out))`.
     Xavier,
-    /// LeCun et al. 1998, appendix A: uniform within `2.4 / fan_in`, for a tanh scaled to gain 1 between -1 and 1.
+    /// LeCun et al. 1998, appendix A: uniform within `2.4 / fan_in`, for a tanh scaled to gain 1 between -1 and
+    /// 1.
     Lecun,
 }
 
@@ -64,7 +65,8 @@ pub(crate) enum ConvolutionRole {
     Convolution,
     /// A fully connected layer.
     Dense,
-    /// Its input gradient is the forward pass of a transposed convolution, and its forward pass that one's gradient.
+    /// Its input gradient is the forward pass of a transposed convolution, and its forward pass that one's
+    /// gradient.
     Transposed,
 }
 
@@ -214,8 +216,8 @@ impl Algorithm {
     }
 }
 
-/// y = function(convolution(x, weight) + bias + residual); with a batch normalization that is part of weight and bias
-/// where one is folded into it. The moments of y are taken for a batch normalization that reads it.
+/// y = function(convolution(x, weight) + bias + residual); with a batch normalization that is part of weight
+/// and bias where one is folded into it. The moments of y are taken for a batch normalization that reads it.
 pub(crate) struct Forward {
     pub layer: Arc<ConvolutionLayer>,
     pub folded: Option<Arc<BatchNormLayer>>,
@@ -374,8 +376,8 @@ impl Call for BackwardWeight {
     }
 }
 
-/// The gradient of x, by the packed weight if there is one, else by the weight itself; and the residual: the share of
-/// those who read x, too. What a transposed convolution computes forward.
+/// The gradient of x, by the packed weight if there is one, else by the weight itself; and the residual: the
+/// share of those who read x, too. What a transposed convolution computes forward.
 pub(crate) struct BackwardInput {
     pub layer: Arc<ConvolutionLayer>,
     pub dy: ValueId,
@@ -444,8 +446,8 @@ impl Call for BackwardInput {
         }
     }
 
-    /// A transposed convolution: its gradients are those of the convolution whose input gradient it is, with the roles of
-    /// what is read and written exchanged.
+    /// A transposed convolution: its gradients are those of the convolution whose input gradient it is, with
+    /// the roles of what is read and written exchanged.
     fn backward(&mut self, backward: &mut Backward) {
         let Self { layer, dy: x, dx: y, .. } = self;
         let Some(dy) = backward.gradient(*y) else { return };
@@ -543,7 +545,8 @@ fn explain_weight(layer: &ConvolutionLayer, row: &mut PlanRow) {
     row.input = weight_shape(layer.kernel.shape()).to_vec();
 }
 
-/// The row of a pass, which Winograd's algorithm computes if it is named; and the ways among which the plan chose.
+/// The row of a pass, which Winograd's algorithm computes if it is named; and the ways among which the plan
+/// chose.
 fn explain(layer: &ConvolutionLayer, pass: Pass, winograd: Option<String>, about: &About, row: &mut PlanRow) {
     let kernel = &layer.kernel;
     let way = if winograd.is_some() { conv2d::Algorithm::Winograd } else { kernel.own_way(pass) };

@@ -57,8 +57,8 @@ impl Operation for Dropout {
     }
 }
 
-/// y = x, with zeros at random places and larger values elsewhere; the places belong to the node and the step, so that the
-/// gradient passes the same ones.
+/// y = x, with zeros at random places and larger values elsewhere; the places belong to the node and the step,
+/// so that the gradient passes the same ones.
 struct Dropping {
     rate: f32,
     node: usize,

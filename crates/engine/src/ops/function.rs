@@ -1,7 +1,7 @@
 //! Functions that keep the shape and have nothing to learn: of single values, or of the channels of a pixel.
 //!
-//! Each is an operation of its own; what they have in common stands here. Those that a kernel can compute while it
-//! writes its result are fused into others ([`fuse`](crate::fuse)).
+//! Each is an operation of its own; what they have in common stands here. Those that a kernel can compute while
+//! it writes its result are fused into others ([`fuse`](crate::fuse)).
 
 use super::{Inferred, Operation};
 use crate::autodiff::Backward;

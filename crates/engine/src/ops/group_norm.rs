@@ -1,5 +1,5 @@
-//! Group normalization; and the instructions of [layer normalization](super::layer_norm), which is that of pixels by
-//! themselves.
+//! Group normalization; and the instructions of [layer normalization](super::layer_norm), which is that of
+//! pixels by themselves.
 
 use super::bounds::{MAX_SIZE, check_number, check_sizes, misfit};
 use super::{Inferred, Operation};

@@ -11,8 +11,8 @@ use crate::onnx::export::{Export, Exported, Value};
 use fovea_kernels::group_norm::GroupNorm as Kernel;
 use serde::{Deserialize, Serialize};
 
-/// Hyperparameters of layer normalization: the channels of each pixel with mean 0 and variance 1, then scaled and
-/// shifted; PyTorch's `LayerNorm(channels)` of maps whose channels are last.
+/// Hyperparameters of layer normalization: the channels of each pixel with mean 0 and variance 1, then scaled
+/// and shifted; PyTorch's `LayerNorm(channels)` of maps whose channels are last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LayerNorm {

@@ -15,8 +15,8 @@ use crate::program::ValueId;
 use fovea_kernels::local_response_norm::LocalResponseNorm as Kernel;
 use serde::{Deserialize, Serialize};
 
-/// Hyperparameters of local response normalization, in PyTorch's meaning: `x / (k + alpha / size * sum)^beta`, the sum
-/// being that of x^2 over `size` neighbouring channels.
+/// Hyperparameters of local response normalization, in PyTorch's meaning: `x / (k + alpha / size * sum)^beta`,
+/// the sum being that of x^2 over `size` neighbouring channels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LocalResponseNorm {

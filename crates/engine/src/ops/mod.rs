@@ -1,10 +1,10 @@
-//! The operations of a graph, one file each: definition and bounds, shape and counts, tensors, forward and backward
-//! instructions with their calls of the kernels, row in `explain`, ONNX form.
+//! The operations of a graph, one file each: definition and bounds, shape and counts, tensors, forward and
+//! backward instructions with their calls of the kernels, row in `explain`, ONNX form.
 //!
-//! An operation is added by a file with an [`Operation`] (or a [`Function`](function::Function), if it keeps the shape and
-//! has nothing to learn) and its instructions, each a [`Call`](crate::instruction::Call), and by a line in the list
-//! below. Nothing else of the engine names it, unless it is fused with others ([`fuse`](crate::fuse)) or read from ONNX
-//! ([`onnx`](crate::onnx)).
+//! An operation is added by a file with an [`Operation`] (or a [`Function`](function::Function), if it keeps
+//! the shape and has nothing to learn) and its instructions, each a [`Call`](crate::instruction::Call), and by
+//! a line in the list below. Nothing else of the engine names it, unless it is fused with others
+//! ([`fuse`](crate::fuse)) or read from ONNX ([`onnx`](crate::onnx)).
 
 use crate::error::Result;
 use crate::lower::Lower;
@@ -98,15 +98,16 @@ macro_rules! operations {
 operations! {
     /// Convolution.
     "conv" => conv::Conv,
-    /// Transposed convolution: what a convolution's input gradient computes, which enlarges where that one has a stride.
+    /// Transposed convolution: what a convolution's input gradient computes, which enlarges where that one has
+    /// a stride.
     "convTranspose" => conv_transpose::ConvTranspose,
     /// Fully connected layer: every unit sees the whole flat input.
     "dense" => dense::Dense,
-    /// Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167): every channel with mean 0 and variance 1 over the
-    /// batch, then scaled and shifted.
+    /// Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167): every channel with mean 0 and variance 1
+    /// over the batch, then scaled and shifted.
     "batchNorm" => batch_norm::BatchNorm,
-    /// Group normalization (Wu and He 2018, arXiv:1803.08494): groups of channels of each image with mean 0 and variance 1,
-    /// then scaled and shifted.
+    /// Group normalization (Wu and He 2018, arXiv:1803.08494): groups of channels of each image with mean 0 and
+    /// variance 1, then scaled and shifted.
     "groupNorm" => group_norm::GroupNorm,
     /// Layer normalization (Ba et al. 2016, arXiv:1607.06450) over the channels of each pixel.
     "layerNorm" => layer_norm::LayerNorm,
@@ -132,7 +133,8 @@ operations! {
     "add" => add::Add,
     /// Difference of two maps of the same shape.
     "subtract" => subtract::Subtract,
-    /// Product of two maps of the same shape, or of a map and `[1, 1, channels]`, a factor for each channel of an image.
+    /// Product of two maps of the same shape, or of a map and `[1, 1, channels]`, a factor for each channel of
+    /// an image.
     "multiply" => multiply::Multiply,
     /// Quotient of two maps of the same shape.
     "divide" => divide::Divide,
@@ -156,7 +158,8 @@ operations! {
     "hardSwish" => hard_swish::HardSwish,
     /// x / (1 + exp(-x)), also called swish (Hendrycks and Gimpel 2016, arXiv:1606.08415).
     "silu" => silu::Silu,
-    /// x times the share of a normal distribution that is below x (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+    /// x times the share of a normal distribution that is below x (Hendrycks and Gimpel 2016,
+    /// arXiv:1606.08415).
     "gelu" => gelu::Gelu,
     /// 1 / (1 + exp(-x)).
     "sigmoid" => sigmoid::Sigmoid,
@@ -189,8 +192,8 @@ pub(crate) trait Operation {
     /// What it makes of inputs of these shapes; its hyperparameters have been checked and its inputs counted.
     fn infer(&self, node: &str, inputs: &[[usize; 3]]) -> Result<Inferred>;
 
-    /// The order of the vector that it writes, from those that it reads, where these are made of flattened maps: by default
-    /// that of the first, as every channel is treated alike.
+    /// The order of the vector that it writes, from those that it reads, where these are made of flattened
+    /// maps: by default that of the first, as every channel is treated alike.
     fn order(
         &self,
         _node: &str,
@@ -210,7 +213,8 @@ pub(crate) trait Operation {
 /// What an operation makes of its inputs.
 pub(crate) struct Inferred {
     pub output: [usize; 3],
-    /// What it learns: names behind the node's, and shapes in PyTorch's order; as [`Operation::layer`] places them.
+    /// What it learns: names behind the node's, and shapes in PyTorch's order; as [`Operation::layer`] places
+    /// them.
     pub tensors: Vec<(&'static str, Vec<usize>)>,
     /// Learned numbers.
     pub parameters: u64,

@@ -55,8 +55,8 @@ impl Operation for RadialBasis {
         one(move |x, y| Instruction::other(Forward { codes: Arc::clone(&codes), x, y }))
     }
 
-    /// Distances as they are defined: as a matrix product, which would have to be corrected by the lengths of both vectors,
-    /// small ones would be differences of large numbers.
+    /// Distances as they are defined: as a matrix product, which would have to be corrected by the lengths of
+    /// both vectors, small ones would be differences of large numbers.
     fn export(&self, export: &mut Export, node: &Exported) -> Result<Value> {
         let name = node.name;
         let row = export.row(node.first(), name);

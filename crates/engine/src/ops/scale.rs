@@ -1,5 +1,5 @@
-//! A learned factor for each channel, and perhaps a learned summand; also the bias of a transposed convolution, which has
-//! a summand only.
+//! A learned factor for each channel, and perhaps a learned summand; also the bias of a transposed convolution,
+//! which has a summand only.
 
 use super::{Inferred, Operation};
 use crate::autodiff::Backward;

@@ -12,8 +12,8 @@ use crate::program::{Program, ValueId};
 use fovea_kernels::conv2d::{self, Separable};
 use std::sync::Arc;
 
-/// y = a 1 x 1 convolution of a depthwise convolution of x, each as [`super::convolution::Forward`], the residual added by
-/// the second; the map between is never written to memory.
+/// y = a 1 x 1 convolution of a depthwise convolution of x, each as [`super::convolution::Forward`], the
+/// residual added by the second; the map between is never written to memory.
 pub(crate) struct Forward {
     pub stages: [Stage; 2],
     pub x: ValueId,

@@ -1,4 +1,5 @@
-//! Probabilities over the channels of each pixel. There is no derivative: cross-entropy takes what stands before it.
+//! Probabilities over the channels of each pixel. There is no derivative: cross-entropy takes what stands
+//! before it.
 
 use super::{Inferred, Operation};
 use crate::error::{GraphError, Result};

@@ -151,8 +151,8 @@ pub fn join(name: &str, inputs: &[&str], op_name: &str) -> Value {
     json!({"name": name, "inputs": inputs, "op": op_name})
 }
 
-/// A residual block of `channels` on a map that has as many: two 3 x 3 convolutions with batch normalization, added to the
-/// map and rectified. Names begin with `name`; the last is `name` itself.
+/// A residual block of `channels` on a map that has as many: two 3 x 3 convolutions with batch normalization,
+/// added to the map and rectified. Names begin with `name`; the last is `name` itself.
 pub fn residual_block(name: &str, input: &str, channels: usize) -> Vec<Value> {
     let step = |suffix: &str| format!("{name}.{suffix}");
     let mut convolution = conv(channels, [3, 3]);
@@ -168,8 +168,8 @@ pub fn residual_block(name: &str, input: &str, channels: usize) -> Vec<Value> {
     ]
 }
 
-/// Networks that add to a convolution's result what the convolution reads: all of it or more, through a normalization, a
-/// rectifier or sums, and gradients that meet such a sum; images of 9 x 7 x 3, four classes.
+/// Networks that add to a convolution's result what the convolution reads: all of it or more, through a
+/// normalization, a rectifier or sums, and gradients that meet such a sum; images of 9 x 7 x 3, four classes.
 pub fn residuals_of_own_input() -> Vec<String> {
     let same = |filters: usize, kernel: usize| {
         let mut convolution = conv(filters, [kernel, kernel]);
@@ -248,8 +248,8 @@ pub fn residuals_of_own_input() -> Vec<String> {
     blocks.into_iter().map(classified).collect()
 }
 
-/// Every operation in one network: a stem, residual blocks of all kinds, an inception module, an auxiliary head and a
-/// classifier with dropout; images of 13 x 11 x 3, four classes.
+/// Every operation in one network: a stem, residual blocks of all kinds, an inception module, an auxiliary head
+/// and a classifier with dropout; images of 13 x 11 x 3, four classes.
 pub fn mixed() -> String {
     let unit = |name: &str, input: &str, filters: usize, kernel: usize| {
         let mut convolution = conv(filters, [kernel, kernel]);
@@ -298,8 +298,8 @@ pub fn mixed() -> String {
     graph([13, 11, 3], nodes, &[("logits", 1.0), ("aux.logits", 0.3)])
 }
 
-/// What [`mixed`] has not: an inverted residual with squeeze and excitation, a map made smaller and larger again, and the
-/// arithmetic of two maps; images of 7 x 9 x 2, four classes.
+/// What [`mixed`] has not: an inverted residual with squeeze and excitation, a map made smaller and larger
+/// again, and the arithmetic of two maps; images of 7 x 9 x 2, four classes.
 pub fn varied() -> String {
     let mut same = conv(6, [3, 3]);
     same["padding"] = json!("same");
@@ -348,8 +348,8 @@ pub fn varied() -> String {
     graph([7, 9, 2], nodes, &[("log", 1.0), ("aux", 0.5)])
 }
 
-/// Functions that kernels compute while they write: behind convolutions of every algorithm, depthwise ones that others
-/// follow, normalizations and sums; images of 9 x 8 x 3, four classes.
+/// Functions that kernels compute while they write: behind convolutions of every algorithm, depthwise ones that
+/// others follow, normalizations and sums; images of 9 x 8 x 3, four classes.
 pub fn activated() -> Vec<String> {
     let same = |filters: usize, kernel: usize| {
         let mut convolution = conv(filters, [kernel, kernel]);
@@ -385,7 +385,8 @@ pub fn activated() -> Vec<String> {
     functions.into_iter().map(definition).collect()
 }
 
-/// Normalizations of groups of channels and of pixels, of maps and of vectors; images of 6 x 7 x 2, four classes.
+/// Normalizations of groups of channels and of pixels, of maps and of vectors; images of 6 x 7 x 2, four
+/// classes.
 pub fn grouped() -> String {
     let mut same = conv(6, [3, 3]);
     same["padding"] = json!("same");
@@ -409,8 +410,8 @@ pub fn grouped() -> String {
     chain([6, 7, 2], &ops)
 }
 
-/// In the manner of 1998: filters that see some channels each, learned subsampling, distances from codes; images of
-/// 8 x 9 x 2, four classes.
+/// In the manner of 1998: filters that see some channels each, learned subsampling, distances from codes;
+/// images of 8 x 9 x 2, four classes.
 pub fn connected() -> String {
     let mut some = conv(5, [3, 2]);
     some["connections"] = json!([[0, 1], [2], [0, 1, 2], [1, 2], [0]]);

@@ -26,7 +26,8 @@ pub fn batch(session: &Session, images: usize, classes: u32, seed: u64) -> (Vec<
     (values, labels)
 }
 
-/// Gives vectors values of their own, biases above all: at zero, whole regions of padding would sit on the kink of a ReLU.
+/// Gives vectors values of their own, biases above all: at zero, whole regions of padding would sit on the kink
+/// of a ReLU.
 pub fn randomize_vectors(session: &mut Session) {
     let mut weights = session.weights();
     for (index, tensor) in weights.iter_mut().enumerate().filter(|(_, tensor)| tensor.shape.len() == 1) {

@@ -1,13 +1,14 @@
-//! A case on the engine, on every instruction set, in both precisions, on one thread and two, in training, inference and
-//! evaluation; and what the oracle says of it.
+//! A case on the engine, on every instruction set, in both precisions, on one thread and two, in training,
+//! inference and evaluation; and what the oracle says of it.
 //!
-//! What is right to which digit? A network may hardly enlarge a rounding error, or a thousandfold: a batch normalization
-//! divides it by the deviation of a few values, a bias before one has no gradient but rounding errors. So each case says
-//! itself: the oracle runs twice more with every value, of the forward and the backward pass, moved at random by up to
-//! [`UNIT`] of the largest of its tensor, which is what sums in f32 and Winograd's algorithm err by. A tensor may differ by
-//! [`TIMES`] what the largest of its values was moved by that, and by [`FLOOR`] of its largest value. It may differ more only
-//! where a derivative jumps: a value that may be on either side of a kink (of a ReLU, or between the two largest of a
-//! window) by this measure is taken to the other side, and what that changes is allowed, twice.
+//! What is right to which digit? A network may hardly enlarge a rounding error, or a thousandfold: a batch
+//! normalization divides it by the deviation of a few values, a bias before one has no gradient but rounding
+//! errors. So each case says itself: the oracle runs twice more with every value, of the forward and the
+//! backward pass, moved at random by up to [`UNIT`] of the largest of its tensor, which is what sums in f32 and
+//! Winograd's algorithm err by. A tensor may differ by [`TIMES`] what the largest of its values was moved by
+//! that, and by [`FLOOR`] of its largest value. It may differ more only where a derivative jumps: a value that
+//! may be on either side of a kink (of a ReLU, or between the two largest of a window) by this measure is taken
+//! to the other side, and what that changes is allowed, twice.
 
 use super::Case;
 use crate::common::oracle::{self, Judge, Maps, Oracle, Purposes, Rounding};
@@ -211,7 +212,8 @@ impl Expected {
     fn compare(&self, actual: &[f32], what: &str, tally: &mut Tally) -> Result<(), String> {
         let largest = self.values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
         tally.tensors += 1;
-        // What should be zero, such as the gradient of a bias before a normalization, is compared with nothing larger.
+        // What should be zero, such as the gradient of a bias before a normalization, is compared with nothing
+        // larger.
         tally.blurred += u64::from(self.tolerance > BLURRED * largest && self.tolerance > 1e-5);
         for (at, (&actual, &expected)) in actual.iter().zip(&self.values).enumerate() {
             let error = (f64::from(actual) - expected).abs();

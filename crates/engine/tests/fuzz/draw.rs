@@ -1,7 +1,7 @@
-//! Graphs drawn at random, from choices that shrink: a graph is a list of steps, each an operation, what it reads, counted
-//! back from the newest map that fits, and some dials for its sizes. Every list of steps is a graph: what does not fit is
-//! left out, what nobody reads becomes an output. So a step that is taken away leaves a smaller graph, and a smaller number
-//! is always the simpler choice.
+//! Graphs drawn at random, from choices that shrink: a graph is a list of steps, each an operation, what it
+//! reads, counted back from the newest map that fits, and some dials for its sizes. Every list of steps is a
+//! graph: what does not fit is left out, what nobody reads becomes an output. So a step that is taken away
+//! leaves a smaller graph, and a smaller number is always the simpler choice.
 
 use super::Case;
 use super::operations::{OPERATIONS, PATTERNS};
@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use proptest::strategy::Union;
 use serde_json::{Value, json};
 
-/// Multiply-adds of a case, elementwise work included at a few a value: what the oracle computes in some milliseconds.
+/// Multiply-adds of a case, elementwise work included at a few a value: what the oracle computes in some
+/// milliseconds.
 const MOST_WORK: usize = 600_000;
 
 /// Values of one map, all images together.

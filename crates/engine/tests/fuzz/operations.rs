@@ -1,4 +1,5 @@
-//! What graphs are drawn from: a line an operation, from simple ones to others, and patterns that have been wrong before.
+//! What graphs are drawn from: a line an operation, from simple ones to others, and patterns that have been
+//! wrong before.
 
 use super::draw::{Draft, Drawn, Step};
 use crate::common::graphs::{
@@ -183,8 +184,8 @@ pub const OPERATIONS: &[Operation] = &[
     row("softmax", 1, |draft, step| alike(draft, step, op("softmax"))),
 ];
 
-/// Operations in a row, each with how far back what it reads is: blocks of networks, and sums of a value with what was made
-/// of it.
+/// Operations in a row, each with how far back what it reads is: blocks of networks, and sums of a value with
+/// what was made of it.
 pub const PATTERNS: &[&[(&str, usize, usize)]] = &[
     // x + conv(x), by itself, rectified and normalized.
     &[("convSame", 0, 0), ("add", 0, 1)],

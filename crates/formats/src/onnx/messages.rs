@@ -1,7 +1,7 @@
 //! The messages of `onnx.proto` that networks of one graph are made of, under the same names without `Proto`.
 //!
-//! Fields that are not listed are skipped when a file is read. What a writer must state even where it is zero is an
-//! `Option`.
+//! Fields that are not listed are skipped when a file is read. What a writer must state even where it is zero
+//! is an `Option`.
 //!
 //! Source: <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
 
@@ -31,7 +31,8 @@ pub struct Model {
 /// Version of the operators of a domain.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSet {
-    /// Empty or `ai.onnx` for ONNX's own operators. An option, because readers ask for the default to be written.
+    /// Empty or `ai.onnx` for ONNX's own operators. An option, because readers ask for the default to be
+    /// written.
     #[prost(string, optional, tag = "1")]
     pub domain: Option<String>,
     /// The version.

@@ -1,7 +1,7 @@
 //! ONNX: a network as operators on named tensors, in protocol buffers.
 //!
-//! `messages` has the parts of a file, `scan` counts them before they are read, `tensor` reads their values. What the
-//! operators mean is not known here.
+//! `messages` has the parts of a file, `scan` counts them before they are read, `tensor` reads their values.
+//! What the operators mean is not known here.
 //!
 //! Source: <https://onnx.ai/onnx/repo-docs/IR.html>.
 
@@ -55,7 +55,8 @@ impl File {
         Self::read(&path.display().to_string(), bytes, Some(directory.to_owned()))
     }
 
-    /// Reads bytes in memory as [`File::open`] does; `file` names them in errors. They have no external tensors.
+    /// Reads bytes in memory as [`File::open`] does; `file` names them in errors. They have no external
+    /// tensors.
     pub fn parse(file: &str, bytes: impl Into<Bytes>) -> Result<Self, FormatError> {
         Self::read(file, bytes.into(), None)
     }

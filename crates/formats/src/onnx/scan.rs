@@ -1,7 +1,8 @@
 //! Counts what a file is made of before anything of it is kept.
 //!
-//! An empty node takes two bytes of a file and two hundred of memory. So the parts of a file, its messages and texts,
-//! are counted first: with a bound on them, reading takes no more memory than a small multiple of the file's length.
+//! An empty node takes two bytes of a file and two hundred of memory. So the parts of a file, its messages and
+//! texts, are counted first: with a bound on them, reading takes no more memory than a small multiple of the
+//! file's length.
 
 /// Most messages and texts of a file: a hundred times what large networks have.
 pub const MOST_PARTS: usize = 1 << 20;

@@ -1,4 +1,5 @@
-//! The values of a tensor: typed, raw or in another file, checked against the shape before memory is taken for them.
+//! The values of a tensor: typed, raw or in another file, checked against the shape before memory is taken for
+//! them.
 
 use std::{
     fs,
@@ -42,7 +43,8 @@ impl File {
         }
         let shape: Result<Vec<_>, _> = tensor.dims.iter().map(|&length| usize::try_from(length)).collect();
         let shape = shape.map_err(|_| refused())?;
-        // Sides of zero are left out of the bound: shapes stay harmless to whoever multiplies some of their sides.
+        // Sides of zero are left out of the bound: shapes stay harmless to whoever multiplies some of their
+        // sides.
         let elements = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length.max(1)));
         match elements {
             Some(elements) if elements < 1 << 40 => Ok(shape),
@@ -52,8 +54,9 @@ impl File {
 
     /// The values of a tensor, wherever they are.
     ///
-    /// Errors: a type that is no number, values that do not fill the shape, an f64 too large for an f32 or a u64 too
-    /// large for an i64, and an external file that is not below the model's directory, cannot be read or is too short.
+    /// Errors: a type that is no number, values that do not fill the shape, an f64 too large for an f32 or a
+    /// u64 too large for an i64, and an external file that is not below the model's directory, cannot be read
+    /// or is too short.
     pub fn values(&self, tensor: &Tensor) -> Result<Values, FormatError> {
         let shape = self.shape(tensor)?;
         let count = if shape.contains(&0) { 0 } else { shape.iter().product() };

@@ -180,8 +180,8 @@ impl<'f> Importer<'f> {
         Ok(Value::Map(result))
     }
 
-    /// What a constant, repeated along the dimensions where it has length 1, does to a map; the map is flattened where
-    /// its dimensions are one.
+    /// What a constant, repeated along the dimensions where it has length 1, does to a map; the map is
+    /// flattened where its dimensions are one.
     pub(super) fn pattern(
         &mut self,
         call: &Call<'f>,
@@ -199,7 +199,8 @@ impl<'f> Importer<'f> {
         }
         let shape = &constant.shape[extra..];
         let ahead = map.rank() - shape.len();
-        // Repeating the map is no operation of one map, and the number of images is only known where it is fixed.
+        // Repeating the map is no operation of one map, and the number of images is only known where it is
+        // fixed.
         let fits = |dim: usize| shape[dim] == 1 || Some(shape[dim]) == map.length(ahead + dim).or(self.batch);
         if extra > 0 || !(0..shape.len()).all(fits) {
             return Err(refused().into());

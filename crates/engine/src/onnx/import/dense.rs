@@ -90,7 +90,8 @@ impl<'f> Importer<'f> {
         Ok(Matrix { units, inputs, values: rows })
     }
 
-    /// A dense layer on all values of a map. Its weight counts them channel by channel, whatever ONNX's order is.
+    /// A dense layer on all values of a map. Its weight counts them channel by channel, whatever ONNX's order
+    /// is.
     fn dense(&mut self, call: &Call<'f>, map: &Map, matrix: Matrix, bias: Option<Vec<f32>>) -> Result<Value> {
         let Matrix { units, inputs, values } = matrix;
         let values = if map.vector || map.channels_first() {

@@ -1,7 +1,8 @@
-//! Constants, and the arithmetic of shapes: what is known before there is an image is computed while a file is read.
+//! Constants, and the arithmetic of shapes: what is known before there is an image is computed while a file is
+//! read.
 //!
-//! Exporters write shapes as they come up: PyTorch's tracing one leads a padding of four numbers through ConstantOfShape,
-//! Concat, Reshape, Slice backwards, Transpose and Reshape.
+//! Exporters write shapes as they come up: PyTorch's tracing one leads a padding of four numbers through
+//! ConstantOfShape, Concat, Reshape, Slice backwards, Transpose and Reshape.
 
 use super::Importer;
 use super::call::Call;
@@ -162,8 +163,8 @@ pub(super) fn check_rank(call: &Call, rank: usize) -> Result<()> {
     call.require(rank <= MOST_DIMENSIONS, &format!("at most {MOST_DIMENSIONS} dimensions"), rank)
 }
 
-/// The positions from `start` to before `end` in a dimension of so many elements, as Slice counts them: negative ones from
-/// behind, and those beyond an end moved to it.
+/// The positions from `start` to before `end` in a dimension of so many elements, as Slice counts them:
+/// negative ones from behind, and those beyond an end moved to it.
 fn walk(start: i64, end: i64, step: i64, length: usize) -> Vec<usize> {
     let length = length as i64;
     let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };

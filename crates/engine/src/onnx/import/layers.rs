@@ -285,7 +285,8 @@ impl<'f> Importer<'f> {
         }
     }
 
-    /// A map whose dimension `dim` is that of the channels: as it is, or flattened where all its values are in it.
+    /// A map whose dimension `dim` is that of the channels: as it is, or flattened where all its values are in
+    /// it.
     pub(super) fn with_channels(&mut self, call: &Call<'f>, map: Map, dim: usize) -> Result<Map> {
         if map.is_channels(dim) {
             return Ok(map);

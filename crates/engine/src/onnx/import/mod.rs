@@ -1,8 +1,8 @@
 //! From an ONNX graph to layers.
 //!
-//! Nodes are read in the file's order, those that the output needs. `value` says what a name stands for; a node either
-//! computes with constants (`fold`), renames dimensions (`reshape`), or becomes a layer (`layers`, `dense`, `arithmetic`,
-//! `elementwise`) or part of one (`several`).
+//! Nodes are read in the file's order, those that the output needs. `value` says what a name stands for; a node
+//! either computes with constants (`fold`), renames dimensions (`reshape`), or becomes a layer (`layers`,
+//! `dense`, `arithmetic`, `elementwise`) or part of one (`several`).
 
 mod arithmetic;
 mod call;
@@ -92,7 +92,8 @@ struct Importer<'f> {
     /// The shape of what each layer computes, and that of the input.
     shapes: HashMap<String, [usize; 3]>,
     weights: Vec<NamedTensor>,
-    /// The number that the next layer of a name gets, so that many of one name are not searched through each time.
+    /// The number that the next layer of a name gets, so that many of one name are not searched through each
+    /// time.
     numbers: RefCell<HashMap<String, usize>>,
     /// Flattened maps, so that two readers share one layer.
     flattened: HashMap<String, Map>,
@@ -314,7 +315,8 @@ impl<'f> Importer<'f> {
         }
     }
 
-    /// Whether nothing but one reader sees what a layer computes, so that it may still be changed for this reader.
+    /// Whether nothing but one reader sees what a layer computes, so that it may still be changed for this
+    /// reader.
     fn is_private(&self, name: &str, map: &Map) -> bool {
         self.uses.get(name) == Some(&1) && self.names_of.get(&map.node) == Some(&1)
     }

@@ -1,4 +1,5 @@
-//! Where a graph begins and ends: its input, its output, the nodes between them, and how arrays cross the border.
+//! Where a graph begins and ends: its input, its output, the nodes between them, and how arrays cross the
+//! border.
 
 use super::super::ImportOptions;
 use super::super::layout::{Axis, Layout};

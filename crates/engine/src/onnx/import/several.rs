@@ -1,8 +1,8 @@
 //! Layers that files write as several nodes, since ONNX has no operator for them or an exporter takes others.
 //!
-//! What the nodes before the last one compute is a [`Partial`], which only the next node of its kind reads: the divisor of
-//! local response normalisation, as PyTorch writes it, and distances from codes. Average pooling to a given size is a
-//! product with means of columns, and one with means of rows.
+//! What the nodes before the last one compute is a [`Partial`], which only the next node of its kind reads: the
+//! divisor of local response normalisation, as PyTorch writes it, and distances from codes. Average pooling to
+//! a given size is a product with means of columns, and one with means of rows.
 
 use super::super::means::weights_of_means;
 use super::Importer;
@@ -15,8 +15,8 @@ use crate::ops::{AdaptiveAvgPool, Affine, LocalResponseNorm, Multiply, Op, Pad, 
 use std::rc::Rc;
 
 impl<'f> Importer<'f> {
-    /// A pooling over the third of five dimensions, `[batch, 1, channels, height, width]`, or of four: the mean of the
-    /// squares of neighbouring channels. None where it is one over pixels.
+    /// A pooling over the third of five dimensions, `[batch, 1, channels, height, width]`, or of four: the mean
+    /// of the squares of neighbouring channels. None where it is one over pixels.
     pub(super) fn mean_of_squares(&mut self, call: &Call<'f>) -> Result<Option<Value>> {
         let Value::Map(map) = self.input(call, 0)? else { return Ok(None) };
         if map.rank() < 4 || !map.axes(1).is_empty() || !map.is_channels(2) {
@@ -159,8 +159,8 @@ impl<'f> Importer<'f> {
         Ok(Value::Map(result.with_dims(Map::canonical_dims(2))))
     }
 
-    /// A product with a matrix of means from the right, over the columns of a map, or from the left, over its rows; none
-    /// where a product is another one.
+    /// A product with a matrix of means from the right, over the columns of a map, or from the left, over its
+    /// rows; none where a product is another one.
     pub(super) fn pool_to_size(&mut self, call: &Call<'f>) -> Result<Option<Value>> {
         let (axis, map, matrix) = match (self.input(call, 0)?, self.input(call, 1)?) {
             (Value::Map(map), matrix) => (1, map, matrix),

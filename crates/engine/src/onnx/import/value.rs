@@ -31,7 +31,8 @@ impl Value {
 /// What nodes compute on the way to a layer for which ONNX has no operator, or an exporter writes several.
 #[derive(Clone, Debug)]
 pub enum Partial {
-    /// `(shift + scale * mean)^power`, the mean being that of the squares of `size` neighbouring channels of a map.
+    /// `(shift + scale * mean)^power`, the mean being that of the squares of `size` neighbouring channels of a
+    /// map.
     Divisor { map: Map, size: usize, scale: f32, shift: f32, power: f32 },
     /// The differences of a vector from codes, `[batch, codes, inputs]`, or their squares.
     Differences { map: Map, codes: Rc<Vec<Vec<f32>>>, squared: bool },
@@ -122,7 +123,8 @@ impl Map {
         self.rank() == dims.len() && self.dims.iter().zip(dims).all(|(a, b)| self.long(a) == self.long(b))
     }
 
-    /// The number of spatial dimensions, if they come after the channels: 2, or 1 for sequences, which have height 1.
+    /// The number of spatial dimensions, if they come after the channels: 2, or 1 for sequences, which have
+    /// height 1.
     pub fn spatial(&self) -> Option<usize> {
         let rank = self.rank();
         let canonical = matches!(rank, 3 | 4) && self.aligned(&Self::canonical_dims(rank));
@@ -155,8 +157,8 @@ impl Map {
         map
     }
 
-    /// The same values in another shape, if every dimension of it is made of whole axes; `batch` is the batch's length where it
-    /// is known.
+    /// The same values in another shape, if every dimension of it is made of whole axes; `batch` is the batch's
+    /// length where it is known.
     pub fn reshaped(&self, lengths: &[Length], batch: Option<usize>) -> Option<Self> {
         let (&first, rest) = lengths.split_first()?;
         let known: Option<usize> = rest.iter().try_fold(1usize, |product, length| match length {
@@ -216,8 +218,8 @@ pub enum Data {
     Same(f32),
 }
 
-/// The shape of what is computed from two arrays, as ONNX and NumPy have it: counted from the last one, dimensions
-/// are as long as each other, or one is 1 and repeated. None where they do not fit.
+/// The shape of what is computed from two arrays, as ONNX and NumPy have it: counted from the last one,
+/// dimensions are as long as each other, or one is 1 and repeated. None where they do not fit.
 pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let length =
@@ -301,7 +303,8 @@ impl Constant {
         Self { shape, data }
     }
 
-    /// Where the elements of an array of this shape, which [`broadcast`] made of its own and another, are found.
+    /// Where the elements of an array of this shape, which [`broadcast`] made of its own and another, are
+    /// found.
     pub fn places_in(&self, shape: &[usize]) -> Places {
         let ahead = shape.len() - self.shape.len();
         let strides = if shape.contains(&0) { vec![0; self.shape.len()] } else { self.strides() };

@@ -14,8 +14,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Reads the attributes for a map `[height, width, channels]` with so many spatial dimensions; `weight` is what a
-    /// convolution's weight says of its kernel.
+    /// Reads the attributes for a map `[height, width, channels]` with so many spatial dimensions; `weight` is
+    /// what a convolution's weight says of its kernel.
     pub fn read(call: &Call, spatial: usize, input: [usize; 3], weight: Option<&[usize]>) -> Result<Self> {
         let size = match (pair(call, "kernel_shape", spatial)?, weight) {
             (size, Some(weight)) => {

@@ -52,8 +52,9 @@ impl Oracle<'_> {
         self.deviate(maps, judge, Deviation::default())
     }
 
-    /// As [`Oracle::backward`], with every value moved as rounding might, from maps that [`Oracle::forward_rounded`] has
-    /// computed; `exact` are those of before, which say on which side of a kink a value is.
+    /// As [`Oracle::backward`], with every value moved as rounding might, from maps that
+    /// [`Oracle::forward_rounded`] has computed; `exact` are those of before, which say on which side of a kink
+    /// a value is.
     pub fn backward_rounded(
         &self,
         exact: &Maps,
@@ -134,8 +135,8 @@ impl Oracle<'_> {
         gradients
     }
 
-    /// The gradients of a node from that of what it has written, a sum of terms of a size; whether a value was taken to the
-    /// other side of a kink.
+    /// The gradients of a node from that of what it has written, a sum of terms of a size; whether a value was
+    /// taken to the other side of a kink.
     fn parts(
         &self,
         index: usize,

@@ -53,7 +53,8 @@ impl Oracle<'_> {
         maps
     }
 
-    /// How many times larger a normalization makes what two values of a channel differ by; `None` for other operations.
+    /// How many times larger a normalization makes what two values of a channel differ by; `None` for other
+    /// operations.
     pub(super) fn steepness(&self, node: &Node, x: &Map) -> Option<f64> {
         let (channels, values) = (x.shape[2], &x.values[..]);
         let deviations = match &node.op {

@@ -1,5 +1,5 @@
-//! A second, naive implementation of whole graphs in f64 from the reference operations, in PyTorch's meaning: a flatten
-//! counts channel by channel. No plan, no fusion, nothing in place.
+//! A second, naive implementation of whole graphs in f64 from the reference operations, in PyTorch's meaning: a
+//! flatten counts channel by channel. No plan, no fusion, nothing in place.
 
 mod backward;
 mod forward;
@@ -28,8 +28,8 @@ pub enum Purposes {
 pub struct Map {
     pub values: Vec<f64>,
     pub shape: [usize; 3],
-    /// Where the engine has each channel of a flattened map, which counts pixel by pixel there: dropout's numbers belong to
-    /// these places.
+    /// Where the engine has each channel of a flattened map, which counts pixel by pixel there: dropout's
+    /// numbers belong to these places.
     pub places: Option<Vec<usize>>,
 }
 

@@ -39,8 +39,8 @@ pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
 }
 
-/// How near a value of each map may be to a kink for rounding to take it to the other side: `times` what rounding moved the
-/// map.
+/// How near a value of each map may be to a kink for rounding to take it to the other side: `times` what
+/// rounding moved the map.
 pub fn margins(exact: &Maps, rounded: &[Maps], times: f64) -> HashMap<String, f64> {
     let margin = |(name, map): (&String, &Map)| {
         let pairs = rounded.iter().flat_map(|rounded| map.values.iter().zip(&rounded[name].values));
