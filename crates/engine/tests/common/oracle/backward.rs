@@ -258,7 +258,7 @@ fn add<'a>(arrived: &mut HashMap<&'a str, Arrived>, name: &'a str, values: Vec<f
 }
 
 /// The gradients of a normalization of groups.
-fn grouped(gradients: groups::Gradients) -> Parts {
+fn grouped(gradients: fovea_reference::group_norm::Gradients) -> Parts {
     Parts::of(gradients.dx).with("weight", gradients.dweight).with("bias", gradients.dbias)
 }
 
