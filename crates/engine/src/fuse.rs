@@ -424,7 +424,7 @@ mod tests {
             // In training, the derivative must follow from the result.
             let alone = instructions(definition, Mode::Train, true).iter().filter(|&&it| it == name).count();
             let of_result = ["relu6", "clip", "leakyRelu"].contains(&name);
-            assert_eq!(alone, if of_result { 2 } else { 7 }, "{name}");
+            assert_eq!(alone, if of_result { 1 } else { 6 }, "{name}");
         }
     }
 

@@ -72,7 +72,7 @@ fn a_vector_joined_with_itself_again_and_again_is_refused() {
         let before = nodes[index]["name"].as_str().unwrap().to_owned();
         nodes.push(join(&format!("twice{index}"), &[&before, &before], "concat"));
     }
-    let expected = "Expected at most 65536 flattened maps in vectors, counted over all nodes, for \"twice15\" but received 131070.";
+    let expected = "Expected at most 65536 flattened maps in vectors, counted over all nodes, for \"twice15\" but received 131071.";
     assert_eq!(graph_refusal(&graph([2, 1, 2], nodes, &[("twice27", 1.0)])), expected);
 
     let axis =

@@ -40,6 +40,9 @@ fn known() -> Vec<String> {
 fn graphs_that_were_wrong_once_are_right() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/found")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue; // what says what this folder is for
+        }
         let case = Case::from_json(&std::fs::read_to_string(&path).unwrap());
         if let Err(failure) = fuzz::check(&case, &mut Tally::default()) {
             panic!("{}: {}, {}", path.display(), failure.kind, failure.text);

@@ -21,6 +21,7 @@ use super::{ImportOptions, OnnxModel, Port};
 use crate::error::{OnnxError, Result};
 use crate::graph::{Graph, INPUT, Node, OPTIMIZER, Output, OutputLoss, needed};
 use crate::ops::{Flatten, Op, Pad};
+use crate::order::orders;
 use crate::parameters::NamedTensor;
 use crate::shapes::infer;
 use call::{Call, usable};
@@ -410,7 +411,7 @@ impl<'f> Importer<'f> {
         graph.nodes.retain(|node| !unused.contains(&node.name));
         let layer = |name: &str| name.rsplit_once('.').map(|(layer, _)| layer.to_owned());
         self.weights.retain(|tensor| layer(&tensor.name).is_none_or(|layer| !unused.contains(&layer)));
-        graph.shapes()?;
+        orders(&graph, &graph.shapes()?, &graph.sources()?)?;
         let layout = ports::layout(&map);
         Ok((graph, self.weights, Port { name: output.to_owned(), layout }))
     }
