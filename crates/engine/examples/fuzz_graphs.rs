@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         arguments.get(at + 1).cloned()
     };
     let number = |name: &str| argument(name).map(|value| value.parse::<u64>().unwrap());
-    std::panic::set_hook(Box::new(|_| {})); // a panic is a failure like others
+    // A panic is a failure like others, but tells where it was.
+    std::panic::set_hook(Box::new(|panic| println!("{panic}")));
     if let Some(file) = argument("--replay") {
         return replay(&Case::from_json(&std::fs::read_to_string(file).unwrap()));
     }

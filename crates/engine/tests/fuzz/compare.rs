@@ -7,8 +7,8 @@
 //! backward pass, moved at random by up to [`UNIT`] of the largest of its tensor, which is what sums in f32 and
 //! Winograd's algorithm err by. A tensor may differ by [`TIMES`] what the largest of its values was moved by
 //! that, and by [`FLOOR`] of its largest value. It may differ more only where a derivative jumps: a value that
-//! may be on either side of a kink (of a ReLU, or between the two largest of a window) by this measure is taken
-//! to the other side, and what that changes is allowed, twice.
+//! may be on either side of a kink (of a ReLU, or between the two largest of a window), by [`NEAR`] what
+//! rounding moved its map, is taken to the other side, and what that changes is allowed, twice.
 
 use super::Case;
 use crate::common::oracle::{self, Judge, Maps, Oracle, Purposes, Rounding};
@@ -24,8 +24,11 @@ use std::collections::{BTreeMap, HashMap};
 /// What a value is moved by, at most, of the largest of its tensor.
 const UNIT: f64 = 5e-7;
 
-/// How often a rounded run may be exceeded: the runs draw one of many roundings.
-const TIMES: f64 = 10.0;
+/// How often a rounded run may be exceeded: the runs draw two of many roundings.
+const TIMES: f64 = 30.0;
+
+/// How often what rounding moved a map a value may be away from a kink to be taken to its other side.
+const NEAR: f64 = 10.0;
 
 /// Share of a tensor's largest value that it may always differ by.
 const FLOOR: f64 = 2e-5;
@@ -281,7 +284,7 @@ fn training(
     let (maps, rounded) = run(&oracle, case, images)?;
     let gradients = |at: usize| oracle.backward_rounded(&maps, &rounded[at], &judge, roundings(case)[at]);
     let [first, second] = [0, 1].map(|at| gradients(at).parameters);
-    let mirrored = oracle.backward_mirrored(&maps, &judge, &oracle::margins(&maps, &rounded, TIMES));
+    let mirrored = oracle.backward_mirrored(&maps, &judge, &oracle::margins(&maps, &rounded, NEAR));
     tally.at_kink += u64::from(mirrored.at_kink);
     let mut tensors = HashMap::new();
     for (name, values) in oracle.backward(&maps, &judge).parameters {

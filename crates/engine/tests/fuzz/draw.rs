@@ -219,7 +219,8 @@ impl Draft {
     /// A vector of a map, in no special order.
     fn vector(&mut self, map: &Drawn, kind: usize) -> Drawn {
         if map.is_flat() && map.is_plain() {
-            return map.clone();
+            let stays = map.shape[2] <= 512;
+            return if stays { map.clone() } else { self.must(|draft| draft.layer(map, dense(3), 0)) };
         }
         if !map.is_plain() {
             // It may be an output as it is.
