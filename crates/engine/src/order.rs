@@ -6,11 +6,12 @@
 //! another and to the outputs, which are reordered for callers.
 
 use crate::autodiff::Backward;
-use crate::error::{GraphError, Result};
+use crate::error::{EngineError, GraphError, Result};
 use crate::execute::{Memory, Step};
 use crate::graph::{Graph, Source};
 use crate::instruction::{Call, Instruction};
 use crate::operand::{Operands, Reach};
+use crate::ops::bounds::misfit;
 use crate::program::ValueId;
 use crate::shapes::Shapes;
 use fovea_kernels::reorder::reorder;
@@ -46,6 +47,9 @@ pub(crate) fn orders(graph: &Graph, shapes: &Shapes, sources: &[Vec<Source>]) ->
         let orders: Vec<_> = orders.collect();
         let first = orders[0].clone();
         let order = node.op.operation().order(&node.name, &shape.inputs, orders)?;
+        if order.is_some() && shape.output[..2] != [1, 1] {
+            return Err(flattened(&node.name, shape.inputs[0])); // each pixel would have an order of its own
+        }
         let made = |order: &&Order| first.as_ref().is_none_or(|first| !Arc::ptr_eq(first, order));
         maps += order.as_ref().filter(made).map_or(0, |order| order.len());
         check_maps(&node.name, maps)?;
@@ -61,6 +65,24 @@ pub(crate) fn common_order(node: &str, orders: Vec<Option<Order>>) -> Result<Opt
         return Err(GraphError::Order(node.to_owned()).into());
     }
     Ok(orders.into_iter().next().flatten())
+}
+
+/// For an operation that tells channels apart by their places, which are others inside than outside.
+///
+/// Errors: a vector made of flattened maps.
+pub(crate) fn unordered(
+    node: &str,
+    inputs: &[[usize; 3]],
+    orders: &[Option<Order>],
+) -> Result<Option<Order>> {
+    match orders.iter().any(Option::is_some) {
+        true => Err(flattened(node, inputs[0])),
+        false => Ok(None),
+    }
+}
+
+fn flattened(node: &str, input: [usize; 3]) -> EngineError {
+    misfit(node, "channels that no flatten has made of pixels", "a flattened map", input)
 }
 
 /// The order of vectors one after the other. Errors: more maps than [`MOST_MAPS`].

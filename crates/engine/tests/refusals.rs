@@ -211,6 +211,33 @@ fn hyperparameters_that_cannot_be_read_are_refused_by_their_names() {
 }
 
 #[test]
+fn layers_that_tell_channels_apart_by_their_places_refuse_flattened_maps() {
+    let grouped = json!({"op": "groupNorm", "groups": 2, "epsilon": 1e-5});
+    let layers = [
+        local_response_norm(3),
+        conv(2, [1, 1]),
+        conv_transpose(2, [1, 1], [1, 1]),
+        grouped,
+        upsample([2, 1]),
+        adaptive_avg_pool([2, 2]),
+        pad([0, 1, 0, 0], [0, 0]),
+    ];
+    for layer in layers {
+        let definition = chain([2, 2, 4], &[op("flatten"), op("relu"), layer.clone()]);
+        let made = Graph::from_json(&definition).and_then(|graph| Session::new(graph, Default::default()));
+        assert_eq!(
+            made.err().unwrap().to_string(),
+            "Expected channels that no flatten has made of pixels for \"node2\" but received a flattened map \
+             (input [1, 1, 16]).",
+            "{layer}"
+        );
+        // A map of one pixel, or of one channel, has the same order on both sides.
+        let plain = chain([1, 1, 16], &[op("flatten"), op("relu"), layer]);
+        Session::new(Graph::from_json(&plain).unwrap(), Default::default()).unwrap();
+    }
+}
+
+#[test]
 fn layers_that_do_not_fit_their_input_say_what_would() {
     assert_refused(
         &chain([4, 4, 3], &[with(conv(1, [3, 3]), "dilation", json!([2, 2]))]),

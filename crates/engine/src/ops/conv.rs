@@ -9,7 +9,7 @@ use crate::lower::{Lower, one};
 use crate::network::Building;
 use crate::onnx::attributes::sliding;
 use crate::onnx::export::{Export, Exported, Value, weights};
-use crate::order::Order;
+use crate::order::{Order, unordered};
 use fovea_kernels::conv2d::Conv2dShape;
 use serde::{Deserialize, Serialize};
 
@@ -101,8 +101,8 @@ impl Operation for Conv {
         Ok(Inferred { parameters, mult_adds: mult_adds as u64, ..inferred })
     }
 
-    fn order(&self, _: &str, _: &[[usize; 3]], _: Vec<Option<Order>>) -> Result<Option<Order>> {
-        Ok(None)
+    fn order(&self, node: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+        unordered(node, inputs, &orders)
     }
 
     fn layer(&self, building: &mut Building) -> Result<Lower> {

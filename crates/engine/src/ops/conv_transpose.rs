@@ -13,7 +13,7 @@ use crate::lower::Lower;
 use crate::network::Building;
 use crate::onnx::attributes::{ints, sliding};
 use crate::onnx::export::{Export, Exported, Value, weights};
-use crate::order::Order;
+use crate::order::{Order, unordered};
 use fovea_kernels::conv2d::Conv2dShape;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -105,8 +105,8 @@ impl Operation for ConvTranspose {
         Ok(Inferred { mult_adds: shape.mult_adds(), ..Inferred::learned(shape.input, tensors) })
     }
 
-    fn order(&self, _: &str, _: &[[usize; 3]], _: Vec<Option<Order>>) -> Result<Option<Order>> {
-        Ok(None)
+    fn order(&self, node: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+        unordered(node, inputs, &orders)
     }
 
     /// The input gradient of its convolution, and then its bias.

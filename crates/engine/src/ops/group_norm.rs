@@ -13,7 +13,7 @@ use crate::network::Building;
 use crate::onnx::attributes::{float, int};
 use crate::onnx::export::{Export, Exported, Value};
 use crate::operand::{Operands, Reach};
-use crate::order::Order;
+use crate::order::{Order, unordered};
 use crate::program::{Extent, Kind, Program, ValueId};
 use fovea_kernels::group_norm::GroupNorm as Kernel;
 use fovea_kernels::{View4, ViewMut4};
@@ -52,12 +52,10 @@ impl Operation for GroupNorm {
 
     /// Groups of a flattened map would be others inside than outside.
     fn order(&self, node: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
-        let order = orders.into_iter().next().flatten();
-        if order.is_some() && self.groups > 1 {
-            let expected = "one group, or channels that no flatten has made of pixels,";
-            return Err(misfit(node, expected, format!("{} groups", self.groups), inputs[0]));
+        match self.groups {
+            1 => Ok(orders.into_iter().next().flatten()),
+            _ => unordered(node, inputs, &orders),
         }
-        Ok(order)
     }
 
     fn layer(&self, building: &mut Building) -> Result<Lower> {

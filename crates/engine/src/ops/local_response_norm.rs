@@ -11,6 +11,7 @@ use crate::network::Building;
 use crate::onnx::attributes::{float, int};
 use crate::onnx::export::{Export, Exported, Value};
 use crate::operand::{Operands, Reach};
+use crate::order::{Order, unordered};
 use crate::program::ValueId;
 use fovea_kernels::local_response_norm::LocalResponseNorm as Kernel;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,10 @@ impl Operation for LocalResponseNorm {
 
     fn infer(&self, _: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {
         Ok(Inferred::plain(inputs[0]))
+    }
+
+    fn order(&self, node: &str, inputs: &[[usize; 3]], orders: Vec<Option<Order>>) -> Result<Option<Order>> {
+        unordered(node, inputs, &orders)
     }
 
     fn layer(&self, _: &mut Building) -> Result<Lower> {
