@@ -211,7 +211,8 @@ impl Draft {
     /// Adds nodes whatever they cost: without them there is no graph.
     fn must(&mut self, add: impl FnOnce(&mut Self) -> Option<()>) -> Drawn {
         let work = std::mem::take(&mut self.work);
-        assert!(add(self).is_some(), "the end of a graph fits");
+        let last = self.last();
+        assert!(add(self).is_some(), "the end of a graph fits behind {last:?}");
         self.work += work;
         self.last()
     }
@@ -219,8 +220,7 @@ impl Draft {
     /// A vector of a map, in no special order.
     fn vector(&mut self, map: &Drawn, kind: usize) -> Drawn {
         if map.is_flat() && map.is_plain() {
-            let stays = map.shape[2] <= 512;
-            return if stays { map.clone() } else { self.must(|draft| draft.layer(map, dense(3), 0)) };
+            return map.clone();
         }
         if !map.is_plain() {
             // It may be an output as it is.
@@ -237,10 +237,16 @@ impl Draft {
             1 => self.must(|draft| draft.layer(map, op("globalAvgPool"), 0)),
             2 => self.must(|draft| draft.layer(map, op("globalMaxPool"), 0)),
             _ => {
-                let thin = self.must(|draft| draft.layer(map, conv(3, [1, 1]), 0));
+                let thin = self.must(|draft| draft.layer(map, conv(map.shape[2].min(3), [1, 1]), 0));
                 self.must(|draft| draft.layer(&thin, op("globalAvgPool"), 0))
             }
         }
+    }
+
+    /// A vector of a map that may be concatenated with many others.
+    fn short_vector(&mut self, map: &Drawn) -> Drawn {
+        let vector = self.vector(map, 1);
+        if vector.shape[2] <= 64 { vector } else { self.must(|draft| draft.layer(&vector, dense(3), 0)) }
     }
 
     /// Makes outputs of what nobody reads.
@@ -257,7 +263,7 @@ impl Draft {
         }
         let classes = 2 + ending[0] % 4;
         if ends.len() > 3 {
-            let surplus: Vec<_> = ends.split_off(2).iter().map(|map| self.vector(map, 1)).collect();
+            let surplus: Vec<_> = ends.split_off(2).iter().map(|map| self.short_vector(map)).collect();
             let all: Vec<_> = surplus.iter().collect();
             let shape = [1, 1, all.iter().map(|map| map.shape[2]).sum()];
             let order = if all.iter().all(|map| map.is_plain()) { 0 } else { self.new_order() };
