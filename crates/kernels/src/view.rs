@@ -87,8 +87,8 @@ macro_rules! view {
             /// buffer.
             ///
             /// # Safety
-            /// For the lifetime, `pointer` is valid for every element `[n, h, w, c]` at a pixel stride of `ld
-            /// >= c`, and nobody writes what the view reads, or reads or writes what the view writes, save
+            /// For the lifetime, `pointer` is valid for every element `[n, h, w, c]` at a pixel stride of
+            /// `ld >= c`, and nobody writes what the view reads, or reads or writes what the view writes, save
             /// through a view given to the same call of an operation that says it works in place.
             pub unsafe fn from_raw(pointer: $pointer, shape: [usize; 4], ld: usize) -> Self {
                 debug_assert!(ld >= shape[3]);
