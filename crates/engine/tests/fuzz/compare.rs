@@ -142,8 +142,7 @@ fn session(
     precision: Precision,
     threads: usize,
 ) -> Result<Session, Failure> {
-    let held =
-        !case.algorithm.is_empty() && !(case.algorithm == "winograd" && precision == Precision::Strict);
+    let held = !(case.algorithm.is_empty() || case.algorithm == "winograd" && precision == Precision::Strict);
     let convolves = |op: &Op| matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Dense(_));
     let nodes = graph.nodes.iter().filter(|node| held && convolves(&node.op));
     let mut algorithms: Vec<_> = nodes.map(|node| (node.name.clone(), case.algorithm.clone())).collect();
@@ -221,7 +220,7 @@ impl Expected {
         for (at, (&actual, &expected)) in actual.iter().zip(&self.values).enumerate() {
             let error = (f64::from(actual) - expected).abs();
             // Also for NaN.
-            if !(error <= self.tolerance) {
+            if error.is_nan() || error > self.tolerance {
                 return Err(format!(
                     "{what}[{at}] is {actual} instead of {expected} (off by {error:.2e}, tolerance {:.2e}, largest \
                      {largest:.2e})",
