@@ -66,11 +66,10 @@ impl Instruction {
     }
 }
 
-impl Deref for Instruction {
-    type Target = dyn Call;
-
-    fn deref(&self) -> &Self::Target {
-        match self {
+/// The call of an instruction, whatever its kind; `$unboxed` borrows what a box has.
+macro_rules! call {
+    ($instruction:expr, $unboxed:ident) => {
+        match $instruction {
             Self::Convolution(call) => call,
             Self::SeparableConvolution(call) => call,
             Self::ConvolutionBackwardWeight(call) => call,
@@ -81,25 +80,21 @@ impl Deref for Instruction {
             Self::Function(call) => call,
             Self::Copy(call) => call,
             Self::Loss(call) => call,
-            Self::Other(call) => &**call,
+            Self::Other(call) => call.$unboxed(),
         }
+    };
+}
+
+impl Deref for Instruction {
+    type Target = dyn Call;
+
+    fn deref(&self) -> &Self::Target {
+        call!(self, as_ref)
     }
 }
 
 impl DerefMut for Instruction {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        match self {
-            Self::Convolution(call) => call,
-            Self::SeparableConvolution(call) => call,
-            Self::ConvolutionBackwardWeight(call) => call,
-            Self::ConvolutionBackwardInput(call) => call,
-            Self::BatchNorm(call) => call,
-            Self::MaxPool(call) => call,
-            Self::Add(call) => call,
-            Self::Function(call) => call,
-            Self::Copy(call) => call,
-            Self::Loss(call) => call,
-            Self::Other(call) => &mut **call,
-        }
+        call!(self, as_mut)
     }
 }

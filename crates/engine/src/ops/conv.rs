@@ -1,8 +1,8 @@
 //! Convolution.
 
-use super::bounds::{MAX_SIZE, MAX_WINDOW, check_elements, check_sizes, misfit, refused};
+use super::bounds::{check_elements, refused};
 use super::convolution::{ConvolutionRole, Forward, Init, Placing, tensors, weight_shape};
-use super::window::{Padding, check_fit};
+use super::window::{Padding, Sliding, check_fit};
 use super::{Inferred, Operation};
 use crate::error::{GraphError, Result};
 use crate::lower::{Lower, one};
@@ -40,9 +40,14 @@ pub struct Conv {
 }
 
 impl Conv {
+    fn sliding(&self) -> Sliding {
+        let Self { filters, groups, kernel, stride, dilation, padding, .. } = *self;
+        Sliding { filters, groups, kernel, stride, dilation, padding }
+    }
+
     fn over(&self, node: &str, input: [usize; 3]) -> Result<Conv2dShape> {
         let Self { filters, kernel, stride, dilation, groups, .. } = *self;
-        check_groups(node, groups, filters, input)?;
+        self.sliding().check_groups(node, input)?;
         let extent = [0, 1].map(|axis| dilation[axis] * (kernel[axis] - 1) + 1);
         let padding = self.padding.resolve(input, extent, stride);
         let what = if dilation == [1, 1] { "kernel" } else { "dilated kernel" };
@@ -69,24 +74,9 @@ impl Conv {
     }
 }
 
-/// Checks that groups divide the channels that are read and written.
-pub(crate) fn check_groups(node: &str, groups: usize, filters: usize, input: [usize; 3]) -> Result<()> {
-    let channels = input[2];
-    if channels.is_multiple_of(groups) && filters.is_multiple_of(groups) {
-        return Ok(());
-    }
-    let expected = format!("groups that divide {channels} channels and {filters} filters");
-    Err(misfit(node, expected, groups, input))
-}
-
 impl Operation for Conv {
     fn check(&self, node: &str) -> Result<()> {
-        check_sizes(node, "filters", &[self.filters], MAX_SIZE)?;
-        check_sizes(node, "groups", &[self.groups], MAX_SIZE)?;
-        check_sizes(node, "a kernel", &self.kernel, MAX_WINDOW)?;
-        check_sizes(node, "a stride", &self.stride, MAX_WINDOW)?;
-        check_sizes(node, "a dilation", &self.dilation, MAX_WINDOW)?;
-        self.padding.check(node)
+        self.sliding().check(node)
     }
 
     fn infer(&self, node: &str, inputs: &[[usize; 3]]) -> Result<Inferred> {

@@ -1,12 +1,11 @@
 //! Transposed convolution.
 
-use super::bounds::{MAX_SIZE, MAX_WINDOW, check_elements, check_size, check_sizes, misfit, refused};
-use super::conv::check_groups;
+use super::bounds::{check_elements, check_size, misfit, refused};
 use super::convolution::{
     BackwardInput, ConvolutionRole, Init, PackGradientWeight, Placing, tensors, weight_shape,
 };
 use super::scale::ScaleLayer;
-use super::window::Padding;
+use super::window::{Padding, Sliding};
 use super::{Inferred, Operation};
 use crate::error::Result;
 use crate::lower::Lower;
@@ -44,10 +43,15 @@ pub struct ConvTranspose {
 }
 
 impl ConvTranspose {
+    fn sliding(&self) -> Sliding {
+        let Self { filters, groups, kernel, stride, dilation, padding, .. } = *self;
+        Sliding { filters, groups, kernel, stride, dilation, padding }
+    }
+
     /// The convolution that reads a map of the output's size and writes one of the input's.
     fn over(&self, node: &str, input: [usize; 3]) -> Result<Conv2dShape> {
         let Self { filters, kernel, stride, output_padding, dilation, groups, .. } = *self;
-        check_groups(node, groups, filters, input)?;
+        self.sliding().check_groups(node, input)?;
         // Where every kernel's last tap falls, and what is added behind it.
         let whole = [0, 1].map(|axis| {
             (input[axis] - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 + output_padding[axis]
@@ -88,12 +92,7 @@ impl ConvTranspose {
 
 impl Operation for ConvTranspose {
     fn check(&self, node: &str) -> Result<()> {
-        check_sizes(node, "filters", &[self.filters], MAX_SIZE)?;
-        check_sizes(node, "groups", &[self.groups], MAX_SIZE)?;
-        check_sizes(node, "a kernel", &self.kernel, MAX_WINDOW)?;
-        check_sizes(node, "a stride", &self.stride, MAX_WINDOW)?;
-        check_sizes(node, "a dilation", &self.dilation, MAX_WINDOW)?;
-        self.padding.check(node)?;
+        self.sliding().check(node)?;
         self.output_padding.iter().zip(self.stride).try_for_each(|(&size, stride)| {
             check_size(node, "an output padding below the stride,", size, 0..=stride - 1)
         })

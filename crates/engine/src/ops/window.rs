@@ -1,6 +1,6 @@
 //! What slides over a map: padding, and how often a window fits.
 
-use super::bounds::{MAX_WINDOW, check_size, misfit, refused};
+use super::bounds::{MAX_SIZE, MAX_WINDOW, check_size, check_sizes, misfit, refused};
 use crate::error::Result;
 use fovea_kernels::pool2d::Pool2dShape;
 use serde::de::{Deserializer, Error as _, Unexpected};
@@ -89,6 +89,39 @@ pub(crate) fn check_fit(
     Err(misfit(node, expected, format!("{}x{}", extent[0], extent[1]), input))
 }
 
+/// A kernel that goes over a map, or over what a map is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Sliding {
+    pub filters: usize,
+    pub groups: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    pub padding: Padding,
+}
+
+impl Sliding {
+    /// Checks the sizes that have bounds whatever the input is.
+    pub fn check(&self, node: &str) -> Result<()> {
+        check_sizes(node, "filters", &[self.filters], MAX_SIZE)?;
+        check_sizes(node, "groups", &[self.groups], MAX_SIZE)?;
+        check_sizes(node, "a kernel", &self.kernel, MAX_WINDOW)?;
+        check_sizes(node, "a stride", &self.stride, MAX_WINDOW)?;
+        check_sizes(node, "a dilation", &self.dilation, MAX_WINDOW)?;
+        self.padding.check(node)
+    }
+
+    /// Checks that groups divide the channels that are read and written.
+    pub fn check_groups(&self, node: &str, input: [usize; 3]) -> Result<()> {
+        let (channels, Self { filters, groups, .. }) = (input[2], *self);
+        if channels.is_multiple_of(groups) && filters.is_multiple_of(groups) {
+            return Ok(());
+        }
+        let expected = format!("groups that divide {channels} channels and {filters} filters");
+        Err(misfit(node, expected, groups, input))
+    }
+}
+
 /// Windows of a pooling.
 #[derive(Clone, Copy)]
 pub(crate) struct Windows {
@@ -106,8 +139,8 @@ impl Windows {
 
     /// Checks the sizes that have bounds whatever the input is.
     pub fn check(&self, node: &str) -> Result<()> {
-        super::bounds::check_sizes(node, "a window", &self.size, MAX_WINDOW)?;
-        super::bounds::check_sizes(node, "a stride", &self.stride, MAX_WINDOW)?;
+        check_sizes(node, "a window", &self.size, MAX_WINDOW)?;
+        check_sizes(node, "a stride", &self.stride, MAX_WINDOW)?;
         self.padding.check(node)
     }
 
